@@ -1,0 +1,1 @@
+"""Assimilation: where priors and observations meet. `incremental` holds the loop, `method` its labelled face."""

@@ -1,0 +1,118 @@
+r"""The loop: ask a prior for a Gaussian around the current estimate, condition it on the observations, move there.
+
+    for s in schedule:                        # temperatures, 1 = coarse ... 0 = sharp
+        x_s     = s x_0 + (1 - s) x_hat       # what the prior sees: between the first guess and the estimate
+        N(mu, P^-1) = prior(x_s, s)
+        A       = P + H' R^-1 H
+        x_hat   = mu + A^-1 H' R^-1 (y - H mu)
+
+Optimal interpolation, the Kalman smoother, weak-constraint 4D-Var and neural incremental assimilation are this loop with different
+priors (Blanke, Fablet and Lelarge 2024, arXiv:2406.15076). A nonlinear h is linearised anew at each step, at the prior's centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.banded import BlockBanded
+from nida_kit.gaussian import Gaussian, linearise
+from nida_kit.observe import Observations
+from nida_kit.prior import Physics, Prior
+
+
+def incremental(
+    prior: Prior, schedule: Sequence[float | Tensor], observations: Observations, start: Gaussian
+) -> Iterator[Gaussian]:
+    """The posterior after each step.
+
+    Args:
+        prior: asked once per step.
+        schedule: temperatures, each a number or one per window.
+        observations: of the whole batch.
+        start: the first guess and its spread.
+
+    Yields:
+        One Gaussian per temperature; the last one is the answer.
+    """
+    current = start
+    for s in schedule:
+        blend = torch.as_tensor(s, dtype=start.mean.dtype, device=start.mean.device)[..., None, None]
+        local = prior(current.at(blend * start.mean + (1 - blend) * current.mean), s)
+        current = local.condition(*observations.linearise(local.centre))
+        yield current
+
+
+class LevenbergMarquardt:
+    """A damped prior: one more Gaussian factor around the best estimate so far, with precision lambda D.
+
+    Wrapping a prior of the loop makes a descent of it. Each time it is asked, it first judges the estimate that the last
+    step led to: kept if the cost fell (lambda shrinks), else the loop goes back to the best one (lambda grows). D is the diagonal of the
+    prior's precision (Marquardt 1963, doi:10.1137/0111030). Every window has its own lambda.
+
+    Attributes:
+        best: the estimate of lowest cost, `(..., T, n)`.
+        cost: its cost, `(...)`.
+        converged: whether the last accepted steps no longer lowered it, `(...)`.
+        iterations: steps asked before that, `(...)`.
+    """
+
+    def __init__(self, prior: Prior, cost: Callable[[Tensor], Tensor], damping: float = 1e-2, tolerance: float = 1e-6):
+        self.prior, self.objective, self.tolerance = prior, cost, tolerance
+        self.damping = damping
+        self.best: Tensor | None = None
+
+    def judge(self, x: Float[Tensor, "*batch T n"]) -> None:
+        """Keep x where its cost is lower than the best one's."""
+        cost = self.objective(x)
+        if self.best is None:
+            if not cost.isfinite().all():
+                raise ValueError("The first guess has no finite cost: the model overflows there. Give another first_guess.")
+            self.best, self.cost = x, cost
+            self.lam = torch.full_like(cost, self.damping)
+            self.converged = torch.zeros_like(cost, dtype=torch.bool)
+            self.iterations = torch.zeros_like(cost, dtype=torch.int64)
+            return
+        self.iterations = self.iterations + ~self.converged
+        better = (cost < self.cost) & ~self.converged
+        gain = torch.where(better, self.cost - cost, 0.0)
+        # Done when a step that was kept gained nothing to speak of, or when not even a tiny step gains.
+        small = better & (gain <= self.tolerance * (1 + self.cost))
+        self.best = torch.where(better[..., None, None], x, self.best)
+        self.cost = torch.where(better, cost, self.cost)
+        self.lam = torch.where(better, self.lam / 10, self.lam * 5)
+        self.converged = self.converged | small | (self.lam > 1e8)
+
+    def __call__(self, current: Gaussian, s: float | Tensor) -> Gaussian:
+        self.judge(current.mean)
+        local = self.prior(current.at(self.best), s)
+        scale = self.lam[..., None, None] * local.precision.blocks[..., 0, :, :].diagonal(dim1=-2, dim2=-1)
+        identity = torch.eye(scale.shape[-1]).to(scale).expand(*scale.shape, -1)
+        return local.condition(identity, 1 / scale, self.best)
+
+
+def extended_kalman_filter(physics: Physics, observations: Observations, steps: int) -> Float[Tensor, "*batch T n"]:
+    """The filtered means: each state given the observations up to its time, the model linearised at the state before.
+
+    One loop over time of the same update, on windows of one step.
+    """
+    mean, covariance = physics.start_mean, torch.diag_embed(physics.start_std**2)
+    means = []
+    for t in range(steps):
+        here = Observations(
+            observations.value[..., t : t + 1, :], observations.noise_std[..., t : t + 1, :], observations.operator
+        )
+        if t:
+            mean, J = linearise(physics.step, mean)
+            covariance = J @ covariance @ J.mT + torch.diag_embed(physics.noise_std**2)
+        forecast = Gaussian(
+            mean.unsqueeze(-2).expand(*here.value.shape[:-1], -1), BlockBanded(torch.linalg.inv(covariance)[..., None, None, :, :])
+        )
+        analysis = forecast.condition(*here.linearise(forecast.centre))
+        mean = analysis.mean.squeeze(-2)
+        covariance = analysis.precision.selected_inverse()[..., 0, 0, :, :]
+        means.append(mean)
+    return torch.stack(means, -2)

@@ -1,0 +1,204 @@
+"""The methods that are the loop of `incremental` with one prior each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Self
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from nida_kit import schedule as schedules
+from nida_kit.assimilate.incremental import LevenbergMarquardt, extended_kalman_filter, incremental
+from nida_kit.assimilate.method import Method, Reconstruction
+from nida_kit.gaussian import Gaussian
+from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
+from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
+from nida_kit.weights import load_pretrained
+
+
+class OptimalInterpolation(Method):
+    """The climatology conditioned on the observations: one step of the loop, exact for Gaussian states and linear h.
+
+    Args:
+        climatology: mean and covariance of past trajectories.
+        labels: the components' names and units.
+        dt: the climatology's time step.
+    """
+
+    def __init__(self, climatology: Climatology, labels: StateLabels, dt: float):
+        self.climatology, self.labels, self.dt = climatology, labels, dt
+        self.settings = {"order": len(climatology.factor) - 1}
+
+    @classmethod
+    def fit(cls, windows: xr.DataArray, order: int | None = None) -> Self:
+        """From past trajectories `(sample, time, component)`; `order` as in `Climatology.fit`, which says what it raises."""
+        windows = windows.transpose(..., *CORE)
+        names = tuple(map(str, windows[COMPONENT].values))
+        given = {k: tuple(map(str, windows[k].values)) for k in ("units", "long_name") if k in windows.coords}
+        labels = StateLabels(names, given.get("units", ("1",) * len(names)), given.get("long_name", names))
+        values = torch.from_numpy(windows.values).double()
+        return cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
+
+    def reconstruct(self, observations, dt, first_guess):
+        start = self.climatology.over(observations.value.shape[-2])
+        if first_guess is not None:
+            start = start.at(first_guess)
+        posteriors = list(incremental(self.climatology, [1.0], observations, start))
+        return Reconstruction(posteriors, [float("nan")], start.mean)
+
+
+class NeuralIncremental(Method):
+    """Neural incremental data assimilation: a trained network's priors, coarse to fine.
+
+    Args:
+        prior: trained by `nk.train`.
+        labels: the components' names and units.
+        dt: the time step of the prior's training.
+        temperatures: how many steps, or their temperatures, falling from 1 towards 0.
+        schedule: spreads a number of steps, one of `nk.schedule`.
+    """
+
+    def __init__(
+        self,
+        prior: NeuralPrior | PaperPrior,
+        labels: StateLabels,
+        dt: float,
+        temperatures: int | Sequence[float] = 4,
+        schedule: schedules.Schedule = schedules.linear,
+    ):
+        self.prior, self.labels, self.dt = prior.eval(), labels, dt
+        self.temperatures = schedules.temperatures(temperatures, schedule)
+        self.settings = {"temperatures": self.temperatures}
+
+    @classmethod
+    def pretrained(
+        cls, name: str, temperatures: int | Sequence[float] = 4, schedule: schedules.Schedule = schedules.linear
+    ) -> Self:
+        """With shipped weights ("lorenz63", "pendulum"), or those of a file.
+
+        Raises:
+            ValueError: no such weights, or a file that is damaged or not ours.
+        """
+        prior, card = load_pretrained(name)
+        method = cls(prior, card.labels, card.dt, temperatures, schedule)
+        method.settings["weights"] = str(name)
+        return method
+
+    def with_temperatures(self, temperatures, schedule=schedules.linear) -> Self:
+        """The same prior under another schedule."""
+        method = type(self)(self.prior, self.labels, self.dt, temperatures, schedule)
+        method.settings = self.settings | method.settings
+        return method
+
+    def reconstruct(self, observations, dt, first_guess):
+        start = first_guess_of(self.prior.climatology, observations)
+        if first_guess is not None:
+            start = start.at(first_guess)
+        return Reconstruction(
+            list(incremental(self.prior, self.temperatures, observations, start)), self.temperatures, start.mean
+        )
+
+
+def first_guess_of(climatology: Climatology, observations) -> Gaussian:
+    """x_0: the climatology's optimal interpolation, where neural priors start."""
+    return next(incremental(climatology, [1.0], observations, climatology.over(observations.value.shape[-2])))
+
+
+class _PhysicalMethod(Method):
+    """What methods with a dynamical model share: the model, its error and where it starts."""
+
+    def __init__(self, system, model_noise_std: float, start_mean=None, start_std=None):
+        self.system, self.labels = system, system.labels
+        draws = system.start(10_000, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+        n = len(self.labels.components)
+        self._model_noise_std = self._vector(model_noise_std, n, "model_noise_std")
+        self._start_mean = draws.mean(0) if start_mean is None else self._vector(start_mean, n, "start_mean")
+        self._start_std = draws.std(0) if start_std is None else self._vector(start_std, n, "start_std")
+        self.settings = {"system": type(system).__name__, "model_noise_std": model_noise_std, **system.parameters()}
+
+    @staticmethod
+    def _vector(value, n: int, name: str) -> Tensor:
+        vector = torch.as_tensor(value, dtype=torch.float64)
+        if vector.shape not in ((), (n,)) or not vector.isfinite().all():
+            raise ValueError(f"{name}={value} must be one finite number or {n} of them, one per component.")
+        return vector.expand(n)
+
+    def physics(self, dt: float) -> Physics:
+        """The prior for this time step."""
+        return Physics(partial(self.system.step, dt=dt), self._model_noise_std, self._start_mean, self._start_std)
+
+
+class KalmanSmoother(_PhysicalMethod):
+    """The Kalman (Rauch-Tung-Striebel) smoother: exact for a linear system and h, extended otherwise.
+
+    The extended filter's means are where the dynamics are linearised; then the smoother is one step of the loop.
+
+    Args:
+        system: an `nk.System`.
+        model_noise_std: of the model error per step, per component or one for all, in state units; positive.
+        start_mean, start_std: of the state at the window's start; by default those of the system's own start law.
+    """
+
+    def reconstruct(self, observations, dt, first_guess):
+        physics, steps = self.physics(dt), observations.value.shape[-2]
+        filtered = first_guess
+        if filtered is None:
+            filtered = extended_kalman_filter(physics, observations, steps)
+        start = Gaussian(filtered, physics(Gaussian(filtered, None), 0.0).precision)
+        return Reconstruction(list(incremental(physics, [0.0], observations, start)), [0.0], filtered)
+
+
+class WeakFourDVar(_PhysicalMethod):
+    """Weak-constraint 4D-Var by Gauss-Newton steps (incremental 4D-Var), with Levenberg-Marquardt damping.
+
+    Its result holds each window's `cost` (half the squared whitened residuals of start, model and observations), `iterations`
+    and `converged`. It finds a local minimum near the first guess; std is that of the linearised model there (Laplace).
+
+    Args:
+        system: an `nk.System`.
+        model_noise_std: as for `KalmanSmoother`.
+        start_mean, start_std: as for `KalmanSmoother`.
+        iterations: at most.
+        damping: the first lambda.
+        tolerance: relative fall of the cost that counts as none.
+    """
+
+    def __init__(
+        self,
+        system,
+        model_noise_std: float,
+        start_mean=None,
+        start_std=None,
+        *,
+        iterations: int = 30,
+        damping: float = 1e-2,
+        tolerance: float = 1e-6,
+    ):
+        super().__init__(system, model_noise_std, start_mean, start_std)
+        if iterations < 1 or damping < 0 or tolerance < 0:
+            raise ValueError(f"{iterations=} must be at least 1; {damping=} and {tolerance=} not negative.")
+        self.steps, self.damping, self.tolerance = iterations, damping, tolerance
+        self.settings |= {"max_iterations": iterations, "damping": damping, "tolerance": tolerance}
+
+    def reconstruct(self, observations, dt, first_guess):
+        physics, steps = self.physics(dt), observations.value.shape[-2]
+        if first_guess is None:
+            first_guess = physics.forecast(steps)
+        first_guess = first_guess.expand(*observations.value.shape[:-1], first_guess.shape[-1])
+        descent = LevenbergMarquardt(
+            physics, lambda x: physics.misfit(x) + observations.misfit(x), self.damping, self.tolerance
+        )
+        path = []
+        for proposal in incremental(descent, [0.0] * self.steps, observations, Gaussian(first_guess, None)):
+            path.append(proposal.at(descent.best))
+            if descent.converged.all():
+                break
+        descent.judge(proposal.mean)
+        # Around the answer itself, not the next Gauss-Newton point, and without damping.
+        answer = physics(Gaussian(descent.best, None), 0.0).condition(*observations.linearise(descent.best))
+        path = [*path[1:], answer.at(descent.best)]
+        diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
+        return Reconstruction(path, [0.0] * len(path), first_guess, diagnostics)

@@ -1,0 +1,212 @@
+"""Dims, coordinates, units: the one edge between labelled arrays and tensors.
+
+Outside, a trajectory is an `xr.DataArray` with the dims (..., time, component); observations are an `xr.Dataset` with
+
+    value       (..., time, component)   what was measured, NaN where nothing was
+    noise_std   any subset of these dims  its error's standard deviation, in the same units
+
+Inside, everything is a tensor `(..., T, n)`. Nothing is repaired on the way in: what cannot be used is a `ValueError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+TIME, COMPONENT, SAMPLE = "time", "component", "sample"
+CORE = (TIME, COMPONENT)
+
+
+@dataclass(frozen=True)
+class StateLabels:
+    """What the components of a state are called and measured in.
+
+    Attributes:
+        components: names, in the order of the tensors' last axis.
+        units: one unit per component.
+        long_names: one description per component, as plots show it.
+    """
+
+    components: tuple[str, ...]
+    units: tuple[str, ...]
+    long_names: tuple[str, ...]
+
+    def coordinates(self) -> dict[str, Any]:
+        """The component coordinate with units and long names along it."""
+        return {
+            COMPONENT: list(self.components),
+            "units": (COMPONENT, list(self.units)),
+            "long_name": (COMPONENT, list(self.long_names)),
+        }
+
+
+@dataclass(frozen=True)
+class ObservedTensors:
+    """Observations as tensors, and all that is needed to label a result like them.
+
+    Attributes:
+        value: `(..., T, p)`, NaN where not observed.
+        noise_std: `(..., T, p)`.
+        dims: names of the leading dims.
+        coords: the result's coordinates.
+        dt: time step.
+    """
+
+    value: Tensor
+    noise_std: Tensor
+    dims: tuple[Hashable, ...]
+    coords: dict[Hashable, Any]
+    dt: float
+
+
+def time_step(time: xr.DataArray, expected: float | None = None) -> float:
+    """The even spacing of a time coordinate.
+
+    Args:
+        time: the coordinate, `(T,)`, numeric.
+        expected: the spacing that is needed, if any; then one single time is allowed.
+
+    Raises:
+        ValueError: not numeric, not evenly increasing, or not `expected`.
+    """
+    if time.dtype.kind not in "iuf":
+        raise ValueError(
+            f"The time coordinate has dtype {time.dtype}; model time is needed, as plain numbers. For dates: "
+            'obs.assign_coords(time=(obs.time - obs.time[0]) / np.timedelta64(1, "h")), or whatever unit the model has.'
+        )
+    if time.size == 0:
+        raise ValueError("The window is empty: its time dimension has size 0. Select at least one time step.")
+    if not np.isfinite(time.values).all():
+        raise ValueError("The time coordinate holds NaN or infinite values; drop those times, or fill them in.")
+    if time.size == 1:
+        if expected is None:
+            raise ValueError("One single time gives no time step; observe at least two.")
+        return expected
+    gaps = np.diff(time.values.astype(float))
+    step = float((time.values[-1] - time.values[0]) / (time.size - 1))
+    tolerance = 1e-3 * abs(step)
+    if step <= 0 or np.abs(gaps - step).max() > tolerance:
+        raise ValueError(
+            f"The time coordinate is not evenly increasing (steps from {gaps.min():g} to {gaps.max():g}). Put the "
+            "observations on the model's grid, with NaN where nothing was measured, for example "
+            "obs.reindex(time=np.arange(steps) * dt, method='nearest', tolerance=dt / 2)."
+        )
+    if expected is not None and abs(step - expected) > 1e-3 * expected:
+        raise ValueError(
+            f"The observations' time step is {step:g}, the method works with {expected:g}. Reindex them to that step "
+            "(NaN where nothing was measured), or use a method made for theirs."
+        )
+    return step
+
+
+def read_observations(
+    obs: xr.Dataset, state: StateLabels, dt: float | None = None, *, direct: bool = True
+) -> ObservedTensors:
+    """Check observations and turn them into float64 tensors.
+
+    Args:
+        obs: `value` and `noise_std`, as the module describes.
+        state: the components that the method knows.
+        dt: the method's time step; None takes whatever even spacing comes.
+        direct: the values are the state's own components (no observation operator): absent ones are added as NaN.
+
+    Raises:
+        ValueError: anything missing, mislabelled, infinite or non-positive.
+    """
+    if not isinstance(obs, xr.Dataset):
+        raise ValueError(f"Observations are an xr.Dataset with value and noise_std, not a {type(obs).__name__}.")
+    for name in ("value", "noise_std"):
+        if name not in obs:
+            raise ValueError(f"The observations have no variable {name!r}, only {sorted(map(str, obs.data_vars))}.")
+    value, noise_std = obs["value"], obs["noise_std"]
+    for dim in CORE:
+        if dim not in value.dims:
+            raise ValueError(f"obs.value has dims {value.dims}; it needs {dim!r}: rename, or expand_dims({dim!r}).")
+        if dim not in value.coords:
+            raise ValueError(f"obs has no coordinate {dim!r}; assign_coords it, so that it is known what was measured.")
+    for name, array in (("value", value), ("noise_std", noise_std)):
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"obs.{name} has dtype {array.dtype}; real numbers are needed.")
+    foreign = set(noise_std.dims) - set(value.dims)
+    if foreign:
+        raise ValueError(f"obs.noise_std has dims {sorted(map(str, foreign))} that obs.value {value.dims} has not.")
+    step = time_step(value[TIME], dt)
+    names = value[COMPONENT].values.tolist()
+    if len(set(names)) < len(names):
+        raise ValueError(f"The component coordinate repeats itself: {names}.")
+    if direct:
+        unknown = [name for name in names if name not in state.components]
+        if unknown:
+            raise ValueError(
+                f"Components {unknown} are unknown here; the state has {list(state.components)}. Rename them, drop "
+                "them, or say how they are measured with operator=."
+            )
+        value = value.reindex({COMPONENT: list(state.components)})
+        if COMPONENT in noise_std.dims:
+            noise_std = noise_std.reindex({COMPONENT: list(state.components)})
+    lead = tuple(dim for dim in value.dims if dim not in CORE)
+    if 0 in value.shape:
+        raise ValueError(f"The observations are empty: sizes {dict(value.sizes)}.")
+    value = value.transpose(*lead, *CORE)
+    noise_std = noise_std.broadcast_like(value).transpose(*value.dims)
+    y, std = value.values.astype(float), noise_std.values.astype(float)
+    if np.isinf(y).any():
+        raise ValueError(f"obs.value holds {np.isinf(y).sum()} infinite values; mark what was not measured by NaN.")
+    bad = ~np.isnan(y) & ~((std > 0) & np.isfinite(std))
+    if bad.any():
+        raise ValueError(
+            f"obs.noise_std must be positive and finite wherever something was measured; it holds "
+            f"{std[bad].flat[0]:g}. An exact measurement is a small positive noise_std."
+        )
+    coords = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims} | state.coordinates()
+    return ObservedTensors(
+        torch.from_numpy(y.copy()), torch.from_numpy(np.where(np.isnan(y), 1.0, std)), lead, coords, step
+    )
+
+
+def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels, what: str) -> Tensor:
+    """A labelled trajectory as a float64 tensor on the observations' window.
+
+    Raises:
+        ValueError: dims, times, components or values that do not fit.
+    """
+    if not isinstance(x, xr.DataArray):
+        raise ValueError(f"{what} is an xr.DataArray with dims (..., time, component), not a {type(x).__name__}.")
+    for dim in CORE:
+        if dim not in x.dims or dim not in x.coords:
+            raise ValueError(f"{what} needs the dim and coordinate {dim!r}; it has dims {x.dims}.")
+    foreign = [dim for dim in x.dims if dim not in (*like.dims, *CORE)]
+    if foreign:
+        raise ValueError(f"{what} has dims {foreign} that the observations have not; select one of each.")
+    if set(x[COMPONENT].values.tolist()) != set(state.components):
+        raise ValueError(f"{what} has components {x[COMPONENT].values.tolist()}; needed are {list(state.components)}.")
+    times = like.coords[TIME]
+    if x.sizes[TIME] != times.size or not np.allclose(x[TIME], times, atol=1e-3 * like.dt):
+        raise ValueError(f"{what} has other times than the observations; select or interpolate it to obs.time.")
+    x = x.sel({COMPONENT: list(state.components)})
+    sizes = dict(zip(like.dims, like.value.shape[:-2], strict=True))
+    for dim in x.dims:
+        if dim in sizes and x.sizes[dim] != sizes[dim]:
+            raise ValueError(f"{what} has {x.sizes[dim]} along {dim!r}, the observations {sizes[dim]}.")
+    lead = [dim for dim in like.dims if dim in x.dims]
+    values = x.transpose(*lead, *CORE).values.astype(float)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
+    shape = [sizes[dim] if dim in lead else 1 for dim in like.dims]
+    return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(*like.value.shape[:-1], len(state.components))
+
+
+def trajectory(
+    x: Tensor, state: StateLabels, dt: float, dims: Sequence[Hashable] = (SAMPLE,), attrs: dict | None = None
+) -> xr.DataArray:
+    """A tensor `(..., T, n)` as a labelled trajectory that starts at time 0."""
+    times = xr.DataArray(np.arange(x.shape[-2]) * dt, dims=TIME, attrs={"long_name": "model time", "units": "1"})
+    return xr.DataArray(
+        x.detach().cpu().numpy(), dims=(*dims, *CORE), coords={TIME: times, **state.coordinates()}, attrs=attrs
+    )

@@ -1,0 +1,282 @@
+r"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
+
+A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
+
+    prior(current, s) -> Gaussian
+
+* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
+* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
+* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
+* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
+
+They all write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the steps before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import gelu, pad
+
+from nida_kit.banded import BlockBanded
+from nida_kit.gaussian import Gaussian, linearise
+
+
+class Prior(Protocol):
+    """What the assimilation loop asks."""
+
+    def __call__(self, current: Gaussian, s: float | Tensor) -> Gaussian:
+        """The local Gaussian prior around the current estimate at temperature s (a number, or one per window)."""
+
+
+@dataclass(frozen=True)
+class Climatology:
+    r"""Mean and covariance of past trajectories, Markov of order w: x_t given the w steps before it.
+
+    F is the inverse Cholesky factor of the covariance of w + 1 consecutive states; its last row is repeated for windows
+    longer than that. With w = T - 1 it holds the full sample covariance of windows of T steps, the paper's choice; a small w is a
+    vector autoregression, with memory and cost linear in T, for large states and any window length.
+
+    Attributes:
+        mean: `(w + 1, n)`.
+        factor: rows of F, `(w + 1, w + 1, n, n)`: `factor[t, d]` multiplies x_{t - d}.
+        spread: standard deviation of each component over all windows and times, `(n,)`.
+    """
+
+    mean: Float[Tensor, "w n"]
+    factor: Float[Tensor, "w w n n"]
+    spread: Float[Tensor, "n"]
+
+    @classmethod
+    def fit(cls, windows: Float[Tensor, "N T n"], order: int | None = None) -> Climatology:
+        """From N windows; `order` w = None is T - 1. Smaller orders pool all stretches of w + 1 steps.
+
+        Raises:
+            ValueError: not enough windows for an invertible covariance, or constant components.
+        """
+        count, steps, n = windows.shape
+        order = steps - 1 if order is None else order
+        if not 0 <= order < steps:
+            raise ValueError(f"order={order} must lie within 0 and T - 1 = {steps - 1}.")
+        stretches = windows.double().unfold(1, order + 1, 1).flatten(0, 1).mT.flatten(1)
+        if stretches.shape[0] <= stretches.shape[1]:
+            raise ValueError(
+                f"{stretches.shape[0]} stretches cannot give an invertible covariance of {order + 1} steps of {n} "
+                "components: give more windows, or a smaller order."
+            )
+        lower, info = torch.linalg.cholesky_ex(stretches.T.cov())
+        if info:
+            raise ValueError(
+                "The sample covariance is singular (a constant component, or noise-free linear dynamics): "
+                "give a smaller order, or windows that differ."
+            )
+        inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)
+        rows = inverse.view(order + 1, n, order + 1, n).transpose(1, 2)
+        t = torch.arange(order + 1)
+        factor = rows[t[:, None], (t[:, None] - t).clamp(min=0)]
+        inside = (t[:, None] >= t)[:, :, None, None]
+        return cls(stretches.mean(0).view(order + 1, n), factor * inside, windows.double().std((0, 1)))
+
+    def over(self, steps: int) -> Gaussian:
+        """The Gaussian over a window of that many steps."""
+        index = torch.arange(steps, device=self.factor.device).clamp(max=len(self.factor) - 1)
+        return Gaussian(self.mean[index], BlockBanded.gram(self.factor[index, : min(steps, len(self.factor))]))
+
+    def __call__(self, current: Gaussian, s: float | Tensor = 1.0) -> Gaussian:
+        return self.over(current.centre.shape[-2])
+
+
+@dataclass(frozen=True)
+class Physics:
+    """The dynamics, linearised at the estimate: the Gauss-Newton view of weak-constraint 4D-Var.
+
+    x_0 ~ N(start_mean, start_std^2), x_{t+1} ~ N(M(x_t), noise_std^2), componentwise. Around the estimate x, with Jacobians J_t
+    of M, the prior's log density is that of the residuals r_0 = x_0 - start_mean, r_{t+1} = x_{t+1} - M(x_t); hence
+    row t of F is (I, -J_{t-1}) / noise_std, and the information pulling away from x is -F' r.
+
+    Attributes:
+        step: M, from `(..., n)` to `(..., n)`, torch, one time step.
+        noise_std: of the model error per step, `(n,)`, positive.
+        start_mean: `(n,)`.
+        start_std: `(n,)`, positive.
+    """
+
+    step: Callable[[Tensor], Tensor]
+    noise_std: Float[Tensor, "n"]
+    start_mean: Float[Tensor, "n"]
+    start_std: Float[Tensor, "n"]
+
+    def __post_init__(self):
+        for name in ("noise_std", "start_std"):
+            std = getattr(self, name)
+            if not (std.isfinite() & (std > 0)).all():
+                raise ValueError(
+                    f"{name} = {std.tolist()} must be positive: with an exact model the trajectory's precision is "
+                    "infinite. Give a small model noise, or use a strong-constraint method."
+                )
+
+    def _scales(self, steps: int) -> Tensor:
+        return torch.stack([self.start_std] + [self.noise_std] * (steps - 1))
+
+    def _residuals(self, x: Tensor, forecast: Tensor) -> Tensor:
+        """r / std, the whitened residuals of a trajectory whose states forecast `forecast`."""
+        expected = torch.cat([self.start_mean.expand_as(x[..., :1, :]), forecast], -2)
+        return (x - expected) / self._scales(x.shape[-2])
+
+    def __call__(self, current: Gaussian, s: float | Tensor = 0.0) -> Gaussian:
+        x = current.mean
+        forecast, J = linearise(self.step, x[..., :-1, :])
+        scales = self._scales(x.shape[-2])
+        now = torch.diag_embed(1 / scales).expand(*x.shape, -1)
+        before = pad(-J, (0, 0, 0, 0, 1, 0)) / scales.unsqueeze(-1)
+        residuals = self._residuals(x, forecast)
+        pull = -(residuals / scales)
+        pull = pull - pad((before[..., 1:, :, :].mT @ residuals[..., 1:, :, None]).squeeze(-1), (0, 0, 0, 1))
+        return Gaussian(x, BlockBanded.gram(torch.stack([now, before], -3)), pull)
+
+    def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
+        """-log density up to a constant: half the squared whitened residuals."""
+        return self._residuals(x, self.step(x[..., :-1, :])).square().sum((-2, -1)) / 2
+
+    def forecast(self, steps: int) -> Float[Tensor, "T n"]:
+        """The noise-free trajectory from the start's mean: a first guess that needs no data."""
+        states = [self.start_mean]
+        for _ in range(steps - 1):
+            states.append(self.step(states[-1]))
+        return torch.stack(states)
+
+
+def _embed(s: float | Tensor, like: Tensor, waves: int = 8) -> Float[Tensor, "*batch one e"]:
+    """Sines and cosines of the temperature at geometric frequencies, continuous in s: `(..., 1, 2 waves)`."""
+    s = torch.as_tensor(s, dtype=like.dtype, device=like.device).expand(like.shape[:-2])[..., None, None]
+    angles = s * math.pi * 2.0 ** torch.linspace(-1, 4, waves, dtype=like.dtype, device=like.device)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class _Climate(nn.Module):
+    """A climatology as buffers, so that it travels with the weights."""
+
+    def __init__(self, climatology: Climatology):
+        super().__init__()
+        for name in ("mean", "factor", "spread"):
+            self.register_buffer(name, getattr(climatology, name).double().clone())
+
+    def __call__(self) -> Climatology:
+        return Climatology(self.mean, self.factor, self.spread)
+
+
+class TemporalMix(nn.Module):
+    """A residual block: each time step sees itself and the two steps `dilation` before and after it."""
+
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.dilation = dilation
+        self.norm = nn.LayerNorm(width)
+        self.mix = nn.Linear(3 * width, 2 * width)
+        self.out = nn.Linear(2 * width, width)
+
+    def forward(self, h: Float[Tensor, "B T c"]) -> Float[Tensor, "B T c"]:
+        d, steps = self.dilation, h.shape[-2]
+        wide = pad(self.norm(h), (0, 0, d, d))
+        taps = [wide[..., i : i + steps, :] for i in (0, d, 2 * d)]
+        return h + self.out(gelu(self.mix(torch.cat(taps, -1)), approximate="tanh"))
+
+
+class NeuralPrior(nn.Module):
+    r"""A network's Gaussian around the current estimate.
+
+    It sees the estimate, the log marginal standard deviation of the current Gaussian, and the temperature; never an observation
+    or its operator, so it serves any. Convolutions in time make it serve any window length. It returns a
+    correction of the estimate, and a row of F for each step: U_t (x_t - mu_t - W_t (x_{t-1} - mu_{t-1})), the network's own
+    linear model W and triangular inverse error factor U, all in climatological units.
+
+    Attributes:
+        settings: the constructor's, for the weight file.
+    """
+
+    def __init__(self, climatology: Climatology, width: int = 96, dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2)):
+        super().__init__()
+        n = climatology.mean.shape[-1]
+        self.settings = {"width": width, "dilations": list(dilations)}
+        self.climate = _Climate(climatology)
+        self.inside = nn.Linear(2 * n + 1, width)
+        self.temperature = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList([TemporalMix(width, d) for d in dilations])
+        self.norm = nn.LayerNorm(width)
+        self.outside = nn.Linear(width, n + n * (n + 1) // 2 + n * n)
+        nn.init.zeros_(self.outside.weight)
+        nn.init.zeros_(self.outside.bias)
+
+    @property
+    def climatology(self) -> Climatology:
+        """The climatology that gives the first guess."""
+        return self.climate()
+
+    def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
+        climatology = self.climatology
+        estimate, spread = current.mean, climatology.spread
+        n, dtype = estimate.shape[-1], self.outside.weight.dtype
+        scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
+        log_std = (current.std / spread).log().to(dtype).detach()
+        # The constant tells steps within the window from the zeros around it.
+        h = torch.cat(torch.broadcast_tensors(scaled, log_std) + (torch.ones_like(scaled[..., :1]),), -1)
+        batch = h.shape[:-2]
+        h = (self.inside(h) + self.temperature(_embed(s, h))).reshape(-1, *h.shape[-2:-1], self.inside.out_features)
+        for block in self.blocks:
+            h = block(h)
+        out = self.outside(self.norm(h)).double().reshape(*batch, h.shape[-2], -1)
+        correction, triangle, W = out.split([n, n * (n + 1) // 2, n * n], -1)
+        U = out.new_zeros(*out.shape[:-1], n, n)
+        rows, columns = torch.tril_indices(n, n, device=out.device)
+        U[..., rows, columns] = triangle
+        U = U.tril(-1) + torch.diag_embed(U.diagonal(dim1=-2, dim2=-1).clamp(-8, 8).exp())
+        factor = torch.stack([U, -U @ W.unflatten(-1, (n, n))], -3) / spread
+        return Gaussian(estimate + correction * spread, BlockBanded.gram(factor))
+
+
+class PaperPrior(nn.Module):
+    """The network of Blanke et al. (2024): two perceptrons of 4 x 64 tanh layers on the whole window of fixed length.
+
+    One gives mu, the other a factor L of rank 10; P = I + L L', in units of each time step's climatological spread.
+    """
+
+    def __init__(self, climatology: Climatology, steps: int, rank: int = 10, width: int = 64):
+        super().__init__()
+        size = steps * climatology.mean.shape[-1]
+        self.settings = {"steps": steps, "rank": rank, "width": width}
+        self.climate = _Climate(climatology)
+        self.mean = self._perceptron(size, width, size)
+        self.low_rank = self._perceptron(size, width, size * rank)
+
+    @staticmethod
+    def _perceptron(size: int, width: int, out: int) -> nn.Sequential:
+        layers: list[nn.Module] = [nn.Linear(size + 16, width), nn.Tanh()]
+        for _ in range(3):
+            layers += [nn.Linear(width, width), nn.Tanh()]
+        return nn.Sequential(*layers, nn.Linear(width, out))
+
+    @property
+    def climatology(self) -> Climatology:
+        """The climatology that gives the first guess."""
+        return self.climate()
+
+    def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
+        x = current.mean
+        steps, n = x.shape[-2:]
+        if steps != self.settings["steps"]:
+            raise ValueError(f"This network takes windows of {self.settings['steps']} steps only, not {steps}.")
+        base = self.climatology.over(steps)
+        spread = base.std
+        scaled = ((x - base.mean) / spread).flatten(-2).to(self.mean[0].weight.dtype)
+        h = torch.cat([scaled, _embed(s, scaled.unsqueeze(-2)).squeeze(-2)], -1)
+        mean = base.mean + spread * self.mean(h).double().unflatten(-1, (steps, n))
+        low_rank = self.low_rank(h).double().unflatten(-1, (steps * n, -1)) / math.sqrt(self.settings["rank"])
+        precision = torch.eye(steps * n).to(low_rank) + low_rank @ low_rank.mT
+        precision = precision / (spread.flatten()[:, None] * spread.flatten())
+        return Gaussian(mean, BlockBanded.from_dense(precision, steps))

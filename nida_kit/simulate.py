@@ -1,0 +1,229 @@
+r"""Systems and their trajectories.
+
+A system is a tendency f in x' = f(x), the labels of its state, and where its trajectories start. A step of length dt is
+the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any, is added once per step:
+
+    x_{t+1} = M(x_t) + model_noise_std * e_t,    e_t ~ N(0, I).
+
+A system of your own takes ten lines:
+
+>>> import torch, nida_kit as nk
+>>> class Rossler(nk.System):
+...     labels = nk.StateLabels(("x", "y", "z"), ("1",) * 3, ("x", "y", "z"))
+...     longest_substep = 0.05
+...     def tendency(self, x):
+...         x, y, z = x.unbind(-1)
+...         return torch.stack([-y - z, x + 0.2 * y, 0.2 + z * (x - 5.7)], -1)
+...     def start(self, samples, generator, dtype, device):
+...         return torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
+>>> Rossler().simulate(samples=2, steps=10, dt=0.1, seed=0).sizes
+Frozen({'sample': 2, 'time': 10, 'component': 3})
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field, is_dataclass
+
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.labels import StateLabels, trajectory
+
+
+def runge_kutta(tendency, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
+    """One classical fourth-order Runge-Kutta step."""
+    k1 = tendency(x)
+    k2 = tendency(x + dt / 2 * k1)
+    k3 = tendency(x + dt / 2 * k2)
+    k4 = tendency(x + dt * k3)
+    return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+class System(ABC):
+    """A dynamical system x' = f(x). Subclasses give `labels`, `longest_substep`, `tendency` and `start`.
+
+    Attributes:
+        labels: names and units of the components.
+        longest_substep: the longest Runge-Kutta substep, in the system's time unit.
+    """
+
+    labels: StateLabels
+    longest_substep: float
+
+    @abstractmethod
+    def tendency(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """f(x) in state units per time unit."""
+
+    @abstractmethod
+    def start(
+        self, samples: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device
+    ) -> Float[Tensor, "samples n"]:
+        """Random initial states."""
+
+    def step(self, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
+        """M(x): the noise-free state dt later; differentiable."""
+        substeps = max(1, math.ceil(dt / self.longest_substep - 1e-9))
+        for _ in range(substeps):
+            x = runge_kutta(self.tendency, x, dt / substeps)
+        return x
+
+    def trajectories(
+        self,
+        x: Float[Tensor, "*batch n"],
+        steps: int,
+        dt: float,
+        model_noise_std: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*batch T n"]:
+        """The trajectory of `steps` states that starts at (and includes) x; differentiable in x."""
+        states = [x]
+        for _ in range(steps - 1):
+            x = self.step(x, dt)
+            if model_noise_std:
+                x = x + model_noise_std * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            states.append(x)
+        return torch.stack(states, -2)
+
+    def simulate(
+        self,
+        samples: int,
+        steps: int,
+        dt: float,
+        *,
+        model_noise_std: float = 0.0,
+        seed: int = 0,
+        spinup: int = 0,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> xr.DataArray:
+        """Trajectories from random initial states.
+
+        Args:
+            samples: how many.
+            steps: states per trajectory, the initial one included.
+            dt: time between them, in the system's time unit.
+            model_noise_std: standard deviation of the noise added to each component after each step, in state units.
+            seed: of initial states and model noise.
+            spinup: steps run and dropped first, to start on the attractor.
+            dtype: of the computation and the result.
+            device: where it runs; the result is in main memory.
+
+        Returns:
+            `(sample, time, component)`.
+
+        Raises:
+            ValueError: a size or step that is not positive, a negative noise, or a trajectory that overflows.
+        """
+        if samples < 1 or steps < 1 or spinup < 0:
+            raise ValueError(f"samples={samples}, steps={steps} must be at least 1, and spinup={spinup} at least 0.")
+        if not (dt > 0 and math.isfinite(dt)) or not (model_noise_std >= 0 and math.isfinite(model_noise_std)):
+            raise ValueError(f"dt={dt} must be positive and model_noise_std={model_noise_std} not negative; both finite.")
+        device = torch.device(device)
+        generator = torch.Generator(device).manual_seed(seed)
+        x = self.start(samples, generator, dtype, device)
+        x = self.trajectories(x, spinup + steps, dt, model_noise_std, generator)[..., spinup:, :]
+        if not x.isfinite().all():
+            raise ValueError(f"The trajectory overflows with dt={dt}: try a smaller dt or longest_substep.")
+        records = {"system": type(self).__name__, "dt": dt, "model_noise_std": float(model_noise_std), "seed": seed}
+        return trajectory(x, self.labels, dt, attrs=records | {"spinup": spinup} | self.parameters())
+
+    def parameters(self) -> dict[str, float]:
+        """The physical parameters, for the records."""
+        return {k: v for k, v in asdict(self).items() if isinstance(v, (int, float))} if is_dataclass(self) else {}
+
+
+@dataclass(frozen=True)
+class Lorenz63(System):
+    """Lorenz's (1963, doi:10.1175/1520-0469(1963)020<0130:DNF>2.0.CO;2) convection model, in its nondimensional units.
+
+    Trajectories start from N((0, 0, 25), 10^2 I), as in Blanke et al. (2024, arXiv:2406.15076).
+    """
+
+    sigma: float = 10.0
+    rho: float = 28.0
+    beta: float = 8 / 3
+    longest_substep: float = 0.025
+
+    labels = StateLabels(
+        ("x", "y", "z"), ("1", "1", "1"), ("convection x", "horizontal temperature y", "vertical temperature z")
+    )
+
+    def tendency(self, x):
+        x, y, z = x.unbind(-1)
+        return torch.stack([self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z], -1)
+
+    def start(self, samples, generator, dtype, device):
+        centre = torch.tensor([0.0, 0.0, 25.0], dtype=dtype, device=device)
+        return centre + 10 * torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
+
+
+def _uniform_angle_and_momentum(samples, generator, dtype, device):
+    """Angle within +-3 pi / 4, momentum within +-1 (Blanke et al. 2024)."""
+    unit = 2 * torch.rand(samples, 2, generator=generator, dtype=dtype, device=device) - 1
+    return unit * torch.tensor([0.75 * math.pi, 1.0], dtype=dtype, device=device)
+
+
+_SWING = StateLabels(("angle", "momentum"), ("rad", "rad s-1"), ("angle", "momentum"))
+
+
+@dataclass(frozen=True)
+class Pendulum(System):
+    """The damped pendulum q'' = -stiffness sin q - damping q' (Blanke et al. 2024); time in seconds."""
+
+    stiffness: float = 2.0  # s-2
+    damping: float = 0.1  # s-1
+    longest_substep: float = 0.1
+
+    labels = _SWING
+
+    def tendency(self, x):
+        angle, momentum = x.unbind(-1)
+        return torch.stack([momentum, -self.stiffness * angle.sin() - self.damping * momentum], -1)
+
+    start = staticmethod(_uniform_angle_and_momentum)
+
+
+@dataclass(frozen=True)
+class LinearOscillator(System):
+    """The pendulum for small angles, q'' = -stiffness q - damping q': linear, so the Kalman smoother is exact."""
+
+    stiffness: float = 2.0  # s-2
+    damping: float = 0.1  # s-1
+    longest_substep: float = 0.1
+
+    labels = _SWING
+
+    def tendency(self, x):
+        angle, momentum = x.unbind(-1)
+        return torch.stack([momentum, -self.stiffness * angle - self.damping * momentum], -1)
+
+    start = staticmethod(_uniform_angle_and_momentum)
+
+
+@dataclass(frozen=True)
+class Lorenz96(System):
+    """Lorenz's (1996) ring of sites, x_i' = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + forcing; time unit about 5 days.
+
+    Trajectories start from the unstable rest state plus unit noise: spin up (about 400 steps of 0.05) for the attractor.
+    """
+
+    sites: int = 40
+    forcing: float = 8.0
+    longest_substep: float = 0.05
+    labels: StateLabels = field(init=False, repr=False)
+
+    def __post_init__(self):
+        if self.sites < 4:
+            raise ValueError(f"Lorenz-96 couples each site with three others: sites={self.sites} must be at least 4.")
+        names = tuple(f"x{i}" for i in range(self.sites))
+        object.__setattr__(self, "labels", StateLabels(names, ("1",) * self.sites, names))
+
+    def tendency(self, x):
+        return (x.roll(-1, -1) - x.roll(2, -1)) * x.roll(1, -1) - x + self.forcing
+
+    def start(self, samples, generator, dtype, device):
+        return self.forcing + torch.randn(samples, self.sites, generator=generator, dtype=dtype, device=device)
