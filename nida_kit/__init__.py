@@ -1,7 +1,66 @@
-"""nida_kit"""
+"""Reconstruct trajectories from sparse, noisy observations.
+
+The package reads top to bottom as the data flows:
+
+    simulate -> observe -> prior -> condition -> assimilate -> evaluate -> explore
+
+    labels      dims, units and names: the one edge between xarray and tensors
+    simulate    systems and their trajectories
+    observe     observation operators and processes
+    banded      the linear algebra: matrices that are block-banded in time
+    gaussian    Gaussians over trajectories, and conditioning
+    prior       what is known before observing: climatology, physics, networks
+    assimilate  the loop over priors, and the methods that it makes
+    train       end-to-end training of a neural prior
+    weights     trained priors on disk
+    evaluate    scores
+    setups      reference experiments
+    experiment  one function behind every lab; then plots and lab, which are imported by name only
+
+>>> import nida_kit as nk
+>>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
+>>> obs = nk.observe(truth, components=["x"], every=8, noise_std=0.4, seed=1)
+>>> result = nk.NeuralIncremental.pretrained("lorenz63", temperatures=4).assimilate(obs)
+>>> score = nk.rmse(result["mean"], truth)
+"""
+
 from nida_kit import schedule, setups
 from nida_kit.assimilate.method import Chain, Method
 from nida_kit.assimilate.methods import KalmanSmoother, NeuralIncremental, OptimalInterpolation, WeakFourDVar
+from nida_kit.evaluate import coverage, crps, mse, rmse, spread_error_ratio
+from nida_kit.gaussian import Gaussian
 from nida_kit.labels import StateLabels
-from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, Pendulum, System
 from nida_kit.observe import observe
+from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
+from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, Pendulum, System
+from nida_kit.train import Settings, train
+
+__all__ = [
+    "Chain",
+    "Climatology",
+    "Gaussian",
+    "KalmanSmoother",
+    "LinearOscillator",
+    "Lorenz63",
+    "Lorenz96",
+    "Method",
+    "NeuralIncremental",
+    "NeuralPrior",
+    "OptimalInterpolation",
+    "PaperPrior",
+    "Pendulum",
+    "Physics",
+    "Settings",
+    "StateLabels",
+    "System",
+    "WeakFourDVar",
+    "coverage",
+    "crps",
+    "mse",
+    "observe",
+    "rmse",
+    "schedule",
+    "setups",
+    "spread_error_ratio",
+    "train",
+]

@@ -11,8 +11,8 @@ Two factorisations serve everything:
   couples them, so one call factorises all of them, in time linear in T. Its gradient is implicit: if A x = b, then
   grad_b = A^-1 grad_x and grad_A = -grad_b x', one more solve with the same factor.
 * **Odd-even elimination** (any device; cyclic reduction, Hockney 1965). Eliminating every second time step leaves a
-  block-tridiagonal matrix of half the length: log2(T) batched operations instead of T small ones. Read backwards it gives
-  the inverse's blocks (selected inversion, Takahashi et al. 1973) and samples.
+  block-tridiagonal matrix of half the length: log2(T) batched operations instead of T small ones. Read backwards it
+  gives the inverse's blocks (selected inversion, Takahashi et al. 1973) and samples.
 
 Numbers are float64 inside whatever comes in: observation errors of 1e-3 beside climatological spreads of 10 give
 condition numbers that float32 cannot factorise.
@@ -129,7 +129,7 @@ class BlockBanded:
         ].to(b)
 
     def logdet(self) -> Float[Tensor, "*batch"]:
-        """log det A, differentiable; its gradient is A^-1 within the band. Errors as in `solve`."""
+        """Log det A, differentiable; its gradient is A^-1 within the band. Errors as in `solve`."""
         if self.blocks.device.type == "cpu":
             return _LogDet.apply(self.blocks.double()).to(self.blocks)
         return _odd_even_logdet(*self.double()._tridiagonal()).to(self.blocks)
@@ -282,8 +282,9 @@ class _LogDet(torch.autograd.Function):
 def _eliminate(main: Tensor, lower: Tensor):
     """Eliminate time steps 0, 2, 4, ...; keep 1, 3, 5, ...
 
-    Returns the eliminated steps' Cholesky factors and covariances given their neighbours, the regression weights of each kept
-    step's left and right eliminated neighbour on it (x_left = -left x_kept + ...), and the matrix of the kept steps.
+    Returns the eliminated steps' Cholesky factors and covariances given their neighbours, the regression weights of
+    each kept step's left and right eliminated neighbour on it (x_left = -left x_kept + ...), and the matrix of the
+    kept steps.
     """
     if main.shape[-3] % 2 == 0:  # one independent unit-variance step at the end, which nothing else sees
         identity = torch.eye(main.shape[-1]).to(main).expand_as(main[..., :1, :, :])
@@ -318,7 +319,8 @@ def _odd_even_inverse(main: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cholesky_inverse(torch.linalg.cholesky(main)), lower
     _, covariance, left, right, kept, between = _eliminate(main, lower)
     inverse, beside = _odd_even_inverse(kept, between)
-    # Covariances of an eliminated step with the kept step at its right (`left` weights) and at its left (`right` weights).
+    # Covariances of an eliminated step with the kept step at its right (`left` weights) and at its left (`right`
+    # weights).
     with_right = -(left @ inverse)
     with_left = -(right @ inverse)
     if kept.shape[-3] > 1:
@@ -346,7 +348,7 @@ def _odd_even_solve(main: Tensor, lower: Tensor, b: Tensor) -> Tensor:
 
 
 def _odd_even_logdet(main: Tensor, lower: Tensor) -> Tensor:
-    """log det A: the sum over all eliminated steps."""
+    """Log det A: the sum over all eliminated steps."""
     if main.shape[-3] == 1:
         return torch.logdet(main).sum(-1)
     factor, *_, kept, between = _eliminate(main, lower)
@@ -358,9 +360,9 @@ def _odd_even_sample(main: Tensor, lower: Tensor, noise: Tensor) -> Tensor:
     """Draw the kept steps from their marginal, then each eliminated step given its two neighbours."""
     steps = main.shape[-3]
     if steps == 1:
-        return torch.linalg.solve_triangular(
-            torch.linalg.cholesky(main).mT, noise.unsqueeze(-1), upper=True
-        ).squeeze(-1)
+        return torch.linalg.solve_triangular(torch.linalg.cholesky(main).mT, noise.unsqueeze(-1), upper=True).squeeze(
+            -1
+        )
     factor, _, left, right, kept, between = _eliminate(main, lower)
     even, odd = pad(noise, (0, 0, 0, 1 - steps % 2))[..., ::2, :], noise[..., 1::2, :]
     x = _odd_even_sample(kept, between, odd)

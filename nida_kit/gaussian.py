@@ -10,8 +10,8 @@ Observations y = H x + eta, eta ~ N(0, R), act on each time step, so H' R^-1 H i
     P + H' R^-1 H,      h + H' R^-1 (y - H c),
 
 keeps the band, and is exact however far apart c and mu lie: the linearised forecast of a chaotic model leaves every
-bound on a long window, but never has to be computed. Asking for `mean` costs the one linear solve. R is diagonal; a missing
-value (NaN in y) is an infinite error.
+bound on a long window, but never has to be computed. Asking for `mean` costs the one linear solve. R is diagonal; a
+missing value (NaN in y) is an infinite error.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Gaussian:
         return self.mean + self.precision.sample(noise.expand(torch.broadcast_shapes(noise.shape, self.mean.shape)))
 
     def log_prob(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
-        """log N(x; mean, precision^-1), in nats."""
+        """Log N(x; mean, precision^-1), in nats."""
         error = x - self.mean
         squared = (error * self.precision.matvec(error)).sum((-2, -1))
         size = x.shape[-1] * x.shape[-2]

@@ -199,7 +199,9 @@ def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels, 
     if not np.isfinite(values).all():
         raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
     shape = [sizes[dim] if dim in lead else 1 for dim in like.dims]
-    return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(*like.value.shape[:-1], len(state.components))
+    return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(
+        *like.value.shape[:-1], len(state.components)
+    )
 
 
 def trajectory(

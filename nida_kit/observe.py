@@ -2,8 +2,8 @@ r"""Observation operators and processes: y = h(x) + eta, eta ~ N(0, noise_std^2)
 
 h is `None` or a mask (the state's own components), a matrix `(p, n)`, or any torch callable from `(..., n)` to
 `(..., p)`. Where nothing is observed there is NaN and nothing else: no method can see the truth through its input. The
-noise is drawn as unit noise over the whole grid before anything is masked, so for one seed it only scales with noise_std, and no value changes when
-another is observed as well.
+noise is drawn as unit noise over the whole grid before anything is masked, so for one seed it only scales with
+noise_std, and no value changes when another is observed as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     return x @ matrix.to(x).mT
 
 
-def as_operator(operator: None | np.ndarray | Tensor | xr.DataArray | Operator) -> Operator:
+def as_operator(operator: np.ndarray | Tensor | xr.DataArray | Operator | None) -> Operator:
     """What `operator=` may be, as a torch callable on states: None and boolean masks are the identity.
 
     Raises:
@@ -128,7 +128,8 @@ def observe(
 
     Args:
         truth: `(..., time, component)`.
-        components: which are observed; None is all. With a matrix or callable as operator: which of its values h0, h1, ...
+        components: which are observed; None is all. With a matrix or callable as operator: which of its values h0,
+            h1, ...
         every: observe each `every`-th time step,
         offset: from this index on; "random" draws it for each window.
         times: observe at these times only (each must be a time of the grid), instead of `every`.
@@ -208,7 +209,12 @@ Law = Callable[[tuple[int, int, int], torch.Generator], tuple[Tensor, Tensor]]
 
 
 def regular(
-    shape: tuple[int, int, int], generator: torch.Generator, *, components: Sequence[int], every: int, noise_std: float | Tensor
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+    *,
+    components: Sequence[int],
+    every: int,
+    noise_std: float | Tensor,
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
     """Some components at every `every`-th step from a random offset on: the paper's laws."""
     batch, steps, n = shape
@@ -230,9 +236,9 @@ def mixture(
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
     """A different law for every window, so that a prior trained on it serves them all.
 
-    Half of the windows are regular: a random non-empty set of components at a spacing of 1 to `longest` steps. The others
-    hold 1 to `most` values at random places, in components drawn as before. The noise is log-uniform within `noise`,
-    in units of `scale` (n,), the climatological standard deviations.
+    Half of the windows are regular: a random non-empty set of components at a spacing of 1 to `longest` steps. The
+    others hold 1 to `most` values at random places, in components drawn as before. The noise is log-uniform within
+    `noise`, in units of `scale` (n,), the climatological standard deviations.
     """
     batch, steps, n = shape
     subset = torch.randint(1, 2**n, (batch, 1), generator=generator)

@@ -9,7 +9,8 @@ A prior is a function of the current Gaussian (its mean is the estimate) and the
 * `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
 * `PaperPrior` is the network of Blanke et al. (2024), for comparison.
 
-They all write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the steps before it.
+They all write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t
+given the steps before it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,7 @@ from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian, linearise
 
 
+@runtime_checkable
 class Prior(Protocol):
     """What the assimilation loop asks."""
 
@@ -40,8 +42,8 @@ class Climatology:
     r"""Mean and covariance of past trajectories, Markov of order w: x_t given the w steps before it.
 
     F is the inverse Cholesky factor of the covariance of w + 1 consecutive states; its last row is repeated for windows
-    longer than that. With w = T - 1 it holds the full sample covariance of windows of T steps, the paper's choice; a small w is a
-    vector autoregression, with memory and cost linear in T, for large states and any window length.
+    longer than that. With w = T - 1 it holds the full sample covariance of windows of T steps, the paper's
+    choice; a small w is a vector autoregression, with memory and cost linear in T, for large states and any length.
 
     Attributes:
         mean: `(w + 1, n)`.
@@ -51,7 +53,7 @@ class Climatology:
 
     mean: Float[Tensor, "w n"]
     factor: Float[Tensor, "w w n n"]
-    spread: Float[Tensor, "n"]
+    spread: Float[Tensor, n]
 
     @classmethod
     def fit(cls, windows: Float[Tensor, "N T n"], order: int | None = None) -> Climatology:
@@ -60,7 +62,7 @@ class Climatology:
         Raises:
             ValueError: not enough windows for an invertible covariance, or constant components.
         """
-        count, steps, n = windows.shape
+        _, steps, n = windows.shape
         order = steps - 1 if order is None else order
         if not 0 <= order < steps:
             raise ValueError(f"order={order} must lie within 0 and T - 1 = {steps - 1}.")
@@ -96,9 +98,9 @@ class Climatology:
 class Physics:
     """The dynamics, linearised at the estimate: the Gauss-Newton view of weak-constraint 4D-Var.
 
-    x_0 ~ N(start_mean, start_std^2), x_{t+1} ~ N(M(x_t), noise_std^2), componentwise. Around the estimate x, with Jacobians J_t
-    of M, the prior's log density is that of the residuals r_0 = x_0 - start_mean, r_{t+1} = x_{t+1} - M(x_t); hence
-    row t of F is (I, -J_{t-1}) / noise_std, and the information pulling away from x is -F' r.
+    x_0 ~ N(start_mean, start_std^2), x_{t+1} ~ N(M(x_t), noise_std^2), componentwise. Around the estimate x, with
+    Jacobians J_t of M, the prior's log density is that of the residuals r_0 = x_0 - start_mean, r_{t+1} = x_{t+1} -
+    M(x_t); hence row t of F is (I, -J_{t-1}) / noise_std, and the information pulling away from x is -F' r.
 
     Attributes:
         step: M, from `(..., n)` to `(..., n)`, torch, one time step.
@@ -108,9 +110,9 @@ class Physics:
     """
 
     step: Callable[[Tensor], Tensor]
-    noise_std: Float[Tensor, "n"]
-    start_mean: Float[Tensor, "n"]
-    start_std: Float[Tensor, "n"]
+    noise_std: Float[Tensor, n]
+    start_mean: Float[Tensor, n]
+    start_std: Float[Tensor, n]
 
     def __post_init__(self):
         for name in ("noise_std", "start_std"):
@@ -125,7 +127,7 @@ class Physics:
         return torch.stack([self.start_std] + [self.noise_std] * (steps - 1))
 
     def _residuals(self, x: Tensor, forecast: Tensor) -> Tensor:
-        """r / std, the whitened residuals of a trajectory whose states forecast `forecast`."""
+        """R / std, the whitened residuals of a trajectory whose states forecast `forecast`."""
         expected = torch.cat([self.start_mean.expand_as(x[..., :1, :]), forecast], -2)
         return (x - expected) / self._scales(x.shape[-2])
 
@@ -191,10 +193,10 @@ class TemporalMix(nn.Module):
 class NeuralPrior(nn.Module):
     r"""A network's Gaussian around the current estimate.
 
-    It sees the estimate, the log marginal standard deviation of the current Gaussian, and the temperature; never an observation
-    or its operator, so it serves any. Convolutions in time make it serve any window length. It returns a
-    correction of the estimate, and a row of F for each step: U_t (x_t - mu_t - W_t (x_{t-1} - mu_{t-1})), the network's own
-    linear model W and triangular inverse error factor U, all in climatological units.
+    It sees the estimate, the log marginal standard deviation of the current Gaussian, and the temperature; never an
+    observation or its operator, so it serves any. Convolutions in time make it serve any window length. It returns a
+    correction of the estimate, and a row of F for each step: U_t (x_t - mu_t - W_t (x_{t-1} - mu_{t-1})), the
+    network's own linear model W and triangular inverse error factor U, all in climatological units.
 
     Attributes:
         settings: the constructor's, for the weight file.
@@ -225,7 +227,8 @@ class NeuralPrior(nn.Module):
         scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
         log_std = (current.std / spread).log().to(dtype).detach()
         # The constant tells steps within the window from the zeros around it.
-        h = torch.cat(torch.broadcast_tensors(scaled, log_std) + (torch.ones_like(scaled[..., :1]),), -1)
+        scaled, log_std = torch.broadcast_tensors(scaled, log_std)
+        h = torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1)
         batch = h.shape[:-2]
         h = (self.inside(h) + self.temperature(_embed(s, h))).reshape(-1, *h.shape[-2:-1], self.inside.out_features)
         for block in self.blocks:

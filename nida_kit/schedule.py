@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 Schedule = Callable[[int], list[float]]
 
@@ -41,6 +42,6 @@ def temperatures(wanted: int | Sequence[float], schedule: Schedule = linear) -> 
             raise ValueError(f"temperatures={wanted}: at least one step is needed.")
         wanted = schedule(wanted)
     values = [float(s) for s in wanted]
-    if not values or not all(0 <= s <= 1 for s in values) or any(a < b for a, b in zip(values, values[1:], strict=False)):
+    if not values or not all(0 <= s <= 1 for s in values) or any(a < b for a, b in pairwise(values)):
         raise ValueError(f"temperatures={values} must be a non-rising list of numbers from 1 down to 0.")
     return values

@@ -1,7 +1,8 @@
 r"""Systems and their trajectories.
 
 A system is a tendency f in x' = f(x), the labels of its state, and where its trajectories start. A step of length dt is
-the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any, is added once per step:
+the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any, is added
+once per step:
 
     x_{t+1} = M(x_t) + model_noise_std * e_t,    e_t ~ N(0, I).
 
@@ -121,7 +122,9 @@ class System(ABC):
         if samples < 1 or steps < 1 or spinup < 0:
             raise ValueError(f"samples={samples}, steps={steps} must be at least 1, and spinup={spinup} at least 0.")
         if not (dt > 0 and math.isfinite(dt)) or not (model_noise_std >= 0 and math.isfinite(model_noise_std)):
-            raise ValueError(f"dt={dt} must be positive and model_noise_std={model_noise_std} not negative; both finite.")
+            raise ValueError(
+                f"dt={dt} must be positive and model_noise_std={model_noise_std} not negative; both finite."
+            )
         device = torch.device(device)
         generator = torch.Generator(device).manual_seed(seed)
         x = self.start(samples, generator, dtype, device)
@@ -208,7 +211,8 @@ class LinearOscillator(System):
 class Lorenz96(System):
     """Lorenz's (1996) ring of sites, x_i' = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + forcing; time unit about 5 days.
 
-    Trajectories start from the unstable rest state plus unit noise: spin up (about 400 steps of 0.05) for the attractor.
+    Trajectories start from the unstable rest state plus unit noise: spin up (about 400 steps of 0.05) for the
+    attractor.
     """
 
     sites: int = 40

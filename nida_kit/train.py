@@ -4,9 +4,10 @@ Draw trajectories x, an observation law, observations y and a schedule; assimila
 
     loss = mean |x_hat - x|^2 + log_score * mean( log std + (x_hat - x)^2 / (2 std^2) ),
 
-all in climatological units. The first term alone leaves the precision's scale open (only its balance with the observations
-matters); the Gaussian log score of the marginals closes it. Gradients pass the solve by implicit differentiation.
-Either the loop is *unrolled* as it will be used, or one step is taken from x_s = s x_0 + (1 - s) x for a random s, as in the paper.
+all in climatological units. The first term alone leaves the precision's scale open (only its balance with the
+observations matters); the Gaussian log score of the marginals closes it. Gradients pass the solve by implicit
+differentiation. Either the loop is *unrolled* as it will be used, or one step is taken from x_s = s x_0 + (1 - s) x
+for a random s, as in the paper.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Settings:
 
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1 or self.longest < 1 or self.rate <= 0 or self.log_score < 0:
-            raise ValueError(f"steps, batch and longest must be at least 1, rate positive, log_score not negative: {self}.")
+            raise ValueError(
+                f"steps, batch and longest must be at least 1, rate positive, log_score not negative: {self}."
+            )
 
 
 def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
@@ -140,14 +143,16 @@ def train(
         windows: draws trajectories, see `fixed` and `simulated`.
         law: draws observation processes, see `nk.observe`.
         settings: all that is random depends on settings.seed alone.
-        device: where the network and the solves run; windows and laws are drawn on the CPU, so that they are the same everywhere.
-        checkpoint: a file written every `every` batches and at the end. If it exists, training goes on from it, to the same
-            weights, bit for bit, as without a break.
+        device: where the network and the solves run; windows and laws are drawn on the CPU, so that they are the same
+            everywhere.
+        checkpoint: a file written every `every` batches and at the end. If it exists, training goes on from it, to
+            the same weights, bit for bit, as without a break.
         every: batches between checkpoints.
         progress: show a progress bar.
 
     Returns:
-        The history: `loss` and `mse` (climatological units) of each batch, along `batch`; settings and seconds in `attrs`.
+        The history: `loss` and `mse` (climatological units) of each batch, along `batch`; settings and seconds in
+        `attrs`.
 
     Raises:
         ValueError: a checkpoint of another training, or a loss that is no longer finite.
@@ -163,7 +168,7 @@ def train(
         saved = torch.load(checkpoint, weights_only=True, map_location=device)
         if saved["settings"] != asdict(settings):
             raise ValueError(
-                f"{checkpoint} belongs to another training, with {saved['settings']} where {asdict(settings)} is asked. "
+                f"{checkpoint} belongs to another training: {saved['settings']}, where {asdict(settings)} is asked. "
                 "Name another file, or remove it to start anew."
             )
         for name, part in parts.items():
@@ -184,7 +189,9 @@ def train(
         ]
         loss = torch.stack([term for term, _ in terms]).mean()
         if not loss.isfinite():
-            raise ValueError(f"The loss of batch {step} is {float(loss)}: lower the rate, now {settings.rate}, or clip more.")
+            raise ValueError(
+                f"The loss of batch {step} is {float(loss)}: lower the rate, now {settings.rate}, or clip more."
+            )
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(prior.parameters(), settings.clip)

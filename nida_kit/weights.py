@@ -1,6 +1,7 @@
 """Trained priors on disk: a safetensors file whose header holds its card.
 
-The card says how to rebuild the network, what state it knows, and where it comes from: data law, seed, settings, minutes, scores.
+The card says how to rebuild the network, what state it knows, and where it comes from: data law, seed, settings,
+minutes, scores.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def load(path: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
         prior = _KINDS[header["kind"]](climatology, **header["settings"])
         prior.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: its weights do not fit its card ({error}). It is damaged or from another version.") from error
+        raise ValueError(
+            f"{path}: its weights do not fit its card ({error}). It is damaged or from another version."
+        ) from error
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ValueError(f"{path} holds weights that are not finite; its training failed.")
     return prior.eval(), Card(labels, header["dt"], header["about"])

@@ -6,8 +6,9 @@ r"""The loop: ask a prior for a Gaussian around the current estimate, condition 
         A       = P + H' R^-1 H
         x_hat   = mu + A^-1 H' R^-1 (y - H mu)
 
-Optimal interpolation, the Kalman smoother, weak-constraint 4D-Var and neural incremental assimilation are this loop with different
-priors (Blanke, Fablet and Lelarge 2024, arXiv:2406.15076). A nonlinear h is linearised anew at each step, at the prior's centre.
+Optimal interpolation, the Kalman smoother, weak-constraint 4D-Var and neural incremental assimilation are this loop
+with different priors (Blanke, Fablet and Lelarge 2024, arXiv:2406.15076). A nonlinear h is linearised anew at each
+step, at the prior's centre.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def incremental(
 class LevenbergMarquardt:
     """A damped prior: one more Gaussian factor around the best estimate so far, with precision lambda D.
 
-    Wrapping a prior of the loop makes a descent of it. Each time it is asked, it first judges the estimate that the last
-    step led to: kept if the cost fell (lambda shrinks), else the loop goes back to the best one (lambda grows). D is the diagonal of the
-    prior's precision (Marquardt 1963, doi:10.1137/0111030). Every window has its own lambda.
+    Wrapping a prior of the loop makes a descent of it. Each time it is asked, it first judges the estimate that the
+    last step led to: kept if the cost fell (lambda shrinks), else the loop goes back to the best one (lambda grows).
+    D is the diagonal of the prior's precision (Marquardt 1963, doi:10.1137/0111030). Every window has its own lambda.
 
     Attributes:
         best: the estimate of lowest cost, `(..., T, n)`.
@@ -70,7 +71,9 @@ class LevenbergMarquardt:
         cost = self.objective(x)
         if self.best is None:
             if not cost.isfinite().all():
-                raise ValueError("The first guess has no finite cost: the model overflows there. Give another first_guess.")
+                raise ValueError(
+                    "The first guess has no finite cost: the model overflows there. Give another first_guess."
+                )
             self.best, self.cost = x, cost
             self.lam = torch.full_like(cost, self.damping)
             self.converged = torch.zeros_like(cost, dtype=torch.bool)
@@ -109,7 +112,8 @@ def extended_kalman_filter(physics: Physics, observations: Observations, steps: 
             mean, J = linearise(physics.step, mean)
             covariance = J @ covariance @ J.mT + torch.diag_embed(physics.noise_std**2)
         forecast = Gaussian(
-            mean.unsqueeze(-2).expand(*here.value.shape[:-1], -1), BlockBanded(torch.linalg.inv(covariance)[..., None, None, :, :])
+            mean.unsqueeze(-2).expand(*here.value.shape[:-1], -1),
+            BlockBanded(torch.linalg.inv(covariance)[..., None, None, :, :]),
         )
         analysis = forecast.condition(*here.linearise(forecast.centre))
         mean = analysis.mean.squeeze(-2)

@@ -1,6 +1,7 @@
 """What every method has in common: labelled observations in, a labelled reconstruction out.
 
-A method implements `reconstruct`, on tensors. The rest is here: checking the input, labels, records, lazy Dask samples, draws.
+A method implements `reconstruct`, on tensors. The rest is here: checking the input, labels, records, lazy Dask
+samples, draws.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.labels import COMPONENT, CORE, SAMPLE, ObservedTensors, StateLabels, read_observations, read_trajectory
+from nida_kit.labels import COMPONENT, CORE, ObservedTensors, StateLabels, read_observations, read_trajectory
 from nida_kit.observe import Observations, as_operator, is_direct
 
 
@@ -69,8 +70,8 @@ class Method(ABC):
         """Reconstruct the trajectories behind observations.
 
         Args:
-            obs: `value (..., time, component)`, NaN where nothing was measured, and `noise_std`, which broadcasts over it. A
-                dimension chunked by Dask (`obs.chunk(sample=100)`) stays lazy.
+            obs: `value (..., time, component)`, NaN where nothing was measured, and `noise_std`, which broadcasts
+                over it. A dimension chunked by Dask (`obs.chunk(sample=100)`) stays lazy.
             first_guess: where to start, `(..., time, component)`; None is the method's own.
             operator: what was observed, as given to `nk.observe`; None is the state's own components.
             trace: keep every estimate on the way, along the dimension `step`, and the first guess.
@@ -86,7 +87,7 @@ class Method(ABC):
     def sample(
         self, obs: xr.Dataset, samples: int, seed: int = 0, first_guess: xr.DataArray | None = None, *, operator=None
     ) -> xr.DataArray:
-        """Draws from the posterior, along the new leading dimension `member`; arguments and errors as in `assimilate`."""
+        """Draws from the posterior, along the new leading dimension `member`; otherwise as `assimilate`."""
         if samples < 1:
             raise ValueError(f"samples={samples}: at least one is needed.")
         return self._labelled(obs, first_guess, operator, draws=(samples, seed))["draws"]
@@ -104,7 +105,10 @@ class Method(ABC):
         if first_guess is not None:
             first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
         empty = int(read.value.isnan().flatten(-2).all(-1).sum())
-        note = f"{empty} of {read.value[..., 0, 0].numel()} windows hold no observation: they show the prior alone." * bool(empty)
+        note = (
+            f"{empty} of {read.value[..., 0, 0].numel()} windows hold no observation: they show the prior alone."
+            * bool(empty)
+        )
         if note:
             warnings.warn(note, stacklevel=4)
         with torch.no_grad():
@@ -113,7 +117,11 @@ class Method(ABC):
             )
             result = self._label(found, read, trace, draws)
         result.attrs = {"method": type(self).__name__, **self.settings, "iterations": len(found.posteriors)}
-        result.attrs |= {"seed": draws[1] if draws else "none", "seconds": time.perf_counter() - began, "versions": versions()}
+        result.attrs |= {
+            "seed": draws[1] if draws else "none",
+            "seconds": time.perf_counter() - began,
+            "versions": versions(),
+        }
         result.attrs |= {"note": note} if note else {}
         return result
 
@@ -153,14 +161,17 @@ class Method(ABC):
         """Chunk by chunk, by `xr.map_blocks`; one window without observations, run now, says what comes out."""
         chunked = [d for d in obs["value"].dims if len(obs.chunksizes.get(d, (0,))) > 1]
         if set(chunked) & set(CORE):
-            raise ValueError(f"obs is chunked along {chunked}; a window is solved whole: obs.chunk(time=-1, component=-1).")
+            raise ValueError(
+                f"obs is chunked along {chunked}; a window is solved whole: obs.chunk(time=-1, component=-1)."
+            )
         arrays = [obs, first_guess] if first_guess is not None else [obs]
         arrays = list(xr.unify_chunks(*(a.chunk({d: -1 for d in CORE if d in a.dims}) for a in arrays)))
         obs = arrays[0]
         lead = [d for d in obs["value"].dims if d not in CORE]
         probe = obs.isel({d: slice(0, 1) for d in lead})
         blank = probe.assign(
-            value=xr.full_like(probe["value"], np.nan, chunks={}).compute(), noise_std=xr.ones_like(probe["noise_std"]).compute()
+            value=xr.full_like(probe["value"], np.nan, chunks={}).compute(),
+            noise_std=xr.ones_like(probe["noise_std"]).compute(),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -180,7 +191,10 @@ class Method(ABC):
 
 
 class Chain(Method):
-    """Methods one after the other, each starting from the mean of the one before: `Chain([neural, physics])` is the hybrid."""
+    """Methods one after the other, each starting from the mean of the one before.
+
+    `Chain([neural, physics])` is the hybrid. Its diagnostics are those of the last method that gives any.
+    """
 
     def __init__(self, methods):
         methods = list(methods)
@@ -207,4 +221,6 @@ class Chain(Method):
             temperatures += found.temperatures
             diagnostics |= found.diagnostics
             first_guess = found.posteriors[-1].mean
-        return replace(found, posteriors=posteriors, temperatures=temperatures, first_guess=start, diagnostics=diagnostics)
+        return replace(
+            found, posteriors=posteriors, temperatures=temperatures, first_guess=start, diagnostics=diagnostics
+        )

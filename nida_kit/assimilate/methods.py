@@ -34,7 +34,7 @@ class OptimalInterpolation(Method):
 
     @classmethod
     def fit(cls, windows: xr.DataArray, order: int | None = None) -> Self:
-        """From past trajectories `(sample, time, component)`; `order` as in `Climatology.fit`, which says what it raises."""
+        """From past trajectories `(sample, time, component)`; order and errors as in `Climatology.fit`."""
         windows = windows.transpose(..., *CORE)
         names = tuple(map(str, windows[COMPONENT].values))
         given = {k: tuple(map(str, windows[k].values)) for k in ("units", "long_name") if k in windows.coords}
@@ -154,8 +154,9 @@ class KalmanSmoother(_PhysicalMethod):
 class WeakFourDVar(_PhysicalMethod):
     """Weak-constraint 4D-Var by Gauss-Newton steps (incremental 4D-Var), with Levenberg-Marquardt damping.
 
-    Its result holds each window's `cost` (half the squared whitened residuals of start, model and observations), `iterations`
-    and `converged`. It finds a local minimum near the first guess; std is that of the linearised model there (Laplace).
+    Its result holds each window's `cost` (half the squared whitened residuals of start, model and observations),
+    `iterations` and `converged`. It finds a local minimum near the first guess; std is that of the linearised model
+    there (Laplace).
 
     Args:
         system: an `nk.System`.

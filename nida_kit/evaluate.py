@@ -1,0 +1,71 @@
+"""Scores: xarray in, xarray out. Every function reduces over `dim`; None is everything.
+
+Estimates and truth must share their coordinates exactly: nothing is aligned, cut or broadcast along time in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from statistics import NormalDist
+
+import xarray as xr
+
+Dims = Hashable | Sequence[Hashable] | None
+
+
+def _matched(*arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
+    """The arrays, if their common dims and coordinates agree.
+
+    Raises:
+        ValueError: they do not, or one is no DataArray.
+    """
+    for array in arrays:
+        if not isinstance(array, xr.DataArray):
+            raise ValueError(f"Scores compare xr.DataArrays, not a {type(array).__name__}: pass result['mean'], say.")
+    try:
+        return xr.align(*arrays, join="exact", copy=False)
+    except ValueError as error:
+        raise ValueError(
+            f"Estimate and truth lie on different coordinates; select the same ones first. {error}"
+        ) from error
+
+
+def mse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+    """Mean squared error, in squared state units."""
+    import xskillscore
+
+    return xskillscore.mse(*_matched(estimate, truth), dim=dim)
+
+
+def rmse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+    """Root mean squared error, in state units."""
+    import xskillscore  # here, as in each score: it takes seconds to import
+
+    return xskillscore.rmse(*_matched(estimate, truth), dim=dim)
+
+
+def crps(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+    """Continuous ranked probability score of Gaussian marginals (Gneiting & Raftery 2007), in state units."""
+    import xskillscore
+
+    mean, std, truth = _matched(mean, std, truth)
+    return xskillscore.crps_gaussian(truth, mean, std, dim=dim)
+
+
+def coverage(
+    mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, level: float = 0.9, dim: Dims = None
+) -> xr.DataArray:
+    """The share of true values within the central interval of Gaussian marginals; `level` if calibrated.
+
+    Raises:
+        ValueError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1.")
+    mean, std, truth = _matched(mean, std, truth)
+    return (abs(truth - mean) <= NormalDist().inv_cdf((1 + level) / 2) * std).mean(dim)
+
+
+def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+    """Root mean variance over root mean squared error: 1 if calibrated, below 1 if overconfident."""
+    return (std**2).mean(dim) ** 0.5 / rmse(mean, truth, dim)
