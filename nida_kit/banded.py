@@ -12,7 +12,8 @@ Two factorisations serve everything:
   grad_b = A^-1 grad_x and grad_A = -grad_b x', one more solve with the same factor.
 * **Odd-even elimination** (any device; cyclic reduction, Hockney 1965). Eliminating every second time step leaves a
   block-tridiagonal matrix of half the length: log2(T) batched operations instead of T small ones. Read backwards it
-  gives the inverse's blocks (selected inversion, Takahashi et al. 1973) and samples.
+  gives the inverse's blocks (selected inversion, Takahashi et al. 1973) and samples. A band that fills more than half
+  of the matrix is one single step, a dense Cholesky.
 
 Numbers are float64 inside whatever comes in: observation errors of 1e-3 beside climatological spreads of 10 give
 condition numbers that float32 cannot factorise.
@@ -51,6 +52,9 @@ class BlockBanded:
         steps, width = factor.shape[-4], factor.shape[-3] - 1
         inside = torch.arange(steps)[:, None] >= torch.arange(width + 1)
         rows = factor * inside.to(factor)[:, :, None, None]
+        if 2 * width > steps:
+            full = _lower_triangle(rows, torch.arange(steps)[:, None].expand(steps, steps))
+            return cls(cls.from_dense(full.mT @ full, steps).blocks[..., : width + 1, :, :])
         # Row r = t + e holds F[r, t] as its block e and F[r, t + d] as its block e - d.
         rows = pad(rows, (0, 0, 0, 0, 0, 0, 0, width))
         columns = torch.stack([rows[..., e : e + steps, e, :, :] for e in range(width + 1)], -3)
@@ -94,15 +98,10 @@ class BlockBanded:
 
     def dense(self) -> Float[Tensor, "*batch N N"]:
         """The whole matrix, N = T n. For tests and small windows: memory grows as T squared."""
-        steps, width, n = self.steps, self.width, self.components
-        full = self.blocks.new_zeros(*self.blocks.shape[:-4], steps, steps, n, n)
-        for d in range(min(width + 1, steps)):
-            t = torch.arange(steps - d)
-            full[..., t + d, t, :, :] = self.blocks[..., : steps - d, d, :, :]
-            full[..., t, t + d, :, :] = self.blocks[..., : steps - d, d, :, :].mT
-        return full.transpose(-3, -2).reshape(*full.shape[:-4], steps * n, steps * n)
+        lower = _lower_triangle(self.blocks, torch.arange(self.steps).expand(self.steps, self.steps)).tril()
+        return lower + lower.tril(-1).mT
 
-    def matvec(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T n"]:
+    def matvec(self, x: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch T n"]:
         """A x."""
         steps = self.steps
         out = (self.blocks[..., 0, :, :] @ x.unsqueeze(-1)).squeeze(-1)
@@ -113,7 +112,7 @@ class BlockBanded:
             out = out + pad(below, (0, 0, d, 0)) + pad(above, (0, 0, 0, d))
         return out
 
-    def solve(self, b: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T n"]:
+    def solve(self, b: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch T n"]:
         """A^-1 b, in the dtype of b; differentiable in A and b.
 
         Raises:
@@ -122,54 +121,70 @@ class BlockBanded:
         batch = torch.broadcast_shapes(self.blocks.shape[:-4], b.shape[:-2])
         blocks = self.blocks.expand(*batch, *self.blocks.shape[-4:])
         b = b.expand(*batch, *b.shape[-2:])
-        if b.device.type == "cpu":
+        if self._lapack:
             return _Solve.apply(blocks.double(), b.double()).to(b)
-        return _odd_even_solve(*BlockBanded(blocks.double())._tridiagonal(), self._group(b.double()))[
-            ..., : self.steps, :
-        ].to(b)
+        return self._split(self._odd_even(_odd_even_solve, b)).to(b)
 
     def logdet(self) -> Float[Tensor, "*batch"]:
         """Log det A, differentiable; its gradient is A^-1 within the band. Errors as in `solve`."""
-        if self.blocks.device.type == "cpu":
+        if self._lapack:
             return _LogDet.apply(self.blocks.double()).to(self.blocks)
-        return _odd_even_logdet(*self.double()._tridiagonal()).to(self.blocks)
+        return self._odd_even(_odd_even_logdet).to(self.blocks)
 
     def selected_inverse(self) -> Float[Tensor, "*batch T w n n"]:
         """The blocks of A^-1 within the band of A, laid out as `blocks`; linear in T, differentiable."""
-        main, lower = _odd_even_inverse(*self.double()._tridiagonal())
-        return self._ungroup(main, lower).to(self.blocks)
+        return self._ungroup(*self._odd_even(_odd_even_inverse)).to(self.blocks)
 
     @cached_property
     def variances(self) -> Float[Tensor, "*batch T n"]:
         """The diagonal of A^-1: marginal variances if A is a precision. Computed once, when first asked for."""
-        main, _ = _odd_even_inverse(*self.double()._tridiagonal())
-        diagonal = main.diagonal(dim1=-2, dim2=-1)
-        return self._split(diagonal)[..., : self.steps, :].to(self.blocks)
+        main, _ = self._odd_even(_odd_even_inverse)
+        return self._split(main.diagonal(dim1=-2, dim2=-1)).to(self.blocks)
 
-    def sample(self, noise: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T n"]:
+    def sample(self, noise: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch T n"]:
         """Draws with covariance A^-1 from unit normal `noise`, differentiable (a linear map of the noise)."""
-        drawn = _odd_even_sample(*self.double()._tridiagonal(), self._group(noise.double()))
-        return self._split(drawn)[..., : self.steps, :].to(noise)
+        return self._split(self._odd_even(_odd_even_sample, noise)).to(noise)
 
     def double(self) -> BlockBanded:
         """The same matrix in float64."""
         return BlockBanded(self.blocks.double())
 
-    # A wider band is block-tridiagonal in groups of w time steps. These four go there and back.
+    @property
+    def _lapack(self) -> bool:
+        """Whether LAPACK's banded routines serve best: on the CPU, unless the matrix is as good as full."""
+        return self.blocks.device.type == "cpu" and self._size < self.steps
+
+    def _odd_even(self, algorithm, *vectors: Tensor):
+        """One of the odd-even algorithms below, on groups and in float64; errors as in `solve`."""
+        matrix = self.double()
+        try:
+            return algorithm(*matrix._tridiagonal(), *(self._group(x.double()) for x in vectors))
+        except torch.linalg.LinAlgError as error:
+            _factorise(matrix.blocks.cpu())  # says which window and time step it is
+            raise ValueError(_not_positive_definite("some window")) from error
+
+    # A wider band is block-tridiagonal in groups of w time steps. These go there and back.
+
+    @property
+    def _size(self) -> int:
+        """Time steps per group: w, or all of them in one dense matrix where there would be less than two groups."""
+        return max(self.width, 1) if 2 * self.width <= self.steps else self.steps
 
     def _group(self, x: Tensor) -> Tensor:
-        """(..., T, n) -> (..., groups, m) with m = w n, padded by zeros."""
-        size = max(self.width, 1)
-        x = pad(x, (0, 0, 0, -x.shape[-2] % size))
-        return x.reshape(*x.shape[:-2], -1, size * self.components)
+        """(..., T, n) -> (..., groups, m) with m = size n, padded by zeros."""
+        x = pad(x, (0, 0, 0, -x.shape[-2] % self._size))
+        return x.reshape(*x.shape[:-2], -1, self._size * self.components)
 
     def _split(self, x: Tensor) -> Tensor:
-        """(..., groups, m) -> (..., groups * w, n), the reverse of `_group`."""
-        return x.reshape(*x.shape[:-2], -1, self.components)
+        """(..., groups, m) -> (..., T, n), the reverse of `_group`."""
+        return x.reshape(*x.shape[:-2], -1, self.components)[..., : self.steps, :]
 
     def _tridiagonal(self) -> tuple[Tensor, Tensor]:
         """Main blocks (..., groups, m, m) and lower ones (..., groups - 1, m, m), padded by the identity."""
         width, n = self.width, self.components
+        if self._size == self.steps:
+            main = self.dense().unsqueeze(-3)
+            return main, main[..., :0, :, :]
         if width == 1:
             return self.blocks[..., 0, :, :], self.blocks[..., :-1, 1, :, :]
         if width == 0:
@@ -194,6 +209,9 @@ class BlockBanded:
     def _ungroup(self, main: Tensor, lower: Tensor) -> Tensor:
         """The band's blocks from those of the groups, the reverse of `_tridiagonal`."""
         width, n = self.width, self.components
+        if self._size == self.steps:
+            blocks = BlockBanded.from_dense(main.squeeze(-3), self.steps).blocks
+            return pad(blocks, (0, 0, 0, 0, 0, width + 1 - self.steps))  # cut off beyond the band, where it is negative
         if width == 0:
             return main.unsqueeze(-3)
         both = torch.cat([main, pad(lower, (0, 0, 0, 0, 0, 1))], -2)
@@ -205,27 +223,40 @@ class BlockBanded:
         return blocks * inside.to(blocks)[:, :, None, None]
 
 
+def _lower_triangle(blocks: Tensor, at: Tensor) -> Tensor:
+    """The dense matrix whose block (row r, column c), c <= r, is `blocks[..., at[r, c], r - c, :, :]`."""
+    steps, n = len(at), blocks.shape[-1]
+    below = torch.arange(steps)[:, None] - torch.arange(steps)
+    inside = ((below >= 0) & (below < blocks.shape[-3])).to(blocks)[:, :, None, None]
+    full = blocks[..., at, below.clamp(0, blocks.shape[-3] - 1), :, :] * inside
+    return full.transpose(-3, -2).reshape(*full.shape[:-4], steps * n, steps * n)
+
+
 # LAPACK's banded Cholesky, for a whole batch at once
+
+
+def _not_positive_definite(window: str, step: str = "") -> str:
+    return (
+        f"The precision matrix of {window} is not positive definite{step}. Either a covariance behind it is singular "
+        "(a noise-free model: give it model_noise_std), or its parts differ by more than about 1e15 in scale (check "
+        "units and noise_std)."
+    )
 
 
 def _factorise(blocks: Tensor):
     """LAPACK's lower banded Cholesky factor of all windows laid end to end, (bandwidth, windows * T * n)."""
     *batch, steps, width, n, _ = blocks.shape
     height = width * n
-    columns = blocks.new_zeros(*batch, steps, n, height + 1)
+    row = height + n - 1
+    columns = blocks.new_zeros(*batch, steps, n, row)
     columns[..., :height] = blocks.detach().flatten(-3, -2).mT
-    # LAPACK wants column c to start at its diagonal entry: a stride one longer than the row skips c entries.
-    shifted = pad(columns.flatten(-2).reshape(-1, n * (height + 1)), (0, n)).as_strided(
-        (columns[..., 0, 0].numel(), n, height), (n * (height + 2), height + 2, 1)
-    )
+    # LAPACK wants column c of a block to start at its diagonal entry: a stride one longer than the row skips c entries,
+    # and finds zeros in place of those that it passes at the end.
+    shifted = columns.as_strided((columns[..., 0, 0].numel(), n, height), (n * row, row + 1, 1))
     factor, info = dpbtrf(shifted.reshape(-1, height).numpy().T, lower=1, overwrite_ab=1)
     if info > 0:
         window, inside = divmod(info - 1, steps * n)
-        raise ValueError(
-            f"The precision matrix of window {window} is not positive definite at time step {inside // n}. "
-            "Either a covariance behind it is singular (a noise-free model: give it model_noise_std), or its parts "
-            "differ by more than about 1e15 in scale (check units and noise_std)."
-        )
+        raise ValueError(_not_positive_definite(f"window {window}", f" at time step {inside // n}"))
     assert info == 0
     return factor
 
@@ -350,10 +381,14 @@ def _odd_even_solve(main: Tensor, lower: Tensor, b: Tensor) -> Tensor:
 def _odd_even_logdet(main: Tensor, lower: Tensor) -> Tensor:
     """Log det A: the sum over all eliminated steps."""
     if main.shape[-3] == 1:
-        return torch.logdet(main).sum(-1)
+        return _logdet(torch.linalg.cholesky(main))
     factor, *_, kept, between = _eliminate(main, lower)
-    here = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
-    return here + _odd_even_logdet(kept, between)
+    return _logdet(factor) + _odd_even_logdet(kept, between)
+
+
+def _logdet(factor: Tensor) -> Tensor:
+    """Of the product of F F' over the time steps' Cholesky factors F."""
+    return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
 
 
 def _odd_even_sample(main: Tensor, lower: Tensor, noise: Tensor) -> Tensor:

@@ -10,11 +10,20 @@ from statistics import NormalDist
 
 import xarray as xr
 
+from nida_kit.labels import CORE
+
 Dims = Hashable | Sequence[Hashable] | None
 
 
-def _matched(*arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
-    """The arrays, if their common dims and coordinates agree.
+def _over(dim: Dims, array: xr.DataArray) -> list[Hashable]:
+    """The dims to reduce, as a list."""
+    if dim is None:
+        return list(array.dims)
+    return list(dim) if isinstance(dim, Sequence) and not isinstance(dim, str) else [dim]
+
+
+def _matched(dim: Dims, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
+    """The arrays, if they agree along the dims to reduce and along time and component.
 
     Raises:
         ValueError: they do not, or one is no DataArray.
@@ -22,6 +31,13 @@ def _matched(*arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
     for array in arrays:
         if not isinstance(array, xr.DataArray):
             raise ValueError(f"Scores compare xr.DataArrays, not a {type(array).__name__}: pass result['mean'], say.")
+    needed = {d for array in arrays for d in _over(dim, array)}
+    needed |= {d for d in CORE if any(d in array.dims for array in arrays)}
+    if any(not needed <= set(array.dims) for array in arrays):
+        raise ValueError(
+            f"Estimate and truth have the dims {[list(map(str, a.dims)) for a in arrays]}, and not all of these are to "
+            "be compared: select one of each, or reduce only what they share, with dim=."
+        )
     try:
         return xr.align(*arrays, join="exact", copy=False)
     except ValueError as error:
@@ -34,22 +50,22 @@ def mse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.Dat
     """Mean squared error, in squared state units."""
     import xskillscore
 
-    return xskillscore.mse(*_matched(estimate, truth), dim=dim)
+    return xskillscore.mse(*_matched(dim, estimate, truth), dim=_over(dim, truth))
 
 
 def rmse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """Root mean squared error, in state units."""
     import xskillscore  # here, as in each score: it takes seconds to import
 
-    return xskillscore.rmse(*_matched(estimate, truth), dim=dim)
+    return xskillscore.rmse(*_matched(dim, estimate, truth), dim=_over(dim, truth))
 
 
 def crps(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """Continuous ranked probability score of Gaussian marginals (Gneiting & Raftery 2007), in state units."""
     import xskillscore
 
-    mean, std, truth = _matched(mean, std, truth)
-    return xskillscore.crps_gaussian(truth, mean, std, dim=dim)
+    mean, std, truth = _matched(dim, mean, std, truth)
+    return xskillscore.crps_gaussian(truth, mean, std, dim=_over(dim, truth))
 
 
 def coverage(
@@ -62,7 +78,7 @@ def coverage(
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1.")
-    mean, std, truth = _matched(mean, std, truth)
+    mean, std, truth = _matched(dim, mean, std, truth)
     return (abs(truth - mean) <= NormalDist().inv_cdf((1 + level) / 2) * std).mean(dim)
 
 

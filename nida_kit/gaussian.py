@@ -38,9 +38,14 @@ class Gaussian:
         information: h, `(..., T, n)`; None is zero, and then the centre is the mean.
     """
 
-    centre: Float[Tensor, "*batch T n"]
+    centre: Float[Tensor, "*#batch T n"]
     precision: BlockBanded
-    information: Float[Tensor, "*batch T n"] | None = None
+    information: Float[Tensor, "*#batch T n"] | None = None
+
+    @classmethod
+    def flat(cls, point: Float[Tensor, "*batch T n"]) -> Gaussian:
+        """A guess of which nothing else is known: zero precision, so no std and no draws."""
+        return cls(point, BlockBanded(point.new_zeros(*point.shape[:-1], 1, *point.shape[-1:] * 2)))
 
     def condition(
         self, H: Float[Tensor, "*#batch T p n"], R: Float[Tensor, "*#batch T p"], y: Float[Tensor, "*#batch T p"]
@@ -55,24 +60,24 @@ class Gaussian:
         return Gaussian(self.centre, self.precision.add_diagonal(weighted @ H), information)
 
     @cached_property
-    def mean(self) -> Float[Tensor, "*batch T n"]:
+    def mean(self) -> Float[Tensor, "*#batch T n"]:
         """mu, solved for when first asked; errors as in `BlockBanded.solve`."""
         return self.centre if self.information is None else self.centre + self.precision.solve(self.information)
 
     @property
-    def std(self) -> Float[Tensor, "*batch T n"]:
+    def std(self) -> Float[Tensor, "*#batch T n"]:
         """Marginal standard deviations."""
         return self.precision.variances.sqrt()
 
-    def at(self, point: Float[Tensor, "*batch T n"]) -> Gaussian:
+    def at(self, point: Float[Tensor, "*#batch T n"]) -> Gaussian:
         """The same spread around another mean."""
         return Gaussian(point, self.precision)
 
-    def sample(self, noise: Float[Tensor, "*draws T n"]) -> Float[Tensor, "*draws T n"]:
+    def sample(self, noise: Float[Tensor, "*#draws T n"]) -> Float[Tensor, "*#draws T n"]:
         """Draws from unit normal `noise`, whose leading axes broadcast against the batch."""
         return self.mean + self.precision.sample(noise.expand(torch.broadcast_shapes(noise.shape, self.mean.shape)))
 
-    def log_prob(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
+    def log_prob(self, x: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch"]:
         """Log N(x; mean, precision^-1), in nats."""
         error = x - self.mean
         squared = (error * self.precision.matvec(error)).sum((-2, -1))
@@ -83,12 +88,10 @@ class Gaussian:
 def linearise(
     function: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch n"]
 ) -> tuple[Float[Tensor, "*batch p"], Float[Tensor, "*batch p n"]]:
-    """f(x) and its Jacobian at every point of a batch, by forward-mode differentiation (torch.func)."""
+    """f(x) and its Jacobian at every point of a batch: one pullback (torch.func) of the whole batch per component of f.
 
-    def twice(point):
-        value = function(point)
-        return value, value
-
-    points = x.reshape(-1, x.shape[-1])
-    jacobian, value = torch.func.vmap(torch.func.jacfwd(twice, has_aux=True))(points)
-    return value.reshape(*x.shape[:-1], -1), jacobian.reshape(*x.shape[:-1], -1, x.shape[-1])
+    f must treat the points independently. Reverse mode, since forward mode is not safe under Dask's threads.
+    """
+    value, pull = torch.func.vjp(function, x)
+    unit = torch.eye(value.shape[-1]).to(value)
+    return value, torch.stack([pull(e.expand_as(value))[0] for e in unit], -2)

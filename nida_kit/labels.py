@@ -31,11 +31,13 @@ class StateLabels:
         components: names, in the order of the tensors' last axis.
         units: one unit per component.
         long_names: one description per component, as plots show it.
+        time_units: of time; "1" is the equations' own unit.
     """
 
     components: tuple[str, ...]
     units: tuple[str, ...]
     long_names: tuple[str, ...]
+    time_units: str = "1"
 
     def coordinates(self) -> dict[str, Any]:
         """The component coordinate with units and long names along it."""
@@ -208,7 +210,7 @@ def trajectory(
     x: Tensor, state: StateLabels, dt: float, dims: Sequence[Hashable] = (SAMPLE,), attrs: dict | None = None
 ) -> xr.DataArray:
     """A tensor `(..., T, n)` as a labelled trajectory that starts at time 0."""
-    times = xr.DataArray(np.arange(x.shape[-2]) * dt, dims=TIME, attrs={"long_name": "model time", "units": "1"})
+    times = xr.DataArray(np.arange(x.shape[-2]) * dt, dims=TIME, attrs={"long_name": "time", "units": state.time_units})
     return xr.DataArray(
         x.detach().cpu().numpy(), dims=(*dims, *CORE), coords={TIME: times, **state.coordinates()}, attrs=attrs
     )

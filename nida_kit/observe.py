@@ -42,17 +42,17 @@ def as_operator(operator: np.ndarray | Tensor | xr.DataArray | Operator | None) 
         return _identity
     if callable(operator) and not isinstance(operator, Tensor | xr.DataArray):
         return operator
-    array = torch.as_tensor(np.asarray(operator))
-    if array.dtype == torch.bool:
+    array = np.asarray(operator)
+    if array.dtype == bool:
         return _identity
-    if array.ndim != 2 or not (array.is_floating_point() or array.dtype in (torch.int32, torch.int64)):
+    if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise ValueError(
-            f"operator= has dtype {array.dtype} and shape {tuple(array.shape)}; give a boolean mask, a real matrix "
+            f"operator= has dtype {array.dtype} and shape {array.shape}; give a boolean mask, a real matrix "
             "(observed, component), or a torch callable on (..., component)."
         )
-    if not array.double().isfinite().all():
+    if not np.isfinite(array).all():
         raise ValueError("operator= holds NaN or infinite entries.")
-    return partial(_apply_matrix, array.double())
+    return partial(_apply_matrix, torch.from_numpy(array.astype(float)))
 
 
 def is_direct(operator) -> bool:
@@ -146,61 +146,99 @@ def observe(
     """
     if not isinstance(truth, xr.DataArray) or any(d not in truth.dims or d not in truth.coords for d in CORE):
         raise ValueError("truth is an xr.DataArray with the dims and coordinates time and component.")
-    truth = truth.transpose(..., *CORE)
-    value = _apply(as_operator(operator), torch.from_numpy(truth.values.astype(float))).numpy()
-    names = truth[COMPONENT].values.tolist() if is_direct(operator) else [f"h{i}" for i in range(value.shape[-1])]
-    generator = np.random.default_rng(seed)
-    noise = generator.standard_normal(value.shape)
-    uniform = generator.random(value.shape)
-    start = generator.random(value.shape[:-2])
-
-    unknown = set(components or ()) - set(names)
-    if unknown:
-        raise ValueError(f"Components {sorted(unknown)} are not among those observed, {names}.")
     if not 0 < fraction <= 1 or int(every) != every or every < 1:
         raise ValueError(f"every={every} must be a positive whole number and fraction={fraction} within (0, 1].")
-    if isinstance(offset, str):
-        if offset != "random":
-            raise ValueError(f'offset={offset!r} must be "random" or a whole number.')
-        first = np.floor(start * every)[..., None]
-    else:
-        if not 0 <= offset < truth.sizes[TIME]:
-            raise ValueError(f"offset={offset} must lie within the {truth.sizes[TIME]} time steps.")
-        first = np.asarray(offset)
-    index = np.arange(truth.sizes[TIME])
-    if times is None:
-        when = (index >= first) & ((index - first) % every == 0)
-    else:
-        grid = truth[TIME].values
-        index = np.abs(grid[:, None] - np.asarray(times, float)).argmin(0)
-        missed = np.asarray(times)[~np.isclose(grid[index], times, atol=1e-6 * max(1.0, np.abs(grid).max()))]
-        if missed.size:
-            raise ValueError(f"times {missed.tolist()} are not on the grid from {grid[0]:g} to {grid[-1]:g}.")
-        when = np.isin(np.arange(grid.size), index)
-    seen = when[..., None] & np.array([components is None or name in components for name in names])
-    mask = np.asarray(operator) if operator is not None and not callable(operator) else None
-    if mask is not None and mask.dtype == bool:
-        try:
-            seen = seen & np.broadcast_to(mask, value.shape)
-        except ValueError:
-            raise ValueError(f"The mask of shape {mask.shape} does not broadcast over {value.shape}.") from None
-    seen = np.broadcast_to(seen, value.shape) & (uniform < fraction)
+    exact = _measured(truth.transpose(..., *CORE), operator)
+    generator = np.random.default_rng(seed)
+    noise = exact.copy(data=generator.standard_normal(exact.shape))
+    uniform = generator.random(exact.shape)
+    start = generator.random(exact.shape[:-2])
+    when = _on_grid(truth[TIME].values, times) if times is not None else _regularly(exact, every, offset, start)
+    seen = when[..., None] & _among(components, exact[COMPONENT].values.tolist()) & _unmasked(operator, exact.shape)
+    seen = seen & (uniform < fraction)
     if not seen.any():
         raise ValueError("Nothing is observed: widen components, times, fraction or the mask.")
+    if not np.isfinite(exact.values[seen]).all():
+        raise ValueError(
+            "truth holds NaN or infinite values where it is observed; leave those out, by times or a mask."
+        )
 
-    like = xr.DataArray(
-        value, dims=truth.dims, coords={k: v for k, v in truth.coords.items() if COMPONENT not in v.dims}
-    ).assign_coords({COMPONENT: names})
-    if is_direct(operator):
-        like = like.assign_coords({k: v for k, v in truth.coords.items() if COMPONENT in v.dims})
-    noise_std = xr.DataArray(noise_std)
-    if not (np.isfinite(noise_std.values) & (noise_std.values > 0)).all():
-        raise ValueError("noise_std must be positive and finite; an exact measurement is a small positive noise_std.")
-    observed = (like + like.copy(data=noise) * noise_std).transpose(*truth.dims).where(seen)
+    noise_std = _read_noise(noise_std, exact, seen)
+    observed = (exact + noise * noise_std).transpose(*exact.dims).where(seen)
     observed.attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
     noise_std.attrs = {"long_name": "standard deviation of the observation error"}
     attrs = {"every": every, "offset": offset, "fraction": fraction, "seed": seed}
     return xr.Dataset({"value": observed, "noise_std": noise_std}, attrs=attrs)
+
+
+def _measured(truth: xr.DataArray, operator) -> xr.DataArray:
+    """h(truth), labelled: with the state's components, or h0, h1, ..."""
+    value = _apply(as_operator(operator), torch.from_numpy(truth.values.astype(float))).detach().numpy()
+    if is_direct(operator):
+        return xr.DataArray(value, truth.coords, truth.dims)
+    coords = {name: c for name, c in truth.coords.items() if COMPONENT not in c.dims}
+    return xr.DataArray(value, coords | {COMPONENT: [f"h{i}" for i in range(value.shape[-1])]}, truth.dims)
+
+
+def _regularly(exact: xr.DataArray, every: int, offset: int | str, start: np.ndarray) -> np.ndarray:
+    """Which time steps are observed, `(T,)`, or `(..., T)` from random offsets on."""
+    index = np.arange(exact.sizes[TIME])
+    if offset == "random":
+        first = np.floor(start * every)[..., None]
+    elif isinstance(offset, str) or int(offset) != offset or not 0 <= offset < index.size:
+        raise ValueError(f'offset={offset!r} must be "random" or a whole number within the {index.size} time steps.')
+    else:
+        first = offset
+    return (index >= first) & ((index - first) % every == 0)
+
+
+def _on_grid(grid: np.ndarray, times: Sequence[float]) -> np.ndarray:
+    """Which time steps lie at the given times, `(T,)`."""
+    times = np.asarray(times, float)
+    nearest = np.abs(grid[:, None] - times).argmin(0)
+    missed = times[~np.isclose(grid[nearest], times, atol=1e-6 * max(1.0, np.abs(grid).max()))]
+    if missed.size:
+        raise ValueError(f"times {missed.tolist()} are not on the grid from {grid[0]:g} to {grid[-1]:g}.")
+    return np.isin(np.arange(grid.size), nearest)
+
+
+def _among(components: Sequence[str] | None, names: list[str]) -> np.ndarray:
+    """Which values are observed, `(p,)`."""
+    unknown = sorted(set(components or ()) - set(names))
+    if unknown:
+        raise ValueError(f"Components {unknown} are not among those observed, {names}.")
+    return np.array([components is None or name in components for name in names])
+
+
+def _unmasked(operator, shape: tuple[int, ...]) -> np.ndarray:
+    """Where a mask lets observe: everywhere, if the operator is none."""
+    mask = np.asarray(True if operator is None or callable(operator) else operator)
+    try:
+        return np.broadcast_to(mask if mask.dtype == bool else True, shape)
+    except ValueError:
+        raise ValueError(f"The mask of shape {mask.shape} does not broadcast over {shape}.") from None
+
+
+def _read_noise(noise_std: float | xr.DataArray, like: xr.DataArray, seen: np.ndarray) -> xr.DataArray:
+    """noise_std on the coordinates of the values `like`; it may lack those that are not seen.
+
+    Raises:
+        ValueError: it does not broadcast over the values, or is not positive where they are seen.
+    """
+    noise_std = xr.DataArray(noise_std)
+    if set(noise_std.dims) - set(like.dims) or noise_std.dtype.kind not in "iuf":
+        raise ValueError(
+            f"noise_std has dims {noise_std.dims} and dtype {noise_std.dtype}; give a number, or an xr.DataArray of "
+            f"numbers with some of the dims {like.dims}."
+        )
+    noise_std = noise_std.reindex_like(like)
+    needed = noise_std.broadcast_like(like).transpose(*like.dims).values[seen]
+    if not (np.isfinite(needed) & (needed > 0)).all():
+        raise ValueError(
+            "noise_std must be positive and finite wherever something is observed, on the same coordinates; an exact "
+            "measurement is a small positive noise_std."
+        )
+    return noise_std
 
 
 # Laws of random observation processes: law(shape, generator) -> (seen, noise_std), for training and experiments
@@ -230,27 +268,32 @@ def mixture(
     generator: torch.Generator,
     *,
     scale: Tensor,
-    noise: tuple[float, float] = (0.02, 0.5),
-    longest: int = 16,
-    most: int = 24,
+    noise: tuple[float, float] = (0.02, 0.2),
+    spacing: tuple[int, int] = (2, 12),
+    count: tuple[int, int] = (4, 20),
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
     """A different law for every window, so that a prior trained on it serves them all.
 
-    Half of the windows are regular: a random non-empty set of components at a spacing of 1 to `longest` steps. The
-    others hold 1 to `most` values at random places, in components drawn as before. The noise is log-uniform within
-    `noise`, in units of `scale` (n,), the climatological standard deviations.
+    Two windows in three are regular, at a random spacing within `spacing` steps from a random offset on; the others
+    hold a random `count` of values at random places. Half of all see one random component, half a random set of 1 to
+    n: sparse laws, where there is most to learn, come often. The noise is log-uniform within `noise`, in units of
+        `scale` (n,), the
+    climatological standard deviations.
     """
     batch, steps, n = shape
-    subset = torch.randint(1, 2**n, (batch, 1), generator=generator)
-    which = (subset >> torch.arange(n)) & 1 > 0
-    # Spacings are drawn log-uniformly: sparse laws are the hard ones, dense ones the many.
-    spacing = (longest ** torch.rand(batch, 1, generator=generator)).round().long()
-    offset = (spacing * torch.rand(batch, 1, generator=generator)).long()
-    grid = ((torch.arange(steps) - offset) % spacing == 0)[:, :, None] & which[:, None]
+
+    def coin(share: float) -> Tensor:
+        return torch.rand(batch, 1, generator=generator) < share
+
+    size = torch.randint(1, n + 1, (batch, 1), generator=generator).where(coin(0.5), 1)
+    which = torch.rand(batch, n, generator=generator).argsort(1).argsort(1) < size
+    every = torch.randint(spacing[0], spacing[1] + 1, (batch, 1), generator=generator)
+    offset = (every * torch.rand(batch, 1, generator=generator)).long()
+    grid = ((torch.arange(steps) - offset) % every == 0)[:, :, None] & which[:, None]
     places = torch.rand(shape, generator=generator).where(which[:, None].expand(shape), 2.0).flatten(1)
-    count = torch.randint(1, most + 1, (batch, 1), generator=generator)
-    scattered = ((places.argsort(1).argsort(1) < count) & (places < 2)).view(shape)
-    seen = torch.where(torch.rand(batch, 1, 1, generator=generator) < 0.5, grid, scattered)
+    values = torch.randint(count[0], count[1] + 1, (batch, 1), generator=generator)
+    scattered = ((places.argsort(1).argsort(1) < values) & (places < 2)).view(shape)
+    seen = torch.where(coin(2 / 3)[:, :, None], grid, scattered)
     low, high = noise
     level = low * (high / low) ** torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64)
     return seen, (level * scale.double()).expand(shape)

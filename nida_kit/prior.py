@@ -16,14 +16,14 @@ given the steps before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import pad, relu
 
 from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian, linearise
@@ -53,7 +53,7 @@ class Climatology:
 
     mean: Float[Tensor, "w n"]
     factor: Float[Tensor, "w w n n"]
-    spread: Float[Tensor, n]
+    spread: Float[Tensor, " n"]
 
     @classmethod
     def fit(cls, windows: Float[Tensor, "N T n"], order: int | None = None) -> Climatology:
@@ -72,18 +72,31 @@ class Climatology:
                 f"{stretches.shape[0]} stretches cannot give an invertible covariance of {order + 1} steps of {n} "
                 "components: give more windows, or a smaller order."
             )
-        lower, info = torch.linalg.cholesky_ex(stretches.T.cov())
+        return cls.from_covariance(
+            stretches.mean(0).view(order + 1, n), stretches.T.cov(), spread=windows.double().std((0, 1))
+        )
+
+    @classmethod
+    def from_covariance(
+        cls, mean: Float[Tensor, "w n"], covariance: Float[Tensor, "N N"], spread: Float[Tensor, " n"]
+    ) -> Climatology:
+        """From the mean and covariance of w + 1 consecutive states, N = (w + 1) n.
+
+        Raises:
+            ValueError: a covariance that is not positive definite.
+        """
+        lower, info = torch.linalg.cholesky_ex(covariance)
         if info:
             raise ValueError(
-                "The sample covariance is singular (a constant component, or noise-free linear dynamics): "
+                "The covariance is singular (a constant component, or noise-free linear dynamics): "
                 "give a smaller order, or windows that differ."
             )
+        length, n = mean.shape
         inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)
-        rows = inverse.view(order + 1, n, order + 1, n).transpose(1, 2)
-        t = torch.arange(order + 1)
-        factor = rows[t[:, None], (t[:, None] - t).clamp(min=0)]
+        rows = inverse.view(length, n, length, n).transpose(1, 2)
+        t = torch.arange(length)
         inside = (t[:, None] >= t)[:, :, None, None]
-        return cls(stretches.mean(0).view(order + 1, n), factor * inside, windows.double().std((0, 1)))
+        return cls(mean, rows[t[:, None], (t[:, None] - t).clamp(min=0)] * inside, spread)
 
     def over(self, steps: int) -> Gaussian:
         """The Gaussian over a window of that many steps."""
@@ -110,9 +123,9 @@ class Physics:
     """
 
     step: Callable[[Tensor], Tensor]
-    noise_std: Float[Tensor, n]
-    start_mean: Float[Tensor, n]
-    start_std: Float[Tensor, n]
+    noise_std: Float[Tensor, " n"]
+    start_mean: Float[Tensor, " n"]
+    start_std: Float[Tensor, " n"]
 
     def __post_init__(self):
         for name in ("noise_std", "start_std"):
@@ -132,7 +145,10 @@ class Physics:
         return (x - expected) / self._scales(x.shape[-2])
 
     def __call__(self, current: Gaussian, s: float | Tensor = 0.0) -> Gaussian:
-        x = current.mean
+        return self.around(current.mean)
+
+    def around(self, x: Float[Tensor, "*batch T n"]) -> Gaussian:
+        """The linearised prior, centred at x."""
         forecast, J = linearise(self.step, x[..., :-1, :])
         scales = self._scales(x.shape[-2])
         now = torch.diag_embed(1 / scales).expand(*x.shape, -1)
@@ -187,7 +203,7 @@ class TemporalMix(nn.Module):
         d, steps = self.dilation, h.shape[-2]
         wide = pad(self.norm(h), (0, 0, d, d))
         taps = [wide[..., i : i + steps, :] for i in (0, d, 2 * d)]
-        return h + self.out(gelu(self.mix(torch.cat(taps, -1)), approximate="tanh"))
+        return h + self.out(relu(self.mix(torch.cat(taps, -1))))
 
 
 class NeuralPrior(nn.Module):
@@ -202,7 +218,7 @@ class NeuralPrior(nn.Module):
         settings: the constructor's, for the weight file.
     """
 
-    def __init__(self, climatology: Climatology, width: int = 96, dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2)):
+    def __init__(self, climatology: Climatology, width: int = 96, dilations: Sequence[int] = (1, 2, 4, 8, 1, 2)):
         super().__init__()
         n = climatology.mean.shape[-1]
         self.settings = {"width": width, "dilations": list(dilations)}

@@ -134,7 +134,7 @@ class System(ABC):
         records = {"system": type(self).__name__, "dt": dt, "model_noise_std": float(model_noise_std), "seed": seed}
         return trajectory(x, self.labels, dt, attrs=records | {"spinup": spinup} | self.parameters())
 
-    def parameters(self) -> dict[str, float]:
+    def parameters(self) -> dict[str, int | float]:
         """The physical parameters, for the records."""
         return {k: v for k, v in asdict(self).items() if isinstance(v, (int, float))} if is_dataclass(self) else {}
 
@@ -170,7 +170,7 @@ def _uniform_angle_and_momentum(samples, generator, dtype, device):
     return unit * torch.tensor([0.75 * math.pi, 1.0], dtype=dtype, device=device)
 
 
-_SWING = StateLabels(("angle", "momentum"), ("rad", "rad s-1"), ("angle", "momentum"))
+_SWING = StateLabels(("angle", "momentum"), ("rad", "rad s-1"), ("angle", "momentum"), time_units="s")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ class Settings:
         log_score: weight of the log score.
         decay: AdamW's weight decay.
         clip: largest gradient norm.
+        bfloat16: the network's products in bfloat16 while it trains, up to three times faster where the processor has
+            them; weights, solves and losses keep their precision.
         seed: of everything drawn.
     """
 
@@ -58,6 +60,7 @@ class Settings:
     log_score: float = 0.02
     decay: float = 1e-4
     clip: float = 1.0
+    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -68,8 +71,11 @@ class Settings:
 
 
 def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
-    """Temperatures of a random number of steps and a random shape between convex and concave."""
-    steps = int(torch.randint(1, longest + 1, (), generator=generator))
+    """Temperatures of a random number of steps, few more often than many, and a random shape.
+
+    A step costs as much as a window, and the first ones are common to all schedules.
+    """
+    steps = 1 + int(longest * torch.rand((), generator=generator) ** 2)
     bend = float(torch.empty(()).uniform_(-1, 1, generator=generator).exp())
     return [s**bend for s in schedules.linear(steps)]
 
@@ -183,14 +189,15 @@ def train(
         observations = observe_law(x, law, generator)
         x = x.to(device)
         observations = Observations(observations.value.to(device), observations.noise_std.to(device))
-        terms = [
-            loss_of(posterior, x, prior.climatology.spread, settings.log_score)
-            for posterior in _posteriors(prior, observations, x, settings, generator)
-        ]
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bfloat16):
+            terms = [
+                loss_of(posterior, x, prior.climatology.spread, settings.log_score)
+                for posterior in _posteriors(prior, observations, x, settings, generator)
+            ]
         loss = torch.stack([term for term, _ in terms]).mean()
         if not loss.isfinite():
             raise ValueError(
-                f"The loss of batch {step} is {float(loss)}: lower the rate, now {settings.rate}, or clip more."
+                f"The loss of batch {step} is {loss.item()}: lower the rate, now {settings.rate}, or clip more."
             )
         optimiser.zero_grad()
         loss.backward()

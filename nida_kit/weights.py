@@ -63,17 +63,19 @@ def load(path: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
         raise ValueError(f"{path} is not a nida_kit prior: its format is {metadata.get('format')!r}, not {FORMAT!r}.")
     try:
         header = json.loads(metadata["card"])
-        labels = StateLabels(**{k: tuple(v) for k, v in header["labels"].items()})
+        names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
+        labels = StateLabels(**names, time_units=header["labels"]["time_units"])
         climatology = Climatology(*(tensors[f"climate.{k}"] for k in ("mean", "factor", "spread")))
         prior = _KINDS[header["kind"]](climatology, **header["settings"])
-        prior.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        prior.load_state_dict(tensors, assign=True)  # in the dtype of the file
+        card = Card(labels, header["dt"], header["about"])
+    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path}: its weights do not fit its card ({error}). It is damaged or from another version."
         ) from error
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ValueError(f"{path} holds weights that are not finite; its training failed.")
-    return prior.eval(), Card(labels, header["dt"], header["about"])
+    return prior.eval(), card
 
 
 _FOLDER = Path(__file__).parent / "pretrained"

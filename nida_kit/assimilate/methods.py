@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Self
 
 import torch
 import xarray as xr
@@ -33,7 +32,7 @@ class OptimalInterpolation(Method):
         self.settings = {"order": len(climatology.factor) - 1}
 
     @classmethod
-    def fit(cls, windows: xr.DataArray, order: int | None = None) -> Self:
+    def fit(cls, windows: xr.DataArray, order: int | None = None) -> OptimalInterpolation:
         """From past trajectories `(sample, time, component)`; order and errors as in `Climatology.fit`."""
         windows = windows.transpose(..., *CORE)
         names = tuple(map(str, windows[COMPONENT].values))
@@ -76,7 +75,7 @@ class NeuralIncremental(Method):
     @classmethod
     def pretrained(
         cls, name: str, temperatures: int | Sequence[float] = 4, schedule: schedules.Schedule = schedules.linear
-    ) -> Self:
+    ) -> NeuralIncremental:
         """With shipped weights ("lorenz63", "pendulum"), or those of a file.
 
         Raises:
@@ -87,7 +86,7 @@ class NeuralIncremental(Method):
         method.settings["weights"] = str(name)
         return method
 
-    def with_temperatures(self, temperatures, schedule=schedules.linear) -> Self:
+    def with_temperatures(self, temperatures, schedule=schedules.linear) -> NeuralIncremental:
         """The same prior under another schedule."""
         method = type(self)(self.prior, self.labels, self.dt, temperatures, schedule)
         method.settings = self.settings | method.settings
@@ -147,8 +146,7 @@ class KalmanSmoother(_PhysicalMethod):
         filtered = first_guess
         if filtered is None:
             filtered = extended_kalman_filter(physics, observations, steps)
-        start = Gaussian(filtered, physics(Gaussian(filtered, None), 0.0).precision)
-        return Reconstruction(list(incremental(physics, [0.0], observations, start)), [0.0], filtered)
+        return Reconstruction(list(incremental(physics, [0.0], observations, Gaussian.flat(filtered))), [0.0], filtered)
 
 
 class WeakFourDVar(_PhysicalMethod):
@@ -193,13 +191,13 @@ class WeakFourDVar(_PhysicalMethod):
             physics, lambda x: physics.misfit(x) + observations.misfit(x), self.damping, self.tolerance
         )
         path = []
-        for proposal in incremental(descent, [0.0] * self.steps, observations, Gaussian(first_guess, None)):
+        for proposal in incremental(descent, [0.0] * self.steps, observations, Gaussian.flat(first_guess)):
             path.append(proposal.at(descent.best))
             if descent.converged.all():
                 break
         descent.judge(proposal.mean)
         # Around the answer itself, not the next Gauss-Newton point, and without damping.
-        answer = physics(Gaussian(descent.best, None), 0.0).condition(*observations.linearise(descent.best))
+        answer = physics.around(descent.best).condition(*observations.linearise(descent.best))
         path = [*path[1:], answer.at(descent.best)]
         diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
         return Reconstruction(path, [0.0] * len(path), first_guess, diagnostics)

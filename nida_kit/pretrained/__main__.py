@@ -48,17 +48,17 @@ RECIPES = {
         "blanke2024-lorenz63",
         order=4,
         latest=16,
-        law={"noise": (0.02, 0.5), "longest": 16, "most": 24},
+        law={"noise": (0.02, 0.2), "spacing": (2, 12), "count": (4, 20)},
         network={"width": 96, "dilations": (1, 2, 4, 8, 1, 2)},
-        settings=Settings(steps=3000, batch=64),
+        settings=Settings(steps=6000, batch=64, bfloat16=True),
     ),
     "pendulum": Recipe(
         "blanke2024-pendulum",
         order=1,
         latest=40,
-        law={"noise": (1e-3, 0.2), "longest": 30, "most": 24},
+        law={"noise": (1e-3, 0.1), "spacing": (5, 30), "count": (4, 20)},
         network={"width": 64, "dilations": (1, 2, 4, 8, 16, 4, 1)},
-        settings=Settings(steps=1500, batch=32),
+        settings=Settings(steps=2000, batch=32, rate=1e-3),
     ),
 }
 

@@ -1,0 +1,390 @@
+"""Figures of reconstructions: made once, then updated by setting data alone.
+
+The layout is that of Blanke, Fablet and Lelarge (2024, arXiv:2406.15076): a row per temperature step, a column per
+component against time, and a phase portrait in the last column. Names and units come from the dataset's coordinates.
+Lines differ in style as well as in colour, so that they can be told apart in grey.
+
+>>> from nida_kit.experiment import Parameters, run
+>>> fig = figure(rows=1)
+>>> artists = make(fig, run(Parameters()), steps=[-1])
+>>> update(artists, run(Parameters(seed=1)))
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from importlib.metadata import version
+from itertools import cycle
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nida_kit.assimilate.method import versions
+from nida_kit.labels import COMPONENT, TIME
+
+STYLE = Path(__file__).with_name("nida.mplstyle")
+BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations
+
+BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
+# label, then the line's looks, by the variable that it draws
+_LINES = {
+    "truth": ("truth", {"color": "black", "linestyle": "-", "linewidth": 1.3}),
+    "first_guess": ("first guess", {"color": BLUE, "linestyle": (0, (3, 2)), "linewidth": 1.6}),
+    "mean": ("reconstruction", {"color": RED, "linestyle": (0, (7, 1.5, 1.2, 1.5)), "linewidth": 1.9}),
+}
+_CROSSES = {
+    "color": "black",
+    "linestyle": "none",
+    "marker": "x",
+    "markersize": 7,
+    "markeredgewidth": 1.8,
+    "zorder": 4,
+    "clip_on": False,
+}
+_STYLES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (7, 1.5, 1.2, 1.5))]
+_MSE = "mean squared error\n[climatological variances]"
+_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+
+
+@dataclass(frozen=True)
+class Artists:
+    """What `make` drew and `update` sets anew.
+
+    Attributes:
+        figure: that they live in.
+        steps: which steps of the dataset are the rows.
+        axes: `(rows, columns)`.
+        drawn: for each row and column the artists, by the variable that they show.
+    """
+
+    figure: Figure
+    steps: list[int] | None
+    axes: np.ndarray
+    drawn: list[list[dict[str, Artist]]]
+
+
+def _styled(draw: Callable) -> Callable:
+    """The package's style around a function that draws."""
+
+    @wraps(draw)
+    def inner(*args, **kwargs):
+        with matplotlib.style.context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+@_styled
+def figure(rows: int = 1, width: float = 10.0, row_height: float = 1.9) -> Figure:
+    """An empty figure in the package's style.
+
+    Args:
+        rows: of panels.
+        width: in inches, at 90 dots per inch.
+        row_height: in inches.
+    """
+    return Figure(figsize=(width, 1.0 + row_height * rows))
+
+
+def pick(data: xr.Dataset | xr.DataArray, window: int = 0) -> xr.Dataset | xr.DataArray:
+    """One window of data that may hold many: the `window`-th over all leading dims of the trajectories.
+
+    Raises:
+        ValueError: there is no such window.
+    """
+    main = data if isinstance(data, xr.DataArray) else data["mean" if "mean" in data else "value"]
+    lead = {d: n for d, n in main.sizes.items() if d not in ("step", TIME, COMPONENT)}
+    count = math.prod(lead.values())
+    if not 0 <= window < count:
+        raise ValueError(f"window={window}: there are {count}, counted from 0.")
+    return data.isel(dict(zip(lead, np.unravel_index(window, tuple(lead.values())), strict=True)))
+
+
+def _rows(ds: xr.Dataset, steps: list[int] | None) -> xr.Dataset:
+    """The first window of a dataset, with the steps that are drawn and at most three components."""
+    ds = pick(ds).isel({COMPONENT: slice(3)})
+    if "step" not in ds["mean"].dims:
+        ds = ds.assign({k: ds[k].expand_dims("step") for k in ("mean", "std") if k in ds})
+    return ds if steps is None else ds.isel(step=steps)
+
+
+def _with_unit(name: str, unit: str | None) -> str:
+    return name if unit in (None, "", "1") else f"{name} [{unit}]"
+
+
+def _names(ds: xr.Dataset | xr.DataArray) -> list[str]:
+    """Of the components, with units other than 1."""
+    names = ds["long_name"].values if "long_name" in ds.coords else ds[COMPONENT].values
+    units = ds["units"].values if "units" in ds.coords else [None] * len(names)
+    return [_with_unit(str(n), u) for n, u in zip(names, units, strict=True)]
+
+
+def _portrait(components: int) -> tuple[int, int] | None:
+    """Which components the phase portrait shows: x and z of three (the classical view of Lorenz-63), both of two."""
+    return {1: None, 2: (0, 1)}.get(components, (0, 2))
+
+
+def _row_label(ds: xr.Dataset, row: int) -> str:
+    """Its temperature, or for priors without one the number of the step."""
+    s = float(ds["temperature"][row]) if "temperature" in ds.coords else 0.0
+    number = int(ds["step"][row]) if "step" in ds.coords else row + 1
+    return f"s = {s:.2g}" if s > 0 else f"step {number}"
+
+
+def _row_of(ds: xr.Dataset, name: str, row: int) -> np.ndarray | None:
+    """A variable `(time, component)` in one row; None if the dataset has it not."""
+    if name not in ds:
+        return None
+    array = ds[name].isel(step=row) if "step" in ds[name].dims else ds[name]
+    return array.reindex({COMPONENT: ds[COMPONENT]}).transpose(TIME, COMPONENT).values
+
+
+def _curves(ds: xr.Dataset, row: int, column: int) -> dict[str, np.ndarray]:
+    """The points `(..., 2)` of each line in a panel; columns beyond the components are the portrait."""
+    n = ds.sizes[COMPONENT]
+    across, up = (None, column) if column < n else _portrait(n)
+    curves = {}
+    for name in (*_LINES, "value"):
+        values = _row_of(ds, name, row)
+        if values is not None:
+            curves[name] = np.stack([ds[TIME].values if across is None else values[:, across], values[:, up]], -1)
+    return curves
+
+
+def _band(ds: xr.Dataset, row: int, column: int) -> np.ndarray | None:
+    """The outline `(2 T, 2)` of the 90% interval; None in the portrait or without a spread."""
+    std = _row_of(ds, "std", row)
+    if std is None or column >= ds.sizes[COMPONENT]:
+        return None
+    mean, time = _row_of(ds, "mean", row)[:, column], ds[TIME].values
+    low, high = mean - BAND * std[:, column], mean + BAND * std[:, column]
+    return np.concatenate([np.stack([time, low], -1), np.stack([time, high], -1)[::-1]])
+
+
+def _bounds(values: np.ndarray) -> tuple[float, float]:
+    """Round limits around values: they move in jumps, rarely, while a slider does."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
+    return ticks[0], ticks[-1]
+
+
+def _set_limits(artists: Artists, ds: xr.Dataset) -> None:
+    """Each column's panels share their limits; bands may leave them."""
+    bounds = []
+    for component in range(ds.sizes[COMPONENT]):
+        column = ds.isel({COMPONENT: component})
+        bounds.append(_bounds(np.concatenate([column[k].values.ravel() for k in (*_LINES, "value") if k in ds])))
+    n, time = len(bounds), ds[TIME].values
+    for ax in artists.axes[:, :n].T.flat:
+        ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)
+    for panels, bound in zip(artists.axes.T, bounds, strict=False):
+        for ax in panels:
+            ax.set_ylim(bound)
+    for ax in artists.axes[:, n:].flat:
+        across, up = _portrait(n)
+        ax.set(xlim=bounds[across], ylim=bounds[up])
+
+
+def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Artist]:
+    """A panel's artists, without data."""
+    drawn: dict[str, Artist] = {}
+    if _band(ds, row, column) is not None:
+        (drawn["band"],) = ax.fill([0, 0, 1], [0, 1, 0], color=RED, alpha=0.18, linewidth=0, label="90% interval")
+    for name in _curves(ds, row, column):
+        label, looks = _LINES.get(name, ("observation", _CROSSES))
+        (drawn[name],) = ax.plot([], [], label=label, **looks)
+    return drawn
+
+
+def _legend(fig: Figure, drawn: dict[str, Artist]) -> None:
+    order = [k for k in ("truth", "value", "first_guess", "mean", "band") if k in drawn]
+    fig.legend(
+        [drawn[k] for k in order],
+        [drawn[k].get_label() for k in order],
+        loc="upper center",
+        ncols=len(order),
+        handlelength=2.8,
+    )
+
+
+def _panels(fig: Figure, rows: int, components: int, columns: int) -> np.ndarray:
+    """Axes `(rows, columns)` at fixed places, with room for the longest tick labels: nothing ever moves."""
+    width, height = fig.get_size_inches()
+    gaps = [0.75] + [0.5] * (components - 1) + [0.8] * (columns - components)  # inches before each column
+    wide = (width - sum(gaps) - 0.2) / columns
+    left = np.cumsum(gaps) + wide * np.arange(columns)
+    top, bottom, between = 0.65, 0.5, 0.2
+    tall = (height - top - bottom + between) / rows
+    axes = np.empty((rows, columns), dtype=object)
+    for i, j in np.ndindex(rows, columns):
+        low = bottom + (rows - 1 - i) * tall
+        axes[i, j] = fig.add_axes((left[j] / width, low / height, wide / width, (tall - between) / height))
+        axes[i, j].yaxis.set_label_coords(-0.5 / wide, 0.5)
+    return axes
+
+
+@_styled
+def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Artists:
+    """Draw a reconstruction into an emptied figure.
+
+    Args:
+        fig: from `figure`, or any other.
+        ds: as `experiment.run` or `assimilate` return it, of which the first window is drawn: `mean` and, where
+            there are any, `std`, `truth`, `first_guess` and `value`; with or without the dim `step`.
+        steps: which steps to draw, a row each; None is all. Of more than three components the first three are drawn.
+
+    Returns:
+        The artists, for `update`. With other rows, components or variables, make anew.
+    """
+    steps = None if steps is None else list(steps)
+    shown = _rows(ds, steps)
+    n, rows = shown.sizes[COMPONENT], shown.sizes["step"]
+    columns = n + (_portrait(n) is not None)
+    fig.clear()
+    axes = _panels(fig, rows, n, columns)
+    drawn = [[_draw_panel(axes[i, j], shown, i, j) for j in range(columns)] for i in range(rows)]
+    _label(axes, shown)
+    _legend(fig, drawn[0][0])
+    artists = Artists(fig, steps, axes, drawn)
+    update(artists, ds)
+    return artists
+
+
+def _label(axes: np.ndarray, ds: xr.Dataset | xr.DataArray) -> None:
+    """Titles above columns, temperatures before rows, time below."""
+    names, n = _names(ds), ds.sizes[COMPONENT]
+    time = _with_unit(ds[TIME].attrs.get("long_name", "time"), ds[TIME].attrs.get("units"))
+    for ax in axes[:-1].flat:
+        ax.tick_params(labelbottom=False)
+    for ax, name in zip(axes[0], names, strict=False):
+        ax.set_title(name)
+    for ax in axes[-1, :n]:
+        ax.set_xlabel(time)
+    for ax in axes[:, n:].flat:
+        across, up = _portrait(n)
+        ax.set_ylabel(names[up])
+    for ax in axes[:1, n:].flat:
+        ax.set_title("phase portrait")
+    for ax in axes[-1:, n:].flat:
+        ax.set_xlabel(names[across])
+
+
+def update(artists: Artists, ds: xr.Dataset) -> None:
+    """Show another dataset of the same rows, components and variables: data, limits and row labels change.
+
+    Raises:
+        ValueError: the dataset does not fit what was made.
+    """
+    shown = _rows(ds, artists.steps)
+    if shown.sizes["step"] != len(artists.drawn):
+        raise ValueError(
+            f"The figure was made for {len(artists.drawn)} rows, the dataset has {shown.sizes['step']}: make it anew."
+        )
+    for row, panels in enumerate(artists.drawn):
+        artists.axes[row, 0].set_ylabel(_row_label(shown, row))
+        for column, drawn in enumerate(panels):
+            for name, points in _curves(shown, row, column).items():
+                drawn[name].set_data(*points.T)
+            if "band" in drawn:
+                drawn["band"].set_xy(_band(shown, row, column))
+    _set_limits(artists, shown)
+
+
+@_styled
+def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) -> np.ndarray:
+    """Trajectories over one another: a column per component against time.
+
+    Args:
+        fig: from `figure`.
+        arrays: `(..., time, component)` each, by the label of their line.
+        window: which one to draw of each, over the leading dims.
+
+    Returns:
+        The axes, `(1, columns)`.
+    """
+    fig.clear()
+    first = next(iter(arrays.values()))
+    n = first.sizes[COMPONENT]
+    axes = _panels(fig, 1, n, n)
+    for (name, array), style in zip(arrays.items(), cycle(_STYLES)):
+        for ax, component in zip(axes[0], first[COMPONENT].values, strict=True):
+            ax.plot(array[TIME], pick(array, window).sel({COMPONENT: component}), linestyle=style, label=name)
+    _label(axes, first)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=len(arrays), handlelength=2.8)
+    return axes
+
+
+@_styled
+def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
+    """Error against the number of steps, a line per way of lowering (or holding) the temperature.
+
+    Args:
+        fig: from `figure`.
+        ds: from `experiment.ablate_temperature`: `mse (variant, steps)` and the scalar `first_guess_mse`.
+    """
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    ax = fig.subplots()
+    for name, style, marker in zip(ds["variant"].values, cycle(_STYLES), cycle(_MARKERS)):
+        ax.plot(ds["steps"], ds["mse"].sel(variant=name), linestyle=style, marker=marker, label=str(name))
+    ax.axhline(float(ds["first_guess_mse"]), color="black", linewidth=1, linestyle=(0, (3, 2)), label="first guess")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="number of steps", ylabel=_MSE)
+    ax.set_ylim(bottom=0)
+    fig.legend(loc="outside right upper", title="temperature")
+    return ax
+
+
+@_styled
+def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
+    """Error of the estimate after each step.
+
+    Args:
+        fig: from `figure`.
+        errors: mean squared errors in climatological variances of the first guess and of each step's estimate, by
+            the label of their line.
+    """
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    ax = fig.subplots()
+    for (name, values), style, marker in zip(errors.items(), cycle(_STYLES), cycle(_MARKERS)):
+        ax.plot(range(len(values)), values, linestyle=style, marker=marker, label=name)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="step (0 is the first guess)", ylabel=_MSE)
+    ax.set_ylim(bottom=0)
+    fig.legend(loc="outside right upper")
+    return ax
+
+
+def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:
+    """Write a figure as PNG, and beside it the numbers behind it as JSON, with the versions that made them.
+
+    Args:
+        fig: the figure.
+        path: of the PNG; the JSON has the same name.
+        numbers: what the figure shows, as plain numbers, lists and names; it must hold the `seed`.
+
+    Raises:
+        ValueError: no seed, or a path that does not end in .png.
+    """
+    path = Path(path)
+    if "seed" not in numbers:
+        raise ValueError("numbers must hold the seed that made them.")
+    if path.suffix != ".png":
+        raise ValueError(f"The figure is written as PNG; {path.name!r} does not end in .png.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path)
+    record = numbers | {"versions": f"{versions()}, matplotlib {version('matplotlib')}"}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,338 @@
+"""Methods against exact referees, and the promises that every method makes at its labelled face."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import expm
+
+import nida_kit as nk
+from nida_kit.assimilate.incremental import incremental
+from nida_kit.gaussian import Gaussian
+from nida_kit.observe import Observations
+from nida_kit.prior import Climatology, NeuralPrior
+
+T, DT, NOISE = 12, 0.1, 0.05
+OSCILLATOR = nk.LinearOscillator()
+START = {"start_mean": [0.3, -0.2], "start_std": [1.0, 0.7]}
+
+
+@pytest.fixture(scope="module")
+def obs():
+    truth = OSCILLATOR.simulate(samples=3, steps=T, dt=DT, model_noise_std=NOISE, seed=1)
+    return nk.observe(truth, components=["angle"], every=4, noise_std=0.1, seed=2)
+
+
+def linear_gaussian_referee(obs):
+    """Mean and std of the smoother, by dense numpy algebra alone."""
+    A = expm(np.array([[0.0, 1.0], [-2.0, -0.1]]) * DT)
+    # RK4 of a linear system is the exponential's Taylor series to fourth order.
+    L = np.array([[0.0, 1.0], [-2.0, -0.1]]) * DT
+    A = np.eye(2) + L + L @ L / 2 + L @ L @ L / 6 + L @ L @ L @ L / 24
+    mean, covariance = [np.array(START["start_mean"])], np.zeros((2 * T, 2 * T))
+    covariance[:2, :2] = np.diag(np.square(START["start_std"]))
+    for t in range(1, T):
+        mean.append(A @ mean[-1])
+        now, before = slice(2 * t, 2 * t + 2), slice(2 * t - 2, 2 * t)
+        covariance[now, : 2 * t] = A @ covariance[before, : 2 * t]
+        covariance[: 2 * t, now] = covariance[now, : 2 * t].T
+        covariance[now, now] = A @ covariance[before, before] @ A.T + NOISE**2 * np.eye(2)
+    mean = np.concatenate(mean)
+    means, stds = [], []
+    for y in obs["value"].values.reshape(-1, 2 * T):
+        seen = np.flatnonzero(~np.isnan(y))
+        gain = covariance[:, seen] @ np.linalg.inv(covariance[np.ix_(seen, seen)] + 0.01 * np.eye(len(seen)))
+        means.append(mean + gain @ (y[seen] - mean[seen]))
+        stds.append(np.sqrt(np.diag(covariance - gain @ covariance[seen])))
+    return mean, covariance, np.reshape(means, (-1, T, 2)), np.reshape(stds, (-1, T, 2))
+
+
+def exact_interpolation(obs):
+    mean, covariance, *_ = linear_gaussian_referee(obs)
+    climatology = Climatology.from_covariance(
+        torch.from_numpy(mean).view(T, 2), torch.from_numpy(covariance), torch.ones(2, dtype=torch.float64)
+    )
+    return nk.OptimalInterpolation(climatology, OSCILLATOR.labels, DT)
+
+
+EXACT = {
+    "optimal interpolation": exact_interpolation,
+    "Kalman smoother": lambda obs: nk.KalmanSmoother(OSCILLATOR, NOISE, **START),
+    "one 4D-Var step": lambda obs: nk.WeakFourDVar(OSCILLATOR, NOISE, **START, iterations=1, damping=0.0),
+    "4D-Var": lambda obs: nk.WeakFourDVar(OSCILLATOR, NOISE, **START, iterations=30, tolerance=1e-15),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_on_a_linear_system_each_method_equals_the_dense_smoother(obs, name):
+    result = EXACT[name](obs).assimilate(obs)
+    *_, mean, std = linear_gaussian_referee(obs)
+    np.testing.assert_allclose(result["mean"], mean, atol=1e-8)
+    np.testing.assert_allclose(result["std"], std, atol=1e-8)
+
+
+def cube(x):
+    return x[..., :1] ** 3
+
+
+@pytest.fixture(scope="module")
+def lorenz():
+    truth = nk.Lorenz63().simulate(samples=2, steps=10, dt=0.05, model_noise_std=0.2, seed=3)
+    return truth, nk.observe(truth, every=3, noise_std=1.0, seed=4, operator=cube)
+
+
+def test_4d_var_ends_where_the_gradient_of_its_cost_vanishes_also_for_a_nonlinear_operator(lorenz):
+    _, obs = lorenz
+    method = nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=100, tolerance=1e-14)
+    result = method.assimilate(obs, operator=cube)
+    assert result["converged"].all()
+    x = torch.from_numpy(result["mean"].values).requires_grad_()
+    y = torch.from_numpy(obs["value"].values)
+    physics = method.physics(0.05)
+    residual = torch.cat([(x[:, :1] - physics.start_mean) / physics.start_std,
+                          (x[:, 1:] - nk.Lorenz63().step(x[:, :-1], 0.05)) / 0.2], 1)  # fmt: skip
+    cost = residual.square().sum((1, 2)) / 2 + (cube(x) - y).nan_to_num().square().sum((1, 2)) / 2
+    np.testing.assert_allclose(cost.detach(), result["cost"], rtol=1e-10)
+    (gradient,) = torch.autograd.grad(cost.sum(), x)
+    assert gradient.abs().max() < 1e-3  # terms of order 1e3 cancel here
+
+
+def test_4d_var_never_raises_its_cost_and_reports_each_window(lorenz):
+    _, obs = lorenz
+    costs = [
+        nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=k).assimilate(obs, operator=cube)["cost"] for k in (1, 3, 9, 27)
+    ]
+    assert all((after <= before).all() for before, after in pairwise(costs))
+    assert (costs[-1] < 0.1 * costs[0]).all()
+
+
+def test_one_step_is_not_enough_for_a_nonlinear_operator_which_is_linearised_anew():
+    # One state, seen through its cube: Gauss-Newton from 1 towards the root of the posterior's cost.
+    climatology = Climatology(*(torch.ones(s, dtype=torch.float64) for s in ((1, 1), (1, 1, 1, 1), (1,))))
+    y = torch.tensor([[8.0]], dtype=torch.float64)
+    observations = Observations(y, torch.full_like(y, 0.01), lambda x: x**3)
+
+    def around(current, s):
+        return Gaussian(current.mean, climatology.over(1).precision, climatology.over(1).mean - current.mean)
+
+    start = climatology.over(1)
+    path = [float(g.mean) for g in incremental(around, [0.0] * 12, observations, start)]
+    assert abs(path[0] - 2) > 0.5
+    assert abs(path[-1] - 2) < 1e-3
+
+
+def test_weak_and_kalman_refuse_an_exact_model_and_say_what_to_try():
+    obs = nk.observe(OSCILLATOR.simulate(1, 4, 0.1), noise_std=0.1)
+    for method in (nk.WeakFourDVar(OSCILLATOR, 0.0), nk.KalmanSmoother(OSCILLATOR, 0.0)):
+        with pytest.raises(ValueError, match="small model noise"):
+            method.assimilate(obs)
+
+
+@pytest.fixture(scope="module")
+def methods():
+    """One of each, all for Lorenz-63 at dt 0.05; the network has random weights."""
+    system = nk.Lorenz63()
+    windows = system.simulate(200, 12, 0.05, model_noise_std=0.2, seed=5)
+    torch.manual_seed(0)
+    interpolation = nk.OptimalInterpolation.fit(windows, order=2)
+    prior = NeuralPrior(interpolation.climatology, width=8, dilations=(1, 2))
+    torch.nn.init.normal_(prior.outside.weight, std=0.1)
+    neural = nk.NeuralIncremental(prior, system.labels, 0.05, temperatures=3)
+    descent = nk.WeakFourDVar(system, 0.2, iterations=4)
+    kalman = nk.KalmanSmoother(system, 0.2)
+    return [interpolation, neural, descent, kalman, nk.Chain([neural, descent])]
+
+
+@pytest.fixture(scope="module")
+def some():
+    truth = nk.Lorenz63().simulate(samples=6, steps=12, dt=0.05, model_noise_std=0.2, seed=6)
+    return nk.observe(truth, every=2, noise_std=0.5, seed=7, fraction=0.7)
+
+
+def test_results_are_labelled_like_the_observations_and_say_where_they_come_from(methods, some):
+    for method in methods:
+        result = method.assimilate(some.assign_coords(sample=list("abcdef")))
+        assert result["mean"].dims == result["std"].dims == ("sample", "time", "component")
+        assert result["sample"].values.tolist() == list("abcdef")
+        assert result["component"].values.tolist() == ["x", "y", "z"]
+        assert np.isfinite(result["mean"]).all()
+        assert (result["std"] > 0).all()
+        assert {"method", "iterations", "seconds", "versions", "seed"} <= set(result.attrs)
+
+
+def test_results_survive_a_netcdf_file(methods, some, tmp_path):
+    for method in methods:
+        result = method.assimilate(some, trace=True)
+        result.to_netcdf(tmp_path / "result.nc", engine="h5netcdf")
+        with xr.open_dataset(tmp_path / "result.nc", engine="h5netcdf") as read:
+            xr.testing.assert_equal(read.load(), result)
+
+
+def test_a_trace_ends_with_the_answer_and_names_its_temperatures(methods, some):
+    for method in methods:
+        result, trace = method.assimilate(some), method.assimilate(some, trace=True)
+        xr.testing.assert_allclose(trace["mean"].isel(step=-1, drop=True), result["mean"])
+        xr.testing.assert_allclose(trace["std"].isel(step=-1, drop=True), result["std"])
+        assert trace.sizes["step"] == result.attrs["iterations"]
+        assert trace["first_guess"].dims == ("sample", "time", "component")
+    assert methods[1].assimilate(some, trace=True)["temperature"].values.tolist() == [1.0, 1 - 1 / 3, 1 - 2 / 3]
+
+
+def test_windows_do_not_influence_each_other(methods, some):
+    for method in methods:
+        together = method.assimilate(some)
+        for i in (0, 4):
+            alone = method.assimilate(some.isel(sample=i))
+            np.testing.assert_allclose(together["mean"].isel(sample=i), alone["mean"], rtol=1e-4, atol=1e-4)
+
+
+def test_dask_samples_stay_lazy_and_equal_the_eager_result(methods, some):
+    for method in methods[:4]:
+        lazy = method.assimilate(some.chunk(sample=2))
+        assert lazy["mean"].chunks is not None
+        eager = method.assimilate(some)
+        xr.testing.assert_allclose(lazy.compute(), eager, rtol=1e-4, atol=1e-4)
+        assert lazy["mean"].dims == eager["mean"].dims
+        trace = method.assimilate(some.chunk(sample=3), trace=True)["mean"]
+        assert trace.chunks is not None
+
+
+def test_dask_samples_run_on_a_cluster_of_two_workers(methods, some):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+    ):
+        for method in methods[:2]:
+            result = method.assimilate(some.chunk(sample=3)).compute()
+            xr.testing.assert_allclose(result, method.assimilate(some), rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_without_observations_shows_the_prior_and_says_so(methods, some):
+    blank = some.assign(value=some["value"].where(some["sample"] > 0))
+    interpolation = methods[0]
+    with pytest.warns(UserWarning, match="1 of 6 windows hold no observation"):
+        result = interpolation.assimilate(blank)
+    assert "no observation" in result.attrs["note"]
+    np.testing.assert_allclose(result["mean"].isel(sample=0), interpolation.climatology.over(12).mean, atol=1e-8)
+
+
+def test_any_leading_dims_pass_through(methods, some):
+    two = some["value"].values.reshape(2, 3, 12, 3)
+    many = xr.Dataset(
+        {"value": (("site", "run", "time", "component"), two), "noise_std": 0.5},
+        {"time": some["time"], "component": some["component"], "site": ["north", "south"]},
+    )
+    for method in methods:
+        result = method.assimilate(many.transpose("component", "run", "time", "site"))
+        assert set(result["mean"].dims) == {"site", "run", "time", "component"}
+        flat = method.assimilate(some)["mean"].values.reshape(2, 3, 12, 3)
+        np.testing.assert_allclose(
+            result["mean"].transpose("site", "run", "time", "component"), flat, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_first_guess_is_where_the_method_starts(methods, some):
+    guess = xr.full_like(some["value"], 3.0).transpose("component", "time", "sample")
+    for method in methods:
+        trace = method.assimilate(some, guess, trace=True)
+        assert (trace["first_guess"] == 3.0).all()
+    with pytest.raises(ValueError, match="first_guess has other times"):
+        methods[0].assimilate(some, guess.isel(time=slice(3)))
+
+
+def test_draws_have_the_posterior_mean_and_spread(methods, some):
+    for method in (methods[0], methods[1]):
+        result = method.assimilate(some)
+        draws = method.sample(some, samples=2000, seed=3)
+        assert draws.dims[0] == "member"
+        z = (draws.mean("member") - result["mean"]) / result["std"] * 2000**0.5
+        assert abs(float((z**2).mean()) - 1) < 0.2
+        np.testing.assert_allclose(draws.std("member") / result["std"], 1, atol=0.1)
+        xr.testing.assert_equal(draws, method.sample(some, samples=2000, seed=3))
+
+
+def test_a_matrix_and_the_same_callable_give_the_same_answer(methods):
+    truth = nk.Lorenz63().simulate(samples=2, steps=12, dt=0.05, seed=8)
+    H = np.array([[1.0, -1.0, 0.0], [0.0, 0.5, 0.5]])
+    M = torch.from_numpy(H)
+    obs = nk.observe(truth, operator=H, every=3, noise_std=0.3, seed=9)
+    for method in methods:
+        a, b = method.assimilate(obs, operator=H), method.assimilate(obs, operator=lambda x: x @ M.T)
+        np.testing.assert_allclose(a["mean"], b["mean"], rtol=1e-8, atol=1e-8)
+    with pytest.raises(ValueError, match="pass the operator they were made with"):
+        methods[0].assimilate(obs, operator=H[:1])
+
+
+def test_a_chain_goes_on_from_the_mean_before(methods, some):
+    _, neural, descent, _, chain = methods
+    step = descent.assimilate(some, neural.assimilate(some)["mean"])
+    np.testing.assert_allclose(chain.assimilate(some)["mean"], step["mean"], rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match="different states"):
+        nk.Chain([neural, nk.WeakFourDVar(OSCILLATOR, 0.1)])
+    with pytest.raises(ValueError, match="at least one"):
+        nk.Chain([])
+
+
+def test_foreign_observations_are_refused_with_advice(methods, some):
+    neural = methods[1]
+    with pytest.raises(ValueError, match=r"time step is 0\.1, the method works with 0\.05"):
+        neural.assimilate(some.isel(time=slice(None, None, 2)))
+    with pytest.raises(ValueError, match=r"\['u'\] are unknown here"):
+        neural.assimilate(some.assign_coords(component=["u", "y", "z"]))
+    with pytest.raises(ValueError, match="empty"):
+        neural.assimilate(some.isel(time=slice(0)))
+    with pytest.raises(ValueError, match="must be positive"):
+        neural.assimilate(some.assign(noise_std=0.0))
+    with pytest.raises(ValueError, match="infinite"):
+        neural.assimilate(some.assign(value=some["value"].where(some["value"].isnull(), np.inf)))
+    with pytest.raises(ValueError, match="at least one step"):
+        neural.with_temperatures(0)
+    with pytest.raises(ValueError, match="non-rising"):
+        neural.with_temperatures([0.5, 1.0])
+
+
+@given(
+    lead=st.lists(st.integers(1, 2), max_size=2),
+    steps=st.integers(1, 9),
+    share=st.floats(0, 1),
+    dtype=st.sampled_from([np.float32, np.float64, np.int32]),
+    seed=st.integers(0, 9),
+)
+def test_every_method_takes_every_shape_mask_and_dtype(methods, lead, steps, share, dtype, seed):
+    generator = np.random.default_rng(seed)
+    value = np.round(5 * generator.standard_normal((*lead, steps, 3))).astype(dtype)
+    if dtype is not np.int32:
+        value[generator.random(value.shape) < share] = np.nan
+    dims = [f"lead{i}" for i in range(len(lead))] + ["time", "component"]
+    obs = xr.Dataset(
+        {"value": (dims, value), "noise_std": 1.0}, {"time": np.arange(steps) * 0.05, "component": ["x", "y", "z"]}
+    )
+    for method in methods[:2] + (methods[2:] if steps > 1 else []):
+        with pytest.warns() if np.isnan(value).all((-2, -1)).any() else _quiet():
+            result = method.assimilate(obs)
+        assert result["mean"].shape == value.shape
+        assert np.isfinite(result["mean"]).all()
+        assert (result["std"] > 0).all()
+
+
+def _quiet():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+def test_the_shipped_prior_serves_windows_of_any_length():
+    setup = nk.setups.load("blanke2024-lorenz63")
+    method = nk.NeuralIncremental.pretrained("lorenz63")
+    errors = {}
+    for steps in (16, 32, 100):
+        truth = setup.system.simulate(60, steps, setup.dt, model_noise_std=setup.model_noise_std, seed=77, spinup=100)
+        obs = nk.observe(truth, components=["x"], every=8, offset=4, noise_std=0.4, seed=78)
+        errors[steps] = float((((method.assimilate(obs)["mean"] - truth) / truth.std()) ** 2).mean())
+    assert errors[100] < 1.2 * errors[16]
+    assert errors[32] < 0.2

@@ -1,0 +1,200 @@
+import json
+
+import pytest
+
+from nida_kit.experiment import Parameters
+from nida_kit.lab import Lab, LabModel
+from nida_kit.lab.model import presets
+
+
+@pytest.fixture
+def lab(monkeypatch, tmp_path):
+    monkeypatch.delenv("NIDA_STRICT", raising=False)
+    return Lab(export=tmp_path / "lab.png", temperatures=2)
+
+
+def seen(lab) -> tuple[str, str, str]:
+    return lab.image.value, lab.summary.value, lab.status.value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("noise_std", 0.4),
+        ("every", 3),
+        ("temperatures", 5),
+        ("schedule", "geometric"),
+        ("components", ("x", "z")),
+        ("seed", 7),
+        ("method", "optimal interpolation"),
+        ("system", "pendulum"),
+        ("step", 1),
+    ],
+)
+def test_each_control_changes_the_figure_and_the_line_about_it(lab, name, value):
+    before = seen(lab)
+    if name == "schedule":
+        lab.controls["temperatures"].value = 3  # with two steps, linear and geometric are the same
+        before = seen(lab)
+    lab.controls[name].value = value
+    assert lab.image.value != before[0]
+    assert lab.summary.value != before[1]
+    assert lab.status.value == ""
+    assert name == "step" or getattr(lab.model.params, name) == value
+
+
+def test_the_noise_slider_changes_the_noise_alone(lab):
+    before = lab.model.result
+    lab.controls["noise_std"].value = 0.4
+    after = lab.model.result
+    assert after["truth"].equals(before["truth"])
+    ratio = (after["value"] - after["truth"]) / (before["value"] - before["truth"])
+    assert float(ratio.min()) == pytest.approx(0.4 / 0.05) == float(ratio.max())
+
+
+def test_the_same_settings_show_the_same_picture(lab):
+    before = lab.renderer.png()
+    lab.controls["seed"].value = 3
+    assert lab.renderer.png() != before
+    lab.controls["seed"].value = 0
+    assert lab.renderer.png() == before
+
+
+def test_the_figure_is_updated_and_made_anew_only_for_another_layout(lab):
+    artists = lab.renderer._artists
+    lab.controls["noise_std"].value = 0.4
+    lab.controls["temperatures"].value = 4
+    assert lab.renderer._artists is artists
+    lab.controls["system"].value = "pendulum"
+    assert lab.renderer._artists is not artists
+
+
+def test_nothing_observed_is_a_red_line_and_the_last_figure_stays(lab):
+    image, summary, _ = seen(lab)
+    lab.controls["components"].value = ()
+    assert "Nothing is observed" in lab.status.value and "color" in lab.status.value
+    assert (lab.image.value, lab.summary.value) == (image, summary)
+    lab.controls["components"].value = ("y",)
+    assert lab.status.value == "" and lab.image.value != image
+
+
+def test_strict_mode_raises_what_a_callback_met(lab, monkeypatch):
+    monkeypatch.setenv("NIDA_STRICT", "1")
+    with pytest.raises(ValueError, match="Nothing is observed"):
+        lab.controls["components"].value = ()
+    assert "Nothing is observed" in lab.status.value
+
+
+def test_reset_leads_back_to_where_the_lab_began(lab):
+    picture, start = lab.renderer.png(), lab.model.params
+    for name, value in (("system", "pendulum"), ("temperatures", 3), ("components", ())):
+        lab.controls[name].value = value
+    lab.buttons["reset"].click()
+    assert lab.model.params == start and lab.renderer.png() == picture
+    assert lab.status.value == ""
+    assert {n: c.value for n, c in lab.controls.items()}["components"] == ("x",)
+
+
+@pytest.mark.parametrize("name", ["paper", "sparse", "dense", "noisy", "z only"])
+def test_each_preset_sets_the_controls_and_runs(lab, name):
+    lab.controls["every"].value = 5
+    lab.buttons[name].click()
+    for key, value in presets("lorenz63")[name].items():
+        assert lab.controls[key].value == value
+    assert int(lab.model.result["value"].notnull().sum()) == lab.model.result.attrs["observed"]
+
+
+def test_presets_order_the_information(lab):
+    observed = {}
+    for name in ("sparse", "paper", "dense"):
+        lab.buttons[name].click()
+        observed[name] = lab.model.result.attrs["observed"]
+    assert observed["sparse"] < observed["paper"] < observed["dense"]
+
+
+def test_a_system_without_z_has_no_preset_for_it(lab):
+    lab.controls["system"].value = "pendulum"
+    assert lab.buttons["z only"].disabled
+    with pytest.raises(ValueError, match="z only"):
+        lab.model.preset("z only")
+
+
+def test_another_system_starts_with_its_own_law(lab):
+    lab.controls["noise_std"].value = 0.4
+    lab.controls["system"].value = "pendulum"
+    assert lab.controls["components"].options == ("angle", "momentum")
+    assert lab.model.params.components == ("angle",) and lab.model.params.every == 20
+    assert lab.model.params.noise_std < 0.01
+
+
+def test_the_paper_preset_is_the_law_of_the_reference_experiment():
+    model = LabModel(system="pendulum", temperatures=1)
+    noise = float(model.result["noise_std"].sel(component="angle"))
+    assert noise == pytest.approx(0.001, rel=1e-6)  # rad
+
+
+def test_the_exported_figure_comes_with_its_numbers(lab):
+    lab.controls["seed"].value = 4
+    lab.buttons["export figure"].click()
+    record = json.loads(lab.export.with_suffix(".json").read_text())
+    assert lab.export.is_file() and str(lab.export) in lab.summary.value
+    assert record["seed"] == 4 and record["rmse"] == pytest.approx(lab.model.result.attrs["rmse"])
+
+
+def test_every_slider_has_a_labelled_number_beside_it(lab):
+    def below(widget):
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from below(child)
+
+    everything = list(below(lab))
+    sliders = [w for w in everything if "Slider" in type(w).__name__]
+    pairs = [w.children for w in everything if type(w).__name__ == "HBox" and len(w.children) == 2]
+    numbers = {id(slider): number for number, slider in pairs}
+    assert len(sliders) == 4
+    for slider in sliders:
+        number = numbers[id(slider)]
+        assert number.description
+        slider.value = 0.2 if "Log" in type(slider).__name__ else slider.min
+        assert number.value == slider.value
+        number.value = 0.3 if "Log" in type(slider).__name__ else slider.max
+        assert slider.value == number.value
+
+
+def test_the_picture_has_an_alternative_text_and_a_fixed_size(lab):
+    sizes = set()
+    for seed in (0, 1):
+        lab.controls["seed"].value = seed
+        head = lab.image.value.partition("src=")[0]
+        assert 'alt="lorenz63: truth' in head and "RMSE" in head
+        sizes.add(head.partition("width=")[2])
+    assert len(sizes) == 1 and "height" in sizes.pop()
+
+
+def test_sliders_follow_the_hand_unless_the_method_is_slow(lab):
+    assert lab.controls["noise_std"].continuous_update
+    lab.buttons["dense"].click()
+    lab.controls["method"].value = "4D-Var"
+    assert not lab.controls["noise_std"].continuous_update
+
+
+def test_steps_can_be_played_and_end_at_the_last(lab):
+    assert lab.controls["step"].value == lab.controls["step"].max == 2
+    lab.controls["step"].value = 1
+    assert lab.model.shown["temperature"].values.tolist() == [1.0]
+    lab.controls["temperatures"].value = 4
+    assert lab.controls["step"].value == lab.controls["step"].max == 4
+
+
+@pytest.mark.parametrize(
+    "params", [{"nonsense": 1}, {"system": "moon"}, {"noise_std": 0.0}, {"components": ("q",)}, {"noise_std": 5.0}]
+)
+def test_a_lab_that_cannot_start_raises(params):
+    with pytest.raises(ValueError):
+        Lab(**params)
+
+
+def test_none_stands_for_what_the_reference_experiment_has():
+    assert LabModel(temperatures=1, every=None).params == Parameters(
+        temperatures=1, components=("x",), every=8, noise_std=0.05
+    )

@@ -1,0 +1,186 @@
+"""Every notebook runs, twice, with small sizes; and one as a user's own data would use it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import xarray as xr
+
+pm = pytest.importorskip("papermill")
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+EXTRA_KEYS = "metadata.papermill cell.metadata.papermill"
+
+# By notebook: small sizes, and as small ones that are no defaults.
+RUNS = {
+    "00_start_here": [{}, {"prior": "pendulum", "temperatures": 2, "window": 1, "seed": 3}],
+    "02_pendulum": [{"samples": 2, "temperatures": 2}, {"samples": 3, "temperatures": 1, "window": 2, "seed": 5}],
+    "03_temperature": [
+        {"samples": 2, "most": 2, "temperatures": 2},
+        {"samples": 2, "most": 3, "temperatures": 3, "held": [0.7], "seed": 4, "window": 1, "export": True},
+    ],
+}
+
+
+def execute(path: Path, folder: Path, parameters: dict):
+    """Run a notebook in a folder, refuse parameters that it has not, and find errors that papermill does not see."""
+    unknown = set(parameters) - set(pm.inspect_notebook(str(path)))
+    if unknown:
+        raise ValueError(f"{path.name} has no parameters {sorted(unknown)}.")
+    out = folder / "out.ipynb"
+    pm.execute_notebook(str(path), str(out), parameters, cwd=str(folder), progress_bar=False)
+    notebook = nbformat.read(out, as_version=4)
+    assert hidden_errors(notebook) == []
+    return notebook
+
+
+def hidden_errors(notebook) -> list[str]:
+    """Errors within outputs and within the saved state of widgets."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    states = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    outputs += [output for state in states.values() for output in state["state"].get("outputs", [])]
+    found = [str(output) for output in outputs if output["output_type"] == "error"]
+    return found + [o["text"] for o in outputs if o.get("name") == "stderr" and "Traceback" in o["text"]]
+
+
+def test_errors_that_papermill_does_not_see_are_found():
+    raised = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
+    printed = nbformat.v4.new_output("stream", name="stderr", text="Traceback (most recent call last): ...")
+    harmless = nbformat.v4.new_output("stream", name="stderr", text="a warning")
+    cell = nbformat.v4.new_code_cell(outputs=[harmless, printed])
+    state = {"state": {"a": {"state": {"outputs": [raised]}}, "b": {"state": {}}}}
+    metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": state}}
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.from_dict(metadata))
+    assert len(hidden_errors(notebook)) == 2
+    assert hidden_errors(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[harmless])])) == []
+
+
+@pytest.fixture(autouse=True)
+def strict(monkeypatch):
+    monkeypatch.setenv("NIDA_STRICT", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def folder_like_the_repository(tmp_path: Path) -> Path:
+    (tmp_path / "figures").mkdir()
+    return tmp_path
+
+
+def test_every_notebook_is_run():
+    assert {path.stem for path in NOTEBOOKS} == set(RUNS)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["small", "other"])
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_and_show_their_figure_without_a_kernel(path, which, tmp_path):
+    folder = folder_like_the_repository(tmp_path)
+    parameters = RUNS[path.stem][which]
+    notebook = execute(path, folder, parameters)
+    lab = next(i for i, cell in enumerate(notebook.cells) if "display(lab.figure)" in cell.source)
+    assert "image/png" in notebook.cells[lab].outputs[0]["data"]
+    exported = {file.suffix for file in (folder / "figures").iterdir()}
+    assert exported == ({".json", ".png"} if parameters.get("export") else set())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_clean(path):
+    command = [sys.executable, "-m", "nbstripout", "--verify", "--extra-keys", EXTRA_KEYS, str(path)]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_have_the_parts_of_the_series(path):
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    for part in ("**Objectives**", "**Prerequisites", "**Time to learn", "## Questions", "<details>", "## Summary"):
+        assert part in text
+    assert text.startswith("# ") and "## References" in text
+    tagged = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert "raise ValueError" in cells[tagged[0] + 1].source
+    lines = cells[tagged[0]].source.splitlines()
+    assert all(": " in line and "  # " in line for line in lines)
+
+
+def test_unknown_parameters_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="sample_size"):
+        execute(NOTEBOOKS[0], tmp_path, {"sample_size": 3})
+
+
+@pytest.mark.parametrize(
+    ("stem", "wrong"),
+    [
+        ("00_start_here", {"observations": "missing.nc"}),
+        ("00_start_here", {"temperatures": "four"}),
+        ("02_pendulum", {"samples": "many"}),
+        ("03_temperature", {"held": [2.0]}),
+    ],
+)
+def test_wrong_values_are_refused_by_the_cell_after_the_parameters(stem, wrong):
+    cells = nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4).cells
+    at = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+    scope: dict = {}
+    exec(cells[at].source, scope)
+    exec(cells[at + 1].source, scope)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        exec(cells[at + 1].source, scope | wrong)
+
+
+# The product's main job, with a file that knows nothing of this package
+
+
+def lorenz63(state: np.ndarray, steps: int, dt: float) -> np.ndarray:
+    """Lorenz (1963) by small Runge-Kutta steps, written out here, in numpy."""
+
+    def tendency(u):
+        x, y, z = u
+        return np.array([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
+
+    states, h = [state], dt / 10
+    for _ in range(steps - 1):
+        for _ in range(10):
+            k1 = tendency(state)
+            k2 = tendency(state + h / 2 * k1)
+            k3 = tendency(state + h / 2 * k2)
+            k4 = tendency(state + h * k3)
+            state = state + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        states.append(state)
+    return np.array(states)
+
+
+def write_observations(path: Path, truth: np.ndarray, lead: tuple[str, ...]) -> None:
+    """x and z at every fourth step, by numpy and xarray alone."""
+    noise_std = 0.4
+    value = np.full((*truth.shape[:-1], 2), np.nan)
+    generator = np.random.default_rng(3)
+    value[..., ::4, :] = truth[..., ::4, [0, 2]] + noise_std * generator.normal(size=truth[..., ::4, [0, 2]].shape)
+    dims = (*lead, "time", "component")
+    coords = {"time": np.arange(truth.shape[-2]) * 0.05, "component": ["x", "z"]}
+    xr.Dataset({"value": (dims, value), "noise_std": noise_std}, coords).to_netcdf(path)
+
+
+@pytest.mark.parametrize("windows", [None, 3], ids=["one window", "several windows"])
+def test_observations_of_another_tool_are_reconstructed(tmp_path, windows):
+    starts = np.random.default_rng(5).normal([0, 0, 25], [8, 8, 8], size=(windows or 1, 3))
+    truth = np.array([lorenz63(start, 60, 0.05)[28:] for start in starts])
+    truth = truth if windows else truth[0]
+    write_observations(tmp_path / "mine.nc", truth, ("sample",) if windows else ())
+    asked = {"observations": "mine.nc", "output": "found.nc", "figure": "found.png", "window": (windows or 1) - 1}
+    notebook = execute(FOLDER / "00_start_here.ipynb", tmp_path, asked)
+
+    found = xr.load_dataset(tmp_path / "found.nc")
+    assert found["mean"].dims == found["std"].dims == (("sample",) if windows else ()) + ("time", "component")
+    assert found["component"].values.tolist() == ["x", "y", "z"]
+    np.testing.assert_allclose(found["time"], np.arange(32) * 0.05)
+    assert found.attrs["method"] == "NeuralIncremental" and found["mean"].attrs["long_name"]
+    assert np.isfinite(found["mean"]).all() and np.isfinite(found["std"]).all() and (found["std"] > 0).all()
+    errors = np.sqrt(((found["mean"].values - truth) ** 2).reshape(-1, 3).mean(0))
+    climatology = np.array([8.0, 9.0, 8.5])  # standard deviations on the attractor
+    assert (errors < 0.5 * climatology).all()
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "found.json").is_file()
+    assert "root mean squared error" not in str([cell.get("outputs") for cell in notebook.cells])

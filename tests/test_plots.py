@@ -1,0 +1,165 @@
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from nida_kit import plots
+from nida_kit.experiment import Parameters, ablate_temperature, run
+
+
+@pytest.fixture(scope="module")
+def lorenz():
+    return run(Parameters(temperatures=2, samples=2))
+
+
+@pytest.fixture(scope="module")
+def pendulum():
+    return run(Parameters(system="pendulum", temperatures=3))
+
+
+def pixels(fig) -> np.ndarray:
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba()).copy()
+
+
+def test_rows_are_temperatures_and_columns_are_components_with_a_phase_portrait(lorenz):
+    artists = plots.make(plots.figure(rows=2), lorenz)
+    assert artists.axes.shape == (2, 4)
+    assert [ax.get_ylabel() for ax in artists.axes[:, 0]] == ["s = 1", "s = 0.5"]
+    titles = [ax.get_title() for ax in artists.axes[0]]
+    assert titles == [*lorenz["long_name"].values, "phase portrait"]
+
+
+def test_every_line_shows_the_first_window_of_its_variable(lorenz):
+    artists = plots.make(plots.figure(rows=2), lorenz)
+    for row in range(2):
+        for column in range(3):
+            drawn = artists.drawn[row][column]
+            window = lorenz.isel(sample=0, component=column)
+            np.testing.assert_array_equal(drawn["mean"].get_ydata(), window["mean"].isel(step=row))
+            for name in ("truth", "first_guess", "value"):
+                np.testing.assert_array_equal(drawn[name].get_ydata(), window[name])
+                np.testing.assert_array_equal(drawn[name].get_xdata(), window["time"])
+
+
+def test_the_band_is_the_central_ninety_percent_of_a_gaussian(lorenz):
+    artists = plots.make(plots.figure(rows=2), lorenz)
+    one = lorenz.isel(sample=0, step=1, component=2)
+    outline = artists.drawn[1][2]["band"].get_xy()
+    np.testing.assert_allclose(outline[:32, 1], one["mean"] - 1.6448536 * one["std"], rtol=1e-6)
+    np.testing.assert_allclose(outline[63:31:-1, 1], one["mean"] + 1.6448536 * one["std"], rtol=1e-6)
+
+
+def test_three_components_are_portrayed_as_x_against_z_and_two_as_one_against_the_other(lorenz, pendulum):
+    for ds, (across, up) in ((lorenz, (0, 2)), (pendulum, (0, 1))):
+        artists = plots.make(plots.figure(rows=1), ds, steps=[-1])
+        line = artists.drawn[0][-1]["truth"]
+        np.testing.assert_array_equal(line.get_xdata(), ds["truth"].isel(sample=0, component=across))
+        np.testing.assert_array_equal(line.get_ydata(), ds["truth"].isel(sample=0, component=up))
+
+
+def test_units_come_from_the_dataset_and_units_of_one_are_left_out(lorenz, pendulum):
+    assert plots.make(plots.figure(), pendulum, steps=[0]).axes[0, 0].get_title() == "angle [rad]"
+    assert "[" not in plots.make(plots.figure(), lorenz, steps=[0]).axes[0, 0].get_title()
+
+
+def test_updating_gives_the_same_pixels_as_making_anew(lorenz):
+    other = run(Parameters(temperatures=2, seed=5, noise_std=0.3))
+    updated = plots.make(plots.figure(rows=2), lorenz)
+    before = pixels(updated.figure)
+    plots.update(updated, other)
+    made = plots.make(plots.figure(rows=2), other)
+    assert (pixels(updated.figure) != before).any()
+    np.testing.assert_array_equal(pixels(updated.figure), pixels(made.figure))
+
+
+def test_updating_draws_no_new_artist(lorenz):
+    artists = plots.make(plots.figure(rows=2), lorenz)
+    before = {id(a) for a in artists.figure.findobj()}
+    plots.update(artists, run(Parameters(temperatures=2, seed=5)))
+    drawn = [a for row in artists.drawn for panel in row for a in panel.values()]
+    assert {id(a) for a in drawn} <= before
+
+
+def test_another_number_of_rows_must_be_made_anew(lorenz, pendulum):
+    artists = plots.make(plots.figure(rows=2), lorenz)
+    with pytest.raises(ValueError, match="2 rows"):
+        plots.update(artists, run(Parameters(temperatures=3)))
+
+
+def test_a_result_without_truth_samples_and_steps_is_drawn(lorenz):
+    bare = lorenz.isel(sample=0, step=-1, drop=True)[["mean", "std", "value"]]
+    artists = plots.make(plots.figure(), bare)
+    assert set(artists.drawn[0][0]) == {"mean", "band", "value"}
+    assert np.isfinite(pixels(artists.figure)).all()
+
+
+def test_a_method_without_a_spread_is_drawn_without_a_band(lorenz):
+    artists = plots.make(plots.figure(rows=2), lorenz.drop_vars("std"))
+    assert "band" not in artists.drawn[0][0]
+
+
+def test_lines_differ_in_style_and_not_only_in_colour(lorenz):
+    drawn = plots.make(plots.figure(rows=2), lorenz).drawn[0][0]
+    assert len({str(drawn[name]._dash_pattern) for name in ("truth", "first_guess", "mean")}) == 3
+
+
+def test_no_text_leaves_the_figure_or_lies_on_another(lorenz, pendulum):
+    for ds in (lorenz, pendulum):
+        fig = plots.figure(rows=ds.sizes["step"])
+        plots.make(fig, ds)
+        renderer = FigureCanvasAgg(fig).get_renderer()
+        shown = [t for t in fig.findobj(lambda a: hasattr(a, "get_text")) if t.get_visible() and t.get_text()]
+        labels = [t for ax in fig.axes for t in (ax.title, ax.xaxis.label, ax.yaxis.label)]
+        boxes = [t.get_window_extent(renderer) for t in labels if t in shown]
+        assert all(fig.bbox.x0 <= b.x0 and b.x1 <= fig.bbox.x1 and b.y1 <= fig.bbox.y1 for b in boxes)
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_one_window_is_picked_over_all_leading_dims():
+    data = xr.DataArray(
+        np.arange(24.0).reshape(2, 3, 4, 1), dims=("year", "sample", "time", "component"), coords={"component": ["x"]}
+    )
+    picked = plots.pick(data.to_dataset(name="value").assign(noise_std=0.1), window=4)
+    np.testing.assert_array_equal(picked["value"][:, 0], data[1, 1, :, 0])
+    assert plots.pick(picked, 0).equals(picked)
+    with pytest.raises(ValueError, match="there are 6"):
+        plots.pick(data, 6)
+
+
+def test_trajectories_share_their_panels(lorenz):
+    axes = plots.trajectories(plots.figure(), {"a": lorenz["truth"], "b": lorenz["first_guess"]}, window=1)
+    assert axes.shape == (1, 3)
+    np.testing.assert_array_equal(axes[0, 1].lines[1].get_ydata(), lorenz["first_guess"].isel(sample=1, component=1))
+
+
+def test_the_ablation_shows_every_variant_and_the_first_guess():
+    ds = ablate_temperature(most=2, held=[0.5], samples=2)
+    ax = plots.temperature_ablation(plots.figure(), ds)
+    assert [line.get_label() for line in ax.lines] == [*ds["variant"].values, "first guess"]
+    np.testing.assert_array_equal(ax.lines[3].get_ydata(), ds["mse"].sel(variant="s = 0.5 held"))
+
+
+def test_errors_are_shown_from_step_zero_on():
+    ax = plots.error_by_step(plots.figure(), {"neural": [0.9, 0.5, 0.4]})
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 1, 2])
+
+
+def test_saving_writes_the_numbers_with_seed_and_versions(lorenz, tmp_path):
+    fig = plots.figure()
+    plots.make(fig, lorenz, steps=[-1])
+    plots.save(fig, tmp_path / "new" / "a.png", {"seed": 3, "mse": [0.1, 0.2]})
+    record = json.loads((tmp_path / "new" / "a.json").read_text())
+    assert (tmp_path / "new" / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert record["seed"] == 3 and record["mse"] == [0.1, 0.2]
+    assert "nida_kit" in record["versions"] and "matplotlib" in record["versions"]
+
+
+@pytest.mark.parametrize(("name", "numbers"), [("a.png", {}), ("a.jpg", {"seed": 0})])
+def test_a_figure_without_seed_or_as_no_png_is_refused(tmp_path, name, numbers):
+    with pytest.raises(ValueError, match=r"seed|png"):
+        plots.save(plots.figure(), tmp_path / name, numbers)
+    assert not list(tmp_path.iterdir())

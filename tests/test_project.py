@@ -1,0 +1,46 @@
+"""The project's files agree with each other."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "dask[array]": "dask-core"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_conda_and_pip_install_the_same_set():
+    extras = PROJECT["optional-dependencies"]
+    wanted = {"pip", f"python{PROJECT['requires-python']}"}
+    for requirement in PROJECT["dependencies"] + extras["notebooks"] + extras["test"]:
+        name, bounds = re.fullmatch(r"([\w.\[\]-]+?)([<>=].*)", requirement).groups()
+        wanted.add(CONDA_NAMES.get(name, name) + bounds)
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge"]
+    *conda, pip = environment["dependencies"]
+    assert set(conda) == wanted
+    assert pip == {"pip": ["--no-deps -e ."]}
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    commands = re.findall(r"```bash\n(.*?)\n```", (ROOT / "README.md").read_text(), re.S)
+    assert len(commands) == 2
+    assert "papermill notebooks/00_start_here.ipynb" in commands[0]
+    assert commands[1] in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_importing_the_package_loads_neither_widgets_nor_plotting_nor_scores():
+    heavy = ["ipywidgets", "matplotlib", "IPython", "xskillscore", "distributed"]
+    code = f"import sys, nida_kit; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", ["nida_kit/pretrained"])
+def test_shipped_weights_stay_small(path):
+    assert sum(f.stat().st_size for f in (ROOT / path).glob("*.safetensors")) < 5e6
