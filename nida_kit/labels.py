@@ -107,19 +107,11 @@ def time_step(time: xr.DataArray, expected: float | None = None) -> float:
     return step
 
 
-def read_observations(
-    obs: xr.Dataset, state: StateLabels, dt: float | None = None, *, direct: bool = True
-) -> ObservedTensors:
-    """Check observations and turn them into float64 tensors.
-
-    Args:
-        obs: `value` and `noise_std`, as the module describes.
-        state: the components that the method knows.
-        dt: the method's time step; None takes whatever even spacing comes.
-        direct: the values are the state's own components (no observation operator): absent ones are added as NaN.
+def check_observations(obs: xr.Dataset) -> None:
+    """Check that observations have the variables, dims and coordinates that they need; no value is read.
 
     Raises:
-        ValueError: anything missing, mislabelled, infinite or non-positive.
+        ValueError: they have not.
     """
     if not isinstance(obs, xr.Dataset):
         raise ValueError(f"Observations are an xr.Dataset with value and noise_std, not a {type(obs).__name__}.")
@@ -138,6 +130,24 @@ def read_observations(
     foreign = set(noise_std.dims) - set(value.dims)
     if foreign:
         raise ValueError(f"obs.noise_std has dims {sorted(map(str, foreign))} that obs.value {value.dims} has not.")
+
+
+def read_observations(
+    obs: xr.Dataset, state: StateLabels, dt: float | None = None, *, direct: bool = True
+) -> ObservedTensors:
+    """Check observations and turn them into float64 tensors.
+
+    Args:
+        obs: `value` and `noise_std`, as the module describes.
+        state: the components that the method knows.
+        dt: the method's time step; None takes whatever even spacing comes.
+        direct: the values are the state's own components (no observation operator): absent ones are added as NaN.
+
+    Raises:
+        ValueError: anything missing, mislabelled, infinite or non-positive.
+    """
+    check_observations(obs)
+    value, noise_std = obs["value"], obs["noise_std"]
     step = time_step(value[TIME], dt)
     names = value[COMPONENT].values.tolist()
     if len(set(names)) < len(names):

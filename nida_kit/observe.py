@@ -93,6 +93,10 @@ class Observations:
     noise_std: Float[Tensor, "*#batch T p"]
     operator: Operator = _identity
 
+    def to(self, device: torch.device) -> Observations:
+        """The same observations on another device."""
+        return Observations(self.value.to(device), self.noise_std.to(device), self.operator)
+
     def linearise(self, x: Float[Tensor, "*batch T n"]) -> tuple[Tensor, Tensor, Tensor]:
         """(H, R, y) for `Gaussian.condition`: h(x') = h(x) + H (x' - x), with y moved accordingly."""
         if self.operator is _identity:

@@ -186,9 +186,8 @@ def train(
     bar = tqdm(range(len(history), settings.steps), initial=len(history), total=settings.steps, disable=not progress)
     for step in bar:
         x = windows(settings.batch, generator)
-        observations = observe_law(x, law, generator)
+        observations = observe_law(x, law, generator).to(device)
         x = x.to(device)
-        observations = Observations(observations.value.to(device), observations.noise_std.to(device))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bfloat16):
             terms = [
                 loss_of(posterior, x, prior.climatology.spread, settings.log_score)

@@ -197,8 +197,11 @@ def test_dask_samples_stay_lazy_and_equal_the_eager_result(methods, some):
         eager = method.assimilate(some)
         xr.testing.assert_allclose(lazy.compute(), eager, rtol=1e-4, atol=1e-4)
         assert lazy["mean"].dims == eager["mean"].dims
-        trace = method.assimilate(some.chunk(sample=3), trace=True)["mean"]
-        assert trace.chunks is not None
+        trace = method.assimilate(some.chunk(sample=3), eager["mean"], trace=True)
+        assert trace["mean"].chunks is not None
+        xr.testing.assert_allclose(
+            trace["mean"].compute(), method.assimilate(some, eager["mean"], trace=True)["mean"], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_dask_samples_run_on_a_cluster_of_two_workers(methods, some):
@@ -254,6 +257,9 @@ def test_draws_have_the_posterior_mean_and_spread(methods, some):
         assert abs(float((z**2).mean()) - 1) < 0.2
         np.testing.assert_allclose(draws.std("member") / result["std"], 1, atol=0.1)
         xr.testing.assert_equal(draws, method.sample(some, samples=2000, seed=3))
+        lazy = method.sample(some.chunk(sample=4), samples=2000, seed=3)
+        assert lazy.chunks is not None
+        xr.testing.assert_allclose(lazy.compute(), draws, rtol=1e-4, atol=1e-4)
 
 
 def test_a_matrix_and_the_same_callable_give_the_same_answer(methods):

@@ -34,6 +34,15 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert commands[1] in (ROOT / ".ci/run").read_text().splitlines()
 
 
+def test_the_code_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)\n```", (ROOT / "README.md").read_text(), re.S)
+    names: dict = {}
+    exec(code, names)
+    assert names["result"]["mean"].sizes == names["truth"].sizes
+    assert names["lazy"]["mean"].chunks is not None
+    assert 0 < float(names["score"]) < 10
+
+
 def test_importing_the_package_loads_neither_widgets_nor_plotting_nor_scores():
     heavy = ["ipywidgets", "matplotlib", "IPython", "xskillscore", "distributed"]
     code = f"import sys, nida_kit; print([m for m in {heavy} if m in sys.modules])"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -20,7 +20,16 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.labels import COMPONENT, CORE, ObservedTensors, StateLabels, read_observations, read_trajectory
+from nida_kit.labels import (
+    COMPONENT,
+    CORE,
+    TIME,
+    ObservedTensors,
+    StateLabels,
+    check_observations,
+    read_observations,
+    read_trajectory,
+)
 from nida_kit.observe import Observations, as_operator, is_direct
 
 
@@ -90,104 +99,108 @@ class Method(ABC):
         """Draws from the posterior, along the new leading dimension `member`; otherwise as `assimilate`."""
         if samples < 1:
             raise ValueError(f"samples={samples}: at least one is needed.")
-        return self._labelled(obs, first_guess, operator, draws=(samples, seed))["draws"]
+        check_observations(obs)
+        lead = {d: n for d, n in obs["value"].sizes.items() if d not in CORE}
+        sizes = {"member": samples, **lead, TIME: obs.sizes[TIME], COMPONENT: len(self.labels.components)}
+        # Drawn here for all windows, so that the draws do not depend on how Dask cuts them.
+        noise = torch.randn(*sizes.values(), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        drawn = self._labelled(obs, first_guess, operator, noise=xr.DataArray(noise.numpy(), dims=list(sizes)))
+        return drawn["draws"].assign_attrs(drawn.attrs | {"seed": seed})
 
     def _labelled(self, obs, first_guess, operator, **how) -> xr.Dataset:
-        arrays = [obs, first_guess] if first_guess is not None else [obs]
-        if any(isinstance(a, xr.Dataset | xr.DataArray) and a.chunks for a in arrays):
-            return self._lazily(obs, first_guess, operator, **how)
-        return self._eagerly(obs, first_guess, operator, **how)
+        check_observations(obs)
+        operator = as_operator(operator)
+        lazy = any(isinstance(a, xr.Dataset | xr.DataArray) and a.chunks for a in (obs, first_guess))
+        return (self._lazily if lazy else self._eagerly)(obs, first_guess, operator, **how)
 
-    def _eagerly(self, obs, first_guess, operator, trace=False, draws=None) -> xr.Dataset:
+    def _eagerly(self, obs, first_guess, operator, noise=None, trace=False) -> xr.Dataset:
         began = time.perf_counter()
-        direct = is_direct(operator)
-        read = read_observations(obs, self.labels, self.dt, direct=direct)
+        read = read_observations(obs, self.labels, self.dt, direct=is_direct(operator))
         if first_guess is not None:
             first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
-        empty = int(read.value.isnan().flatten(-2).all(-1).sum())
-        note = (
-            f"{empty} of {read.value[..., 0, 0].numel()} windows hold no observation: they show the prior alone."
-            * bool(empty)
-        )
+        note = _note(read)
         if note:
             warnings.warn(note, stacklevel=4)
         with torch.no_grad():
-            found = self.reconstruct(
-                Observations(read.value, read.noise_std, as_operator(operator)), read.dt, first_guess
-            )
-            result = self._label(found, read, trace, draws)
+            found = self.reconstruct(Observations(read.value, read.noise_std, operator), read.dt, first_guess)
+            result = _label(found, read, trace) if noise is None else _draw(found, read, noise)
         result.attrs = {"method": type(self).__name__, **self.settings, "iterations": len(found.posteriors)}
-        result.attrs |= {
-            "seed": draws[1] if draws else "none",
-            "seconds": time.perf_counter() - began,
-            "versions": versions(),
-        }
+        result.attrs |= {"seed": "none", "seconds": time.perf_counter() - began, "versions": versions()}
         result.attrs |= {"note": note} if note else {}
-        return result
+        return result.assign_coords(read.coords)
 
-    def _label(self, found: Reconstruction, read: ObservedTensors, trace: bool, draws) -> xr.Dataset:
-        dims = (*read.dims, *CORE)
-        shape = (*read.value.shape[:-1], len(self.labels.components))
-        last = found.posteriors[-1]
-        if draws:
-            samples, seed = draws
-            noise = torch.randn(samples, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-            drawn = xr.Dataset({"draws": (("member", *dims), last.sample(noise).numpy())}, read.coords)
-            return drawn.assign_coords(member=np.arange(samples))
-
-        def array(x: Tensor, long_name: str, dims=dims):
-            return dims, x.numpy(), {"long_name": long_name}
-
-        variables = {}
-        if trace:
-            steps = [(p.mean.expand(shape), p.std.expand(shape)) for p in found.posteriors]
-            mean, std = (torch.stack(x) for x in zip(*steps, strict=True))
-            variables["mean"] = array(mean, "posterior mean after each step", ("step", *dims))
-            variables["std"] = array(std, "posterior standard deviation after each step", ("step", *dims))
-            variables["first_guess"] = array(found.first_guess.expand(shape), "first guess")
-        else:
-            variables["mean"] = array(last.mean.expand(shape), "posterior mean")
-            variables["std"] = array(last.std.expand(shape), "posterior standard deviation")
-        for name, values in found.diagnostics.items():
-            variables[name] = (read.dims, values.expand(shape[:-2]).numpy())
-        result = xr.Dataset(variables, read.coords)
-        if trace:
-            result = result.assign_coords(
-                step=np.arange(1, len(steps) + 1), temperature=("step", np.array(found.temperatures, float))
-            )
-        return result
-
-    def _lazily(self, obs, first_guess, operator, **how) -> xr.Dataset:
+    def _lazily(self, obs, first_guess, operator, noise=None, trace=False) -> xr.Dataset:
         """Chunk by chunk, by `xr.map_blocks`; one window without observations, run now, says what comes out."""
-        chunked = [d for d in obs["value"].dims if len(obs.chunksizes.get(d, (0,))) > 1]
-        if set(chunked) & set(CORE):
+        value = obs["value"]
+        chunked = [d for d in CORE if len(obs.chunksizes.get(d, (0,))) > 1]
+        if chunked:
             raise ValueError(
                 f"obs is chunked along {chunked}; a window is solved whole: obs.chunk(time=-1, component=-1)."
             )
-        arrays = [obs, first_guess] if first_guess is not None else [obs]
-        arrays = list(xr.unify_chunks(*(a.chunk({d: -1 for d in CORE if d in a.dims}) for a in arrays)))
-        obs = arrays[0]
-        lead = [d for d in obs["value"].dims if d not in CORE]
-        probe = obs.isel({d: slice(0, 1) for d in lead})
-        blank = probe.assign(
-            value=xr.full_like(probe["value"], np.nan, chunks={}).compute(),
-            noise_std=xr.ones_like(probe["noise_std"]).compute(),
-        )
+        lead = [d for d in value.dims if d not in CORE]
+        chunks = {d: obs.chunksizes.get(d, (obs.sizes[d],)) for d in lead}
+        arrays = [None if a is None else a.chunk({d: chunks.get(d, -1) for d in a.dims}) for a in (first_guess, noise)]
+        obs = obs.chunk({d: chunks.get(d, -1) for d in obs.dims})
+
+        first = {d: slice(0, 1) for d in lead}
+        window = obs[["value", "noise_std"]].isel(first, missing_dims="ignore").map(_blank)
+        draws = None if noise is None else noise.isel(first)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            small = self._eagerly(blank.compute(), None, operator, **how)
-        template = xr.Dataset(
-            {k: v.isel({d: 0 for d in lead if d in v.dims}, drop=True) for k, v in small.data_vars.items()}
-        ).drop_vars([d for d in lead if d in small.coords], errors="ignore")
-        sizes = {d: obs.sizes[d] for d in lead}
-        outer = {k: c for k, c in obs["value"].coords.items() if COMPONENT not in c.dims}
-        template = xr.Dataset(
-            {k: template[k].expand_dims(sizes).transpose(*small[k].dims) for k in template}, attrs=small.attrs
-        ).assign_coords(outer)
+            small = self._eagerly(window, None, operator, draws, trace)
+        template = small.isel({d: 0 for d in lead}, drop=True).expand_dims({d: obs.sizes[d] for d in lead})
+        template = template.map(lambda array: array.transpose(*small[array.name].dims))
+        outer = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims}
+        template = template.assign_coords(outer).chunk(chunks)
         template.attrs = {k: v for k, v in small.attrs.items() if k not in ("seconds", "note")}
-        template = template.chunk({d: obs.chunksizes.get(d, (sizes[d],)) for d in lead})
-        arguments = arrays[1:] if first_guess is not None else [None]
-        return xr.map_blocks(self._eagerly, obs, args=[*arguments, operator], kwargs=how, template=template)
+        return xr.map_blocks(
+            self._eagerly, obs, args=[arrays[0], operator, arrays[1]], kwargs={"trace": trace}, template=template
+        )
+
+
+def _blank(array: xr.DataArray) -> xr.DataArray:
+    """An array in memory of the same shape and labels, in which nothing is observed."""
+    return array.copy(data=np.full(array.shape, np.nan if array.name == "value" else 1.0))
+
+
+def _note(read: ObservedTensors) -> str:
+    """What to say of windows without any observation; empty if there are none."""
+    empty = read.value.isnan().flatten(-2).all(-1)
+    if not empty.any():
+        return ""
+    return f"{int(empty.sum())} of {empty.numel()} windows hold no observation: they show the prior alone."
+
+
+def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Dataset:
+    """A reconstruction as variables; with every step along `step`, if asked."""
+    dims, shape = (*read.dims, *CORE), (*read.value.shape[:-1], found.first_guess.shape[-1])
+
+    def array(x: Tensor, long_name: str, dims=dims) -> xr.Variable:
+        return xr.Variable(dims, x.cpu().numpy(), {"long_name": long_name})
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack([getattr(posterior, name).expand(shape) for posterior in found.posteriors])
+
+    last = found.posteriors[-1]
+    variables = {
+        "mean": array(last.mean.expand(shape), "posterior mean"),
+        "std": array(last.std.expand(shape), "posterior standard deviation"),
+    }
+    variables |= {name: array(x.expand(shape[:-2]), name, read.dims) for name, x in found.diagnostics.items()}
+    if not trace:
+        return xr.Dataset(variables)
+    variables["mean"] = array(stacked("mean"), "posterior mean after each step", ("step", *dims))
+    variables["std"] = array(stacked("std"), "posterior standard deviation after each step", ("step", *dims))
+    variables["first_guess"] = array(found.first_guess.expand(shape), "first guess")
+    numbers = np.arange(1, len(found.posteriors) + 1)
+    return xr.Dataset(variables, {"step": numbers, "temperature": ("step", np.array(found.temperatures, float))})
+
+
+def _draw(found: Reconstruction, read: ObservedTensors, noise: xr.DataArray) -> xr.Dataset:
+    """Draws made of unit noise `(member, ..., time, component)`."""
+    last = found.posteriors[-1]
+    draws = last.sample(torch.from_numpy(noise.values).to(last.mean))
+    return xr.Dataset({"draws": (noise.dims, draws.cpu().numpy())}, {"member": np.arange(len(draws))})
 
 
 class Chain(Method):
@@ -213,14 +226,13 @@ class Chain(Method):
         } | {"chain": " > ".join(type(m).__name__ for m in methods)}
 
     def reconstruct(self, observations, dt, first_guess):
-        posteriors, temperatures, diagnostics = [], [], {}
+        runs: list[Reconstruction] = []
         for method in self.methods:
-            found = method.reconstruct(observations, dt, first_guess)
-            start = found.first_guess if not posteriors else start
-            posteriors += found.posteriors
-            temperatures += found.temperatures
-            diagnostics |= found.diagnostics
-            first_guess = found.posteriors[-1].mean
-        return replace(
-            found, posteriors=posteriors, temperatures=temperatures, first_guess=start, diagnostics=diagnostics
+            runs.append(method.reconstruct(observations, dt, first_guess))
+            first_guess = runs[-1].posteriors[-1].mean
+        return Reconstruction(
+            [posterior for run in runs for posterior in run.posteriors],
+            [s for run in runs for s in run.temperatures],
+            runs[0].first_guess,
+            {name: values for run in runs for name, values in run.diagnostics.items()},
         )

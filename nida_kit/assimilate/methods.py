@@ -93,9 +93,11 @@ class NeuralIncremental(Method):
         return method
 
     def reconstruct(self, observations, dt, first_guess):
+        device = self.prior.climatology.mean.device
+        observations = observations.to(device)
         start = first_guess_of(self.prior.climatology, observations)
         if first_guess is not None:
-            start = start.at(first_guess)
+            start = start.at(first_guess.to(device))
         return Reconstruction(
             list(incremental(self.prior, self.temperatures, observations, start)), self.temperatures, start.mean
         )
