@@ -31,7 +31,7 @@ def test_ci_runs_the_test_command_of_the_readme():
     commands = re.findall(r"```bash\n(.*?)\n```", (ROOT / "README.md").read_text(), re.S)
     assert len(commands) == 2
     assert "papermill notebooks/00_start_here.ipynb" in commands[0]
-    assert commands[1] in (ROOT / ".ci/run").read_text().splitlines()
+    assert f"{commands[1]} || exit 1" in (ROOT / ".ci/run").read_text().splitlines()
 
 
 def test_the_code_of_the_readme_runs():

@@ -58,7 +58,7 @@ RECIPES = {
         latest=40,
         law={"noise": (1e-3, 0.1), "spacing": (5, 30), "count": (4, 20)},
         network={"width": 64, "dilations": (1, 2, 4, 8, 16, 4, 1)},
-        settings=Settings(steps=2000, batch=32, rate=1e-3),
+        settings=Settings(steps=3000, batch=32, rate=1e-3, bfloat16=True),
     ),
 }
 
