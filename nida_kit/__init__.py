@@ -30,12 +30,14 @@ from nida_kit.assimilate.methods import KalmanSmoother, NeuralIncremental, Optim
 from nida_kit.evaluate import coverage, crps, mse, rmse, spread_error_ratio
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import StateLabels
-from nida_kit.observe import observe
+from nida_kit.observe import mixture, observe, regular
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
 from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, Pendulum, System
-from nida_kit.train import Settings, train
+from nida_kit.train import Settings, fixed, simulated, train
+from nida_kit.weights import Card, load, save
 
 __all__ = [
+    "Card",
     "Chain",
     "Climatology",
     "Gaussian",
@@ -56,11 +58,17 @@ __all__ = [
     "WeakFourDVar",
     "coverage",
     "crps",
+    "fixed",
+    "load",
+    "mixture",
     "mse",
     "observe",
+    "regular",
     "rmse",
+    "save",
     "schedule",
     "setups",
+    "simulated",
     "spread_error_ratio",
     "train",
 ]

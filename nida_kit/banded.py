@@ -37,7 +37,7 @@ class BlockBanded:
 
     Attributes:
         blocks: lower block columns, `(..., T, w + 1, n, n)`: `blocks[..., t, d, :, :] = A[t + d, t]`. The diagonal
-            blocks are symmetric; blocks that reach past the window are zero.
+            blocks are symmetric; blocks that reach past the window count as zero.
     """
 
     blocks: Float[Tensor, "*batch T w n n"]
@@ -71,8 +71,7 @@ class BlockBanded:
         columns = matrix.unflatten(-1, (steps, n)).unflatten(-3, (steps, n)).transpose(-3, -2)  # row step, column step
         t = torch.arange(steps)
         blocks = columns[..., (t[:, None] + t).clamp(max=steps - 1), t[:, None].expand(steps, steps), :, :]
-        inside = (t[:, None] + t < steps).to(matrix)[:, :, None, None]
-        return cls(blocks * inside)
+        return cls(blocks * _within(steps, steps - 1).to(matrix))
 
     @property
     def steps(self) -> int:
@@ -193,7 +192,7 @@ class BlockBanded:
         identity = pad(torch.eye(n).to(self.blocks)[None], (0, 0, 0, 0, 0, width)).expand(
             *self.blocks.shape[:-4], extra, width + 1, n, n
         )
-        columns = torch.cat([self.blocks, identity], -4)
+        columns = torch.cat([self.blocks * _within(self.steps, width).to(self.blocks), identity], -4)
         # Column c of a group fills its rows c ... c + w of 2 w: padding each column to 2 w + 1 and reading the
         # memory in rows of 2 w shifts it there.
         columns = columns.reshape(*columns.shape[:-4], -1, width, width + 1, n, n)
@@ -219,8 +218,12 @@ class BlockBanded:
         columns = columns.permute(*range(columns.ndim - 4), -2, -4, -3, -1)
         columns = pad(columns.flatten(-4, -3), (0, 0, 0, 0, 0, width)).unflatten(-3, (width, 2 * width + 1))
         blocks = columns[..., : width + 1, :, :].flatten(-5, -4)[..., : self.steps, :, :, :]
-        inside = torch.arange(self.steps)[:, None] + torch.arange(width + 1) < self.steps
-        return blocks * inside.to(blocks)[:, :, None, None]
+        return blocks * _within(self.steps, width).to(blocks)
+
+
+def _within(steps: int, width: int) -> Tensor:
+    """Which blocks lie within the window, `(T, w + 1, 1, 1)`: block d of column t belongs to row t + d."""
+    return (torch.arange(steps)[:, None] + torch.arange(width + 1) < steps)[:, :, None, None]
 
 
 def _lower_triangle(blocks: Tensor, at: Tensor) -> Tensor:
@@ -250,6 +253,8 @@ def _factorise(blocks: Tensor):
     row = height + n - 1
     columns = blocks.new_zeros(*batch, steps, n, row)
     columns[..., :height] = blocks.detach().flatten(-3, -2).mT
+    for t in range(max(steps - width + 1, 0), steps):  # what reaches past its window would couple it with the next
+        columns[..., t, :, (steps - t) * n :] = 0
     # LAPACK wants column c of a block to start at its diagonal entry: a stride one longer than the row skips c entries,
     # and finds zeros in place of those that it passes at the end.
     shifted = columns.as_strided((columns[..., 0, 0].numel(), n, height), (n * row, row + 1, 1))

@@ -1,6 +1,7 @@
 """Scores: xarray in, xarray out. Every function reduces over `dim`; None is everything.
 
 Estimates and truth must share their coordinates exactly: nothing is aligned, cut or broadcast along time in silence.
+NaN in any of them gives NaN.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def crps(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims =
     import xskillscore
 
     mean, std, truth = _matched(dim, mean, std, truth)
-    return xskillscore.crps_gaussian(truth, mean, std, dim=_over(dim, truth))
+    return xskillscore.crps_gaussian(truth, mean, std, dim=[]).mean(_over(dim, truth), skipna=False)
 
 
 def coverage(
@@ -77,11 +78,13 @@ def coverage(
         ValueError: a level outside (0, 1).
     """
     if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1.")
+        raise ValueError(f"level={level} must lie between 0 and 1: 0.9 is the 90% interval.")
     mean, std, truth = _matched(dim, mean, std, truth)
-    return (abs(truth - mean) <= NormalDist().inv_cdf((1 + level) / 2) * std).mean(dim)
+    margin = NormalDist().inv_cdf((1 + level) / 2) * std - abs(truth - mean)
+    return (margin >= 0).where(margin.notnull()).mean(dim, skipna=False)
 
 
 def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """Root mean variance over root mean squared error: 1 if calibrated, below 1 if overconfident."""
-    return (std**2).mean(dim) ** 0.5 / rmse(mean, truth, dim)
+    mean, std, truth = _matched(dim, mean, std, truth)
+    return (std**2).mean(dim, skipna=False) ** 0.5 / rmse(mean, truth, dim)

@@ -2,7 +2,7 @@
 
 >>> ds = run(Parameters(samples=2, temperatures=3))
 >>> sorted(ds.data_vars)
-['first_guess', 'mean', 'noise_std', 'std', 'step_rmse', 'truth', 'value']
+['first_guess', 'mean', 'noise_std', 'observed', 'std', 'step_rmse', 'truth', 'value']
 >>> ds.sizes["step"]
 3
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
+from numbers import Real
 
 import xarray as xr
 
@@ -21,7 +23,6 @@ from nida_kit.assimilate.method import Chain, Method
 from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar
 from nida_kit.evaluate import coverage, rmse
 from nida_kit.observe import observe
-from nida_kit.weights import load_pretrained
 
 SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum"}
 SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
@@ -61,14 +62,18 @@ class Parameters:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {list(allowed)}.")
         for name in ("temperatures", "samples", "every", "steps"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (not _is_number(value, int) or value < 1):
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
-        if not self.noise_std > 0:
-            raise ValueError(f"noise_std={self.noise_std!r} must be positive.")
-        if not isinstance(self.seed, int) or self.seed < 0:
+        if not _is_number(self.noise_std, Real) or not 0 < self.noise_std < inf:
+            raise ValueError(f"noise_std={self.noise_std!r} must be a positive, finite number.")
+        if not _is_number(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r} must be a whole number, not negative.")
         if self.components is not None:
             object.__setattr__(self, "components", tuple(self.components))
+
+
+def _is_number(value, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @lru_cache(maxsize=4)
@@ -94,8 +99,8 @@ def _neural_method(p: Parameters) -> Method:
 
 
 def _interpolation(p: Parameters) -> Method:
-    prior, card = load_pretrained(p.system)
-    return OptimalInterpolation(prior.climatology, card.labels, card.dt)
+    neural = _neural(p.system)
+    return OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt)
 
 
 def _four_d_var(p: Parameters) -> Method:
@@ -160,6 +165,8 @@ def ablate_temperature(
     """What lowering the temperature is worth: the error after 1 to `most` steps, with schedules and without.
 
     Every variant reconstructs the same windows with the same prior, which was trained with varying temperatures.
+    Holding s fixes both uses of it: the network's input, and the blend of first guess and estimate that it sees. So at
+    s = 1 every step sees x_0; only the spread of the last posterior is new to it.
 
     Args:
         system: a shipped prior and its reference experiment, one of `SETUPS`.

@@ -21,6 +21,7 @@ from torch import Tensor
 
 TIME, COMPONENT, SAMPLE = "time", "component", "sample"
 CORE = (TIME, COMPONENT)
+RESERVED = ("step", "temperature", "member")  # what results add
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,30 @@ def time_step(time: xr.DataArray, expected: float | None = None) -> float:
         raise ValueError("The time coordinate holds NaN or infinite values; drop those times, or fill them in.")
     if time.size == 1:
         if expected is None:
-            raise ValueError("One single time gives no time step; observe at least two.")
+            raise ValueError(
+                "One single time gives no time step: give two or more times, with NaN where nothing was measured, or "
+                "use a method that knows its step."
+            )
         return expected
-    gaps = np.diff(time.values.astype(float))
-    step = float((time.values[-1] - time.values[0]) / (time.size - 1))
+    step = _even_spacing(time.values.astype(float))
+    if expected is not None and abs(step - expected) > 1e-3 * expected:
+        raise ValueError(
+            f"The observations' time step is {step:g}, the method works with {expected:g}. Reindex them to that step "
+            "(NaN where nothing was measured), or use a method made for theirs."
+        )
+    return step
+
+
+def _even_spacing(times: np.ndarray) -> float:
+    """The step of at least two times."""
+    gaps = np.diff(times)
+    step = float((times[-1] - times[0]) / gaps.size)
     tolerance = 1e-3 * abs(step)
     if step <= 0 or np.abs(gaps - step).max() > tolerance:
         raise ValueError(
             f"The time coordinate is not evenly increasing (steps from {gaps.min():g} to {gaps.max():g}). Put the "
             "observations on the model's grid, with NaN where nothing was measured, for example "
             "obs.reindex(time=np.arange(steps) * dt, method='nearest', tolerance=dt / 2)."
-        )
-    if expected is not None and abs(step - expected) > 1e-3 * expected:
-        raise ValueError(
-            f"The observations' time step is {step:g}, the method works with {expected:g}. Reindex them to that step "
-            "(NaN where nothing was measured), or use a method made for theirs."
         )
     return step
 
@@ -124,6 +134,12 @@ def check_observations(obs: xr.Dataset) -> None:
             raise ValueError(f"obs.value has dims {value.dims}; it needs {dim!r}: rename, or expand_dims({dim!r}).")
         if dim not in value.coords:
             raise ValueError(f"obs has no coordinate {dim!r}; assign_coords it, so that it is known what was measured.")
+    taken = [name for name in RESERVED if name in value.dims or name in value.coords]
+    if taken:
+        raise ValueError(
+            f"obs has a dim or coordinate {taken[0]!r}, a name that results use themselves: rename it, "
+            f'obs.rename({taken[0]}="{taken[0]}_of_obs"), or drop_vars it.'
+        )
     for name, array in (("value", value), ("noise_std", noise_std)):
         if array.dtype.kind not in "iuf":
             raise ValueError(f"obs.{name} has dtype {array.dtype}; real numbers are needed.")
@@ -149,25 +165,38 @@ def read_observations(
     check_observations(obs)
     value, noise_std = obs["value"], obs["noise_std"]
     step = time_step(value[TIME], dt)
-    names = value[COMPONENT].values.tolist()
-    if len(set(names)) < len(names):
-        raise ValueError(f"The component coordinate repeats itself: {names}.")
+    _check_components(value[COMPONENT].values.tolist(), state if direct else None)
     if direct:
-        unknown = [name for name in names if name not in state.components]
-        if unknown:
-            raise ValueError(
-                f"Components {unknown} are unknown here; the state has {list(state.components)}. Rename them, drop "
-                "them, or say how they are measured with operator=."
-            )
-        value = value.reindex({COMPONENT: list(state.components)})
-        if COMPONENT in noise_std.dims:
-            noise_std = noise_std.reindex({COMPONENT: list(state.components)})
+        whole = {COMPONENT: list(state.components)}
+        value = value.reindex(whole)
+        noise_std = noise_std.reindex(whole if COMPONENT in noise_std.dims else {})
     lead = tuple(dim for dim in value.dims if dim not in CORE)
     if 0 in value.shape:
         raise ValueError(f"The observations are empty: sizes {dict(value.sizes)}.")
     value = value.transpose(*lead, *CORE)
     noise_std = noise_std.broadcast_like(value).transpose(*value.dims)
     y, std = value.values.astype(float), noise_std.values.astype(float)
+    _check_values(y, std)
+    coords = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims} | state.coordinates()
+    return ObservedTensors(
+        torch.from_numpy(y.copy()), torch.from_numpy(np.where(np.isnan(y), 1.0, std)), lead, coords, step
+    )
+
+
+def _check_components(names: list, state: StateLabels | None) -> None:
+    """Unique, and among those of the state if there is one."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"The component coordinate repeats itself: {names}. Select each once, or rename them.")
+    unknown = [name for name in names if state and name not in state.components]
+    if unknown:
+        raise ValueError(
+            f"Components {unknown} are unknown here; the state has {list(state.components)}. Rename them, drop "
+            "them, or say how they are measured with operator=."
+        )
+
+
+def _check_values(y: np.ndarray, std: np.ndarray) -> None:
+    """Finite or NaN, with an error that is positive wherever there is a value."""
     if np.isinf(y).any():
         raise ValueError(f"obs.value holds {np.isinf(y).sum()} infinite values; mark what was not measured by NaN.")
     bad = ~np.isnan(y) & ~((std > 0) & np.isfinite(std))
@@ -176,18 +205,27 @@ def read_observations(
             f"obs.noise_std must be positive and finite wherever something was measured; it holds "
             f"{std[bad].flat[0]:g}. An exact measurement is a small positive noise_std."
         )
-    coords = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims} | state.coordinates()
-    return ObservedTensors(
-        torch.from_numpy(y.copy()), torch.from_numpy(np.where(np.isnan(y), 1.0, std)), lead, coords, step
-    )
 
 
 def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels, what: str) -> Tensor:
     """A labelled trajectory as a float64 tensor on the observations' window.
 
     Raises:
-        ValueError: dims, times, components or values that do not fit.
+        ValueError: dims, times, components, leading coordinates or values that do not fit.
     """
+    _check_trajectory(x, like, state, what)
+    lead = [dim for dim in like.dims if dim in x.dims]
+    values = x.sel({COMPONENT: list(state.components)}).transpose(*lead, *CORE).values.astype(float)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
+    shape = [x.sizes.get(dim, 1) for dim in like.dims]
+    return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(
+        *like.value.shape[:-1], len(state.components)
+    )
+
+
+def _check_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels, what: str) -> None:
+    """Labels that are those of the observations; no value is read."""
     if not isinstance(x, xr.DataArray):
         raise ValueError(f"{what} is an xr.DataArray with dims (..., time, component), not a {type(x).__name__}.")
     for dim in CORE:
@@ -196,24 +234,22 @@ def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels, 
     foreign = [dim for dim in x.dims if dim not in (*like.dims, *CORE)]
     if foreign:
         raise ValueError(f"{what} has dims {foreign} that the observations have not; select one of each.")
-    if set(x[COMPONENT].values.tolist()) != set(state.components):
-        raise ValueError(f"{what} has components {x[COMPONENT].values.tolist()}; needed are {list(state.components)}.")
+    names = x[COMPONENT].values.tolist()
+    if len(names) != len(state.components) or set(names) != set(state.components):
+        raise ValueError(f"{what} has components {names}; needed are {list(state.components)}, each once: select them.")
     times = like.coords[TIME]
     if x.sizes[TIME] != times.size or not np.allclose(x[TIME], times, atol=1e-3 * like.dt):
         raise ValueError(f"{what} has other times than the observations; select or interpolate it to obs.time.")
-    x = x.sel({COMPONENT: list(state.components)})
-    sizes = dict(zip(like.dims, like.value.shape[:-2], strict=True))
-    for dim in x.dims:
-        if dim in sizes and x.sizes[dim] != sizes[dim]:
-            raise ValueError(f"{what} has {x.sizes[dim]} along {dim!r}, the observations {sizes[dim]}.")
-    lead = [dim for dim in like.dims if dim in x.dims]
-    values = x.transpose(*lead, *CORE).values.astype(float)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
-    shape = [sizes[dim] if dim in lead else 1 for dim in like.dims]
-    return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(
-        *like.value.shape[:-1], len(state.components)
-    )
+    for dim, size in zip(like.dims, like.value.shape[:-2], strict=True):
+        if dim not in x.dims:
+            continue
+        if x.sizes[dim] != size:
+            raise ValueError(f"{what} has {x.sizes[dim]} along {dim!r}, the observations {size}: select the same ones.")
+        if dim in x.coords and dim in like.coords and not np.array_equal(x[dim], like.coords[dim]):
+            raise ValueError(
+                f"{what} has other coordinates along {dim!r} than the observations, or in another order: bring them "
+                f"together with .sel({dim}=obs.{dim}), or drop_vars({dim!r}) if they are the same windows in turn."
+            )
 
 
 def trajectory(

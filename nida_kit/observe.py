@@ -36,7 +36,7 @@ def as_operator(operator: np.ndarray | Tensor | xr.DataArray | Operator | None) 
     """What `operator=` may be, as a torch callable on states: None and boolean masks are the identity.
 
     Raises:
-        ValueError: neither callable, mask, nor a finite matrix.
+        ValueError: neither callable, mask, nor a finite matrix without labels.
     """
     if operator is None:
         return _identity
@@ -45,13 +45,21 @@ def as_operator(operator: np.ndarray | Tensor | xr.DataArray | Operator | None) 
     array = np.asarray(operator)
     if array.dtype == bool:
         return _identity
+    if isinstance(operator, xr.DataArray):
+        raise ValueError(
+            f"operator= is a labelled array with the dims {operator.dims}, but a matrix acts by position: order its "
+            "columns as the state's components, and pass its .values, (observed, component)."
+        )
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise ValueError(
             f"operator= has dtype {array.dtype} and shape {array.shape}; give a boolean mask, a real matrix "
             "(observed, component), or a torch callable on (..., component)."
         )
     if not np.isfinite(array).all():
-        raise ValueError("operator= holds NaN or infinite entries.")
+        raise ValueError(
+            f"operator= holds {(~np.isfinite(array)).sum()} NaN or infinite entries: what does not enter a value has "
+            "the weight 0, and a value that is not observed has no row."
+        )
     return partial(_apply_matrix, torch.from_numpy(array.astype(float)))
 
 
@@ -98,22 +106,34 @@ class Observations:
         return Observations(self.value.to(device), self.noise_std.to(device), self.operator)
 
     def linearise(self, x: Float[Tensor, "*batch T n"]) -> tuple[Tensor, Tensor, Tensor]:
-        """(H, R, y) for `Gaussian.condition`: h(x') = h(x) + H (x' - x), with y moved accordingly."""
+        """(H, R, y) for `Gaussian.condition`: h(x') = h(x) + H (x' - x), with y moved accordingly.
+
+        Raises:
+            ValueError: an operator that does not fit, or has no finite value or slope where something was observed.
+        """
         if self.operator is _identity:
             return torch.eye(x.shape[-1]).to(x).expand(*x.shape, -1), self.noise_std**2, self.value
-        predicted = _apply(self.operator, x)
+        predicted, H = linearise(partial(_apply, self.operator), x)
         if predicted.shape[-1] != self.value.shape[-1]:
             raise ValueError(
                 f"The operator gives {predicted.shape[-1]} values per time step, the observations have "
                 f"{self.value.shape[-1]}: pass the operator they were made with."
             )
-        predicted, H = linearise(self.operator, x)
+        seen = ~self.value.isnan()
+        bad = seen & ~(predicted.isfinite() & H.isfinite().all(-1))
+        if bad.any():
+            raise ValueError(
+                f"At the current estimate, the operator gives NaN or infinite values or slopes for {int(bad.sum())} of "
+                f"{int(seen.sum())} observed values. Estimates may leave the range of true states: use an operator "
+                "that is smooth everywhere (x.clamp(min=...) before a log), or start from another first_guess."
+            )
+        H = H.where(seen.unsqueeze(-1), 0.0)  # NaN times no weight would be NaN
         return H, self.noise_std**2, self.value - predicted + (H @ x.unsqueeze(-1)).squeeze(-1)
 
     def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
-        """1/2 (y - h(x))' R^-1 (y - h(x)) over what was observed."""
+        """1/2 (y - h(x))' R^-1 (y - h(x)) over what was observed; NaN where h(x) is."""
         error = (self.value - _apply(self.operator, x)) / self.noise_std
-        return error.nan_to_num(nan=0.0).square().sum((-2, -1)) / 2
+        return error.where(~self.value.isnan(), 0.0).square().sum((-2, -1)) / 2
 
 
 def observe(
@@ -140,7 +160,8 @@ def observe(
         fraction: of these, the random share that is really measured.
         noise_std: of each error, in units of what is observed; a number, or anything that broadcasts over the values.
         seed: of noise and random patterns.
-        operator: what is observed, see the module; a mask `(component,)` or `(time, component)` also selects.
+        operator: what is observed, see the module; a mask also selects: an array `(component,)` or
+            `(time, component)`, or an `xr.DataArray`, which is matched by its labels.
 
     Returns:
         `value` (NaN where not observed) and `noise_std`.
@@ -152,13 +173,15 @@ def observe(
         raise ValueError("truth is an xr.DataArray with the dims and coordinates time and component.")
     if not 0 < fraction <= 1 or int(every) != every or every < 1:
         raise ValueError(f"every={every} must be a positive whole number and fraction={fraction} within (0, 1].")
+    if times is not None and (every != 1 or offset != 0):
+        raise ValueError(f"times= says which steps are observed, and so do every={every}, offset={offset}: give one.")
     exact = _measured(truth.transpose(..., *CORE), operator)
     generator = np.random.default_rng(seed)
     noise = exact.copy(data=generator.standard_normal(exact.shape))
     uniform = generator.random(exact.shape)
     start = generator.random(exact.shape[:-2])
     when = _on_grid(truth[TIME].values, times) if times is not None else _regularly(exact, every, offset, start)
-    seen = when[..., None] & _among(components, exact[COMPONENT].values.tolist()) & _unmasked(operator, exact.shape)
+    seen = when[..., None] & _among(components, exact[COMPONENT].values.tolist()) & _unmasked(operator, exact)
     seen = seen & (uniform < fraction)
     if not seen.any():
         raise ValueError("Nothing is observed: widen components, times, fraction or the mask.")
@@ -171,7 +194,8 @@ def observe(
     observed = (exact + noise * noise_std).transpose(*exact.dims).where(seen)
     observed.attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
     noise_std.attrs = {"long_name": "standard deviation of the observation error"}
-    attrs = {"every": every, "offset": offset, "fraction": fraction, "seed": seed}
+    pattern = {"every": every, "offset": offset} if times is None else {"times": np.asarray(times, float).tolist()}
+    attrs = pattern | {"fraction": fraction, "seed": seed}
     return xr.Dataset({"value": observed, "noise_std": noise_std}, attrs=attrs)
 
 
@@ -208,19 +232,49 @@ def _on_grid(grid: np.ndarray, times: Sequence[float]) -> np.ndarray:
 
 def _among(components: Sequence[str] | None, names: list[str]) -> np.ndarray:
     """Which values are observed, `(p,)`."""
+    if isinstance(components, str):
+        raise ValueError(f'components="{components}" is one name; give a list of them: ["{components}"].')
     unknown = sorted(set(components or ()) - set(names))
     if unknown:
-        raise ValueError(f"Components {unknown} are not among those observed, {names}.")
+        raise ValueError(f"Components {unknown} are not among those observed, {names}: choose from these.")
     return np.array([components is None or name in components for name in names])
 
 
-def _unmasked(operator, shape: tuple[int, ...]) -> np.ndarray:
-    """Where a mask lets observe: everywhere, if the operator is none."""
+def _unmasked(operator, like: xr.DataArray) -> np.ndarray:
+    """Where a mask lets the values `like` be observed: everywhere, if the operator is none."""
+    if isinstance(operator, xr.DataArray):
+        return _aligned(operator, like)
     mask = np.asarray(True if operator is None or callable(operator) else operator)
     try:
-        return np.broadcast_to(mask if mask.dtype == bool else True, shape)
+        return np.broadcast_to(mask if mask.dtype == bool else True, like.shape)
     except ValueError:
-        raise ValueError(f"The mask of shape {mask.shape} does not broadcast over {shape}.") from None
+        raise ValueError(
+            f"The mask of shape {mask.shape} does not broadcast over {like.shape}: give (component,), "
+            "(time, component), or an xr.DataArray, which is matched by name."
+        ) from None
+
+
+def _aligned(mask: xr.DataArray, like: xr.DataArray) -> np.ndarray:
+    """A labelled mask on the labels of the values `like`, which it must cover.
+
+    Raises:
+        ValueError: dims that there are not, or labels that are missing or come twice.
+    """
+    foreign = sorted(map(str, set(mask.dims) - set(like.dims)))
+    if foreign:
+        raise ValueError(f"The mask has the dims {foreign}, the values {like.dims}: rename, or select one of each.")
+    for dim in mask.dims:
+        if dim in mask.coords and dim in like.coords:
+            missing = np.setdiff1d(like[dim], mask[dim])
+            if missing.size or not mask.get_index(dim).is_unique:
+                raise ValueError(
+                    f"The mask lacks {missing.tolist()} along {dim!r}, or has a label twice; it needs each label of "
+                    f"truth once: mask.reindex({dim}=truth.{dim}, fill_value=False)."
+                )
+            mask = mask.sel({dim: like[dim]})
+        elif mask.sizes[dim] != like.sizes[dim]:
+            raise ValueError(f"The mask has {mask.sizes[dim]} along {dim!r}, the values {like.sizes[dim]}: label it.")
+    return mask.broadcast_like(like).transpose(*like.dims).values
 
 
 def _read_noise(noise_std: float | xr.DataArray, like: xr.DataArray, seen: np.ndarray) -> xr.DataArray:
@@ -279,10 +333,9 @@ def mixture(
     """A different law for every window, so that a prior trained on it serves them all.
 
     Two windows in three are regular, at a random spacing within `spacing` steps from a random offset on; the others
-    hold a random `count` of values at random places. Half of all see one random component, half a random set of 1 to
-    n: sparse laws, where there is most to learn, come often. The noise is log-uniform within `noise`, in units of
-        `scale` (n,), the
-    climatological standard deviations.
+    hold a random `count` of values at random places. Of all windows, half see one random component and the other half
+    a random set of 1 to n: sparse laws, where there is most to learn, come often. The noise is log-uniform within
+    `noise`, in units of `scale` (n,), the climatological standard deviations.
     """
     batch, steps, n = shape
 

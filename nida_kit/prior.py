@@ -9,8 +9,8 @@ A prior is a function of the current Gaussian (its mean is the estimate) and the
 * `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
 * `PaperPrior` is the network of Blanke et al. (2024), for comparison.
 
-They all write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t
-given the steps before it.
+All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
+steps before it.
 """
 
 from __future__ import annotations
@@ -111,9 +111,10 @@ class Climatology:
 class Physics:
     """The dynamics, linearised at the estimate: the Gauss-Newton view of weak-constraint 4D-Var.
 
-    x_0 ~ N(start_mean, start_std^2), x_{t+1} ~ N(M(x_t), noise_std^2), componentwise. Around the estimate x, with
-    Jacobians J_t of M, the prior's log density is that of the residuals r_0 = x_0 - start_mean, r_{t+1} = x_{t+1} -
-    M(x_t); hence row t of F is (I, -J_{t-1}) / noise_std, and the information pulling away from x is -F' r.
+    x_0 ~ N(start_mean, start_std^2) and x_{t+1} ~ N(M(x_t), noise_std^2), componentwise: B and Q are diagonal. Around
+    the estimate x, with Jacobians J_t of M, the prior's log density is that of the residuals r_0 = x_0 - start_mean,
+    r_{t+1} = x_{t+1} - M(x_t); hence row t of F is (I, -J_{t-1}) / noise_std, and the information that pulls away from
+    x is -F' r.
 
     Attributes:
         step: M, from `(..., n)` to `(..., n)`, torch, one time step.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral
 
 Schedule = Callable[[int], list[float]]
 
@@ -35,13 +36,18 @@ def temperatures(wanted: int | Sequence[float], schedule: Schedule = linear) -> 
     """A number of steps under a schedule, or a list, checked.
 
     Raises:
-        ValueError: no step at all, or temperatures outside [0, 1] or rising.
+        ValueError: no step at all, temperatures outside [0, 1] or rising, or neither a whole number nor a list.
     """
-    if isinstance(wanted, int):
+    if isinstance(wanted, Integral) and not isinstance(wanted, bool):
         if wanted < 1:
             raise ValueError(f"temperatures={wanted}: at least one step is needed.")
-        wanted = schedule(wanted)
-    values = [float(s) for s in wanted]
-    if not values or not all(0 <= s <= 1 for s in values) or any(a < b for a, b in pairwise(values)):
+        wanted = schedule(int(wanted))
+    try:
+        values = [] if isinstance(wanted, str) else [float(s) for s in wanted]
+    except (TypeError, ValueError):
+        values = []
+    if not values:
+        raise ValueError(f"temperatures={wanted!r}: give a whole number of steps, 4, or a list of some, [1, 0.5].")
+    if not all(0 <= s <= 1 for s in values) or any(a < b for a, b in pairwise(values)):
         raise ValueError(f"temperatures={values} must be a non-rising list of numbers from 1 down to 0.")
     return values

@@ -66,7 +66,16 @@ class System(ABC):
         """Random initial states."""
 
     def step(self, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
-        """M(x): the noise-free state dt later; differentiable."""
+        """M(x): the noise-free state dt later; differentiable.
+
+        Raises:
+            ValueError: a longest_substep that is not positive and finite.
+        """
+        if not 0 < self.longest_substep < math.inf:
+            raise ValueError(
+                f"longest_substep={self.longest_substep} must be positive and finite, in the system's time unit: a "
+                "tenth of its fastest time scale is a good start."
+            )
         substeps = max(1, math.ceil(dt / self.longest_substep - 1e-9))
         for _ in range(substeps):
             x = runge_kutta(self.tendency, x, dt / substeps)

@@ -64,9 +64,11 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch < 1 or self.longest < 1 or self.rate <= 0 or self.log_score < 0:
+        counts = self.steps >= 1 and self.batch >= 1 and self.longest >= 1
+        if not (counts and self.rate > 0 and self.clip > 0 and self.log_score >= 0 and self.decay >= 0):
             raise ValueError(
-                f"steps, batch and longest must be at least 1, rate positive, log_score not negative: {self}."
+                "steps, batch and longest must be at least 1, rate and clip positive, log_score and decay not "
+                f"negative: {self}."
             )
 
 
@@ -131,6 +133,93 @@ def _posteriors(prior, observations: Observations, x: Tensor, settings: Settings
     return [local.condition(*observations.linearise(local.centre))]
 
 
+class _State:
+    """All that a training changes, so that it can be written and read back."""
+
+    def __init__(self, prior: NeuralPrior | PaperPrior, settings: Settings):
+        self.prior, self.settings = prior, settings
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.optimiser = torch.optim.AdamW(prior.parameters(), lr=settings.rate, weight_decay=settings.decay)
+        # A cycle of less than ten batches has no room to rise.
+        self.cycle = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, settings.rate, total_steps=max(settings.steps, 10), pct_start=0.2
+        )
+        self.history: list[tuple[float, float]] = []
+        self.seconds = 0.0
+
+    def _parts(self):
+        return {"prior": self.prior, "optimiser": self.optimiser, "cycle": self.cycle}
+
+    def _identity(self) -> dict:
+        """What must not change between two parts of one training."""
+        network = {"kind": type(self.prior).__name__, **self.prior.settings}
+        return {"settings": asdict(self.settings), "network": network}
+
+    def step(self, loss: Tensor, mse: Tensor) -> None:
+        """Descend."""
+        if not loss.isfinite():
+            raise ValueError(
+                f"The loss of batch {len(self.history)} is {loss.item()}: lower the rate, now {self.settings.rate}, or "
+                "clip more."
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.prior.parameters(), self.settings.clip)
+        self.optimiser.step()
+        self.cycle.step()
+        self.history.append((loss.item(), mse.item()))
+
+    def save(self, path: Path) -> None:
+        """Write everything; never a half-written file."""
+        state = {name: part.state_dict() for name, part in self._parts().items()} | self._identity()
+        state |= {"generator": self.generator.get_state(), "history": self.history, "seconds": self.seconds}
+        partial = path.with_suffix(".part")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def resume(self, path: Path, device) -> None:
+        """Read everything; errors as in `train`."""
+        try:
+            saved = torch.load(path, weights_only=True, map_location=device)
+            found = {name: saved[name] for name in self._identity()}
+            climate = {k: v for k, v in saved["prior"].items() if k.startswith("climate.")}
+        except Exception as error:  # torch.load raises whatever the damaged bytes lead to
+            raise ValueError(f"{path} is damaged or no checkpoint ({error}). Remove it to start anew.") from error
+        if found != self._identity():
+            raise ValueError(
+                f"{path} belongs to another training: {found}, where {self._identity()} is asked. Name another file, "
+                "or remove it to start anew."
+            )
+        if not all(torch.equal(v, self.prior.state_dict()[k]) for k, v in climate.items()):
+            raise ValueError(f"{path} was trained with another climatology. Name another file, or remove it.")
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        self.generator.set_state(saved["generator"].cpu())
+        self.history, self.seconds = [tuple(row) for row in saved["history"]], saved["seconds"]
+
+    def dataset(self) -> xr.Dataset:
+        """The history."""
+        loss, mse = (list(column) for column in zip(*self.history, strict=True))
+        return xr.Dataset(
+            {"loss": ("batch", loss), "mse": ("batch", mse)},
+            {"batch": range(1, len(loss) + 1)},
+            asdict(self.settings) | {"seconds": self.seconds},
+        )
+
+
+def _batch(prior, windows: Windows, law: Law, settings: Settings, generator: torch.Generator, device):
+    """(loss, squared error of the last step) of a fresh batch."""
+    x = windows(settings.batch, generator)
+    observations = observe_law(x, law, generator).to(device)
+    x = x.to(device)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bfloat16):
+        terms = [
+            loss_of(posterior, x, prior.climatology.spread, settings.log_score)
+            for posterior in _posteriors(prior, observations, x, settings, generator)
+        ]
+    return torch.stack([loss for loss, _ in terms]).mean(), terms[-1][1]
+
+
 def train(
     prior: NeuralPrior | PaperPrior,
     windows: Windows,
@@ -147,13 +236,14 @@ def train(
     Args:
         prior: its climatology is kept, its weights are trained.
         windows: draws trajectories, see `fixed` and `simulated`.
-        law: draws observation processes, see `nk.observe`.
+        law: draws observation processes, see `mixture` and `regular`.
         settings: all that is random depends on settings.seed alone.
         device: where the network and the solves run; windows and laws are drawn on the CPU, so that they are the same
             everywhere.
         checkpoint: a file written every `every` batches and at the end. If it exists, training goes on from it, to
-            the same weights, bit for bit, as without a break.
-        every: batches between checkpoints.
+            the same weights, bit for bit, as without a break; it must belong to the same settings, network and
+            climatology, and windows and law must be given again as they were.
+        every: batches between checkpoints, positive.
         progress: show a progress bar.
 
     Returns:
@@ -161,62 +251,22 @@ def train(
         `attrs`.
 
     Raises:
-        ValueError: a checkpoint of another training, or a loss that is no longer finite.
+        ValueError: a checkpoint that is damaged or of another training, or a loss that is no longer finite.
     """
-    prior.to(device).train()
-    generator = torch.Generator().manual_seed(settings.seed)
-    optimiser = torch.optim.AdamW(prior.parameters(), lr=settings.rate, weight_decay=settings.decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.steps, pct_start=0.2)
-    parts = {"prior": prior, "optimiser": optimiser, "cycle": cycle}
-    history: list[tuple[float, float]] = []
-    seconds = 0.0
-    if checkpoint is not None and Path(checkpoint).exists():
-        saved = torch.load(checkpoint, weights_only=True, map_location=device)
-        if saved["settings"] != asdict(settings):
-            raise ValueError(
-                f"{checkpoint} belongs to another training: {saved['settings']}, where {asdict(settings)} is asked. "
-                "Name another file, or remove it to start anew."
-            )
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
-        generator.set_state(saved["generator"].cpu())
-        history, seconds = [tuple(row) for row in saved["history"]], saved["seconds"]
-
-    began = time.perf_counter() - seconds
-    bar = tqdm(range(len(history), settings.steps), initial=len(history), total=settings.steps, disable=not progress)
+    if every < 1:
+        raise ValueError(f"every={every}: at least one batch must lie between checkpoints.")
+    path = Path(checkpoint) if checkpoint is not None else None
+    state = _State(prior.to(device).train(), settings)
+    if path is not None and path.exists():
+        state.resume(path, device)
+    began, done = time.perf_counter() - state.seconds, len(state.history)
+    bar = tqdm(range(done, settings.steps), initial=done, total=settings.steps, disable=not progress)
     for step in bar:
-        x = windows(settings.batch, generator)
-        observations = observe_law(x, law, generator).to(device)
-        x = x.to(device)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bfloat16):
-            terms = [
-                loss_of(posterior, x, prior.climatology.spread, settings.log_score)
-                for posterior in _posteriors(prior, observations, x, settings, generator)
-            ]
-        loss = torch.stack([term for term, _ in terms]).mean()
-        if not loss.isfinite():
-            raise ValueError(
-                f"The loss of batch {step} is {loss.item()}: lower the rate, now {settings.rate}, or clip more."
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(prior.parameters(), settings.clip)
-        optimiser.step()
-        cycle.step()
-        history.append((float(loss.detach()), float(terms[-1][1])))
+        state.step(*_batch(prior, windows, law, settings, state.generator, device))
+        state.seconds = time.perf_counter() - began
         if step % 20 == 0:
-            bar.set_postfix(mse=f"{history[-1][1]:.3f}")
-        if checkpoint is not None and ((step + 1) % every == 0 or step + 1 == settings.steps):
-            state = {name: part.state_dict() for name, part in parts.items()}
-            state |= {"settings": asdict(settings), "generator": generator.get_state(), "history": history}
-            state["seconds"] = time.perf_counter() - began
-            partial = Path(checkpoint).with_suffix(".part")
-            torch.save(state, partial)
-            partial.replace(checkpoint)  # never a half-written checkpoint
+            bar.set_postfix(mse=f"{state.history[-1][1]:.3f}")
+        if path is not None and ((step + 1) % every == 0 or step + 1 == settings.steps):
+            state.save(path)
     prior.eval()
-    loss, mse = (list(column) for column in zip(*history, strict=True))
-    return xr.Dataset(
-        {"loss": ("batch", loss), "mse": ("batch", mse)},
-        {"batch": range(1, settings.steps + 1)},
-        asdict(settings) | {"seconds": time.perf_counter() - began},
-    )
+    return state.dataset()

@@ -7,12 +7,14 @@ minutes, scores.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from nida_kit.labels import StateLabels
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior
@@ -50,7 +52,21 @@ def load(path: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
     Raises:
         ValueError: no such file, not a safetensors file, not ours, or weights that do not fit the card.
     """
-    path = Path(path)
+    metadata, tensors = _read(Path(path))
+    try:
+        prior, card = _rebuild(json.loads(metadata["card"]), tensors)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: its weights do not fit its card ({error}). It is damaged or from another version: copy it again, "
+            "or retrain."
+        ) from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(f"{path} holds weights that are not finite; its training failed. Retrain at a lower rate.")
+    return prior.eval(), card
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of one of our files."""
     if not path.is_file():
         raise ValueError(f"There is no weight file {path}. {_shipped()}")
     try:
@@ -61,21 +77,32 @@ def load(path: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
         raise ValueError(f"{path} is damaged or no safetensors file ({error}). Copy it again, or retrain.") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a nida_kit prior: its format is {metadata.get('format')!r}, not {FORMAT!r}.")
-    try:
-        header = json.loads(metadata["card"])
-        names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
-        labels = StateLabels(**names, time_units=header["labels"]["time_units"])
-        climatology = Climatology(*(tensors[f"climate.{k}"] for k in ("mean", "factor", "spread")))
-        prior = _KINDS[header["kind"]](climatology, **header["settings"])
-        prior.load_state_dict(tensors, assign=True)  # in the dtype of the file
-        card = Card(labels, header["dt"], header["about"])
-    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path}: its weights do not fit its card ({error}). It is damaged or from another version."
-        ) from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ValueError(f"{path} holds weights that are not finite; its training failed.")
-    return prior.eval(), card
+    return metadata, tensors
+
+
+def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[NeuralPrior | PaperPrior, Card]:
+    """Network and card; any error means that they do not fit."""
+    names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
+    labels, dt = StateLabels(**names, time_units=header["labels"]["time_units"]), header["dt"]
+    if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < math.inf:
+        raise ValueError(f"dt={dt!r} must be a positive, finite number")
+    prior = _KINDS[header["kind"]](_climatology(tensors, len(labels.components)), **header["settings"])
+    prior.load_state_dict(tensors, assign=True)  # in the dtype of the file
+    return prior, Card(labels, dt, header["about"])
+
+
+def _climatology(tensors: dict[str, Tensor], n: int) -> Climatology:
+    """Of n components; its shapes say how long it is, and must agree."""
+    mean, factor, spread = (tensors[f"climate.{k}"] for k in ("mean", "factor", "spread"))
+    length = len(mean) if mean.ndim else 0
+    for name, tensor, shape in (
+        ("mean", mean, (length, n)),
+        ("factor", factor, (length, length, n, n)),
+        ("spread", spread, (n,)),
+    ):
+        if not length or tensor.shape != shape:
+            raise ValueError(f"climate.{name} has the shape {tuple(tensor.shape)} where {shape} is needed")
+    return Climatology(mean, factor, spread)
 
 
 _FOLDER = Path(__file__).parent / "pretrained"

@@ -199,6 +199,18 @@ def test_every_answer_has_the_dtype_that_was_given(dtype):
 ASKED = {name: f for name, f in DIFFERENTIABLE.items() if name not in ("matvec", "dense")}
 
 
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+@pytest.mark.parametrize("odd_even_only", [False, True])
+@pytest.mark.parametrize(("steps", "width"), [(5, 1), (5, 2), (5, 4), (6, 2), (7, 3), (8, 3), (9, 4)])
+def test_blocks_that_reach_past_the_window_count_as_zero(name, odd_even_only, steps, width, monkeypatch):
+    if odd_even_only:
+        monkeypatch.setattr(BlockBanded, "_lapack", False)
+    A, b = draw_matrix(steps, width, (3,)), draw(3, steps, 2)
+    past = torch.arange(steps)[:, None] + torch.arange(width + 1) >= steps
+    wild = BlockBanded(A.blocks.where(~past[:, :, None, None], 7.0))
+    assert_same(DIFFERENTIABLE[name](wild, b), DIFFERENTIABLE[name](A, b))
+
+
 @pytest.mark.parametrize("name", ASKED)
 @pytest.mark.parametrize("width", [0, 1, 2, 4])
 def test_what_is_not_positive_definite_is_named_by_window_and_time(name, width):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import nida_kit as nk
+from nida_kit import weights
 from nida_kit.experiment import METHODS, Parameters, ablate_temperature, run
 
 
@@ -57,13 +58,26 @@ def test_components_spacing_noise_and_length_are_as_asked():
         {"samples": 0},
         {"every": -1},
         {"noise_std": 0.0},
+        {"temperatures": True},
+        {"every": 2.0},
         {"noise_std": float("nan")},
+        {"noise_std": float("inf")},
+        {"noise_std": "a"},
+        {"noise_std": True},
+        {"seed": True},
         {"seed": -1},
     ],
 )
 def test_parameters_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Parameters(**wrong)
+
+
+def test_the_weights_are_read_from_disk_once(monkeypatch):
+    run(Parameters(seed=1))
+    monkeypatch.setattr(weights, "load", None)
+    run(Parameters(seed=2))
+    run(Parameters(seed=2, method="optimal interpolation"))
 
 
 @pytest.mark.parametrize("components", [(), ("q",)])
@@ -83,6 +97,15 @@ def test_the_ablation_agrees_with_running_each_variant_by_itself():
         assert float(found["mse"].sel(variant=name, steps=3)) == pytest.approx(setup.score(mean, truth))
     held = nk.NeuralIncremental.pretrained("lorenz63", [0.5] * 2).assimilate(obs)["mean"]
     assert float(found["mse"].sel(variant="s = 0.5 held", steps=2)) == pytest.approx(setup.score(held, truth))
+
+
+def test_held_at_a_temperature_of_one_every_step_sees_the_first_guess():
+    method = nk.NeuralIncremental.pretrained("lorenz63", [1.0] * 3)
+    seen = []
+    method.prior.register_forward_pre_hook(lambda _, given: seen.append(given[0].mean.numpy()))
+    ds = run(Parameters(samples=2))
+    method.assimilate(ds[["value", "noise_std"]])
+    np.testing.assert_allclose(seen, [ds["first_guess"].values] * 3)
 
 
 def test_with_one_step_all_schedules_are_one():

@@ -1,7 +1,5 @@
 """The edge between labelled arrays and tensors: what comes in as it should, and what is refused."""
 
-import inspect
-
 import numpy as np
 import pytest
 import torch
@@ -15,11 +13,6 @@ from nida_kit import labels
 STATE = nk.Lorenz63().labels
 TRUTH = nk.Lorenz63().simulate(samples=2, steps=5, dt=0.1, seed=0)
 OBS = nk.observe(TRUTH, components=["x", "z"], every=2, noise_std=0.5, seed=1)
-
-
-def unchecked(function):
-    """Without the type checks of the test run, which come before the function's own."""
-    return inspect.unwrap(function)
 
 
 def read(obs=OBS, **how):
@@ -117,7 +110,7 @@ def test_times_that_do_not_fit_are_refused(name):
 
 def test_one_single_time_needs_a_method_that_knows_its_step():
     assert read(OBS.isel(time=[0]), dt=0.1).value.shape == (2, 1, 3)
-    with pytest.raises(ValueError, match="single time"):
+    with pytest.raises(ValueError, match=r"single time.*two or more times"):
         read(OBS.isel(time=[0]))
 
 
@@ -136,6 +129,10 @@ def test_one_single_time_needs_a_method_that_knows_its_step():
         (OBS.assign(noise_std=xr.DataArray([0.5, 1], dims="run")), r"\['run'\] that obs.value"),
         (OBS.assign_coords(component=["x", "x", "z"]), "repeats itself"),
         (OBS.assign_coords(component=["x", "y", "w"]), r"\['w'\] are unknown.*\['x', 'y', 'z'\].*operator="),
+        (OBS.rename(sample="member"), "'member', a name that results use themselves: rename it"),
+        (OBS.rename(sample="step"), "'step'"),
+        (OBS.assign_coords(step=3), "'step'"),
+        (OBS.assign_coords(temperature=("time", np.zeros(5))), "'temperature'"),
         (OBS.isel(sample=[]), "empty"),
         (OBS.isel(time=[]), "empty"),
         (with_value(lambda v: v.where(v.isnull(), np.inf)), "12 infinite values"),
@@ -153,10 +150,23 @@ def test_observations_that_cannot_be_used_are_a_named_value_error(obs, said):
 @pytest.mark.parametrize("wrong", [OBS["value"], OBS["value"].values, None])
 def test_what_is_no_dataset_is_a_value_error(wrong):
     with pytest.raises(ValueError, match=f"not a {type(wrong).__name__}"):
-        unchecked(labels.read_observations)(wrong, STATE)
+        labels.read_observations(wrong, STATE)
 
 
 # Trajectories
+
+NAMED = OBS.assign_coords(sample=["a", "b"])
+
+
+@pytest.mark.parametrize("sample", [["b", "a"], ["a", "c"]])
+def test_windows_of_other_names_are_not_paired_by_position(sample):
+    with pytest.raises(ValueError, match=r"other coordinates along 'sample'.*\.sel\(sample=obs\.sample\)"):
+        labels.read_trajectory(TRUTH.assign_coords(sample=sample), read(NAMED), STATE, "x")
+
+
+def test_windows_of_the_same_names_or_of_none_are_paired():
+    for x in (TRUTH, TRUTH.assign_coords(sample=["a", "b"])):
+        np.testing.assert_array_equal(labels.read_trajectory(x, read(NAMED), STATE, "x"), TRUTH)
 
 
 def test_a_trajectory_is_read_by_name():
@@ -177,6 +187,7 @@ def test_a_trajectory_without_the_leading_dimensions_serves_all_windows():
         (TRUTH.isel(component=0), "needs the dim and coordinate 'component'"),
         (TRUTH.expand_dims(member=2), r"dims \['member'\]"),
         (TRUTH.isel(component=[0, 1]), r"components \['x', 'y'\]; needed"),
+        (TRUTH.isel(component=[0, 1, 2, 0]), r"components \['x', 'y', 'z', 'x'\]; needed"),
         (TRUTH.isel(time=slice(3)), "other times"),
         (TRUTH.assign_coords(time=TRUTH["time"] + 1), "other times"),
         (TRUTH.isel(sample=[0, 1, 1]), "3 along 'sample', the observations 2"),
@@ -190,7 +201,7 @@ def test_trajectories_that_do_not_fit_are_a_named_value_error(x, said):
 
 def test_what_is_no_dataarray_is_a_value_error():
     with pytest.raises(ValueError, match=r"^first_guess.*not a ndarray"):
-        unchecked(labels.read_trajectory)(TRUTH.values, read(), STATE, "first_guess")
+        labels.read_trajectory(TRUTH.values, read(), STATE, "first_guess")
 
 
 def test_a_tensor_becomes_a_labelled_trajectory_and_returns():

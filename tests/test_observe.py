@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import nida_kit as nk
+from nida_kit.banded import BlockBanded
+from nida_kit.gaussian import Gaussian
 from nida_kit.observe import Observations, as_operator, mixture, observe, regular
 
 TRUTH = nk.Lorenz63().simulate(samples=3, steps=12, dt=0.05, seed=0)
@@ -89,6 +91,31 @@ def test_the_order_of_dimensions_does_not_matter(dims):
     assert obs["value"].dims[-2:] == ("time", "component")
     assert set(obs["value"].dims) == set(truth.dims)
     assert np.abs(obs["value"] - truth).max() < 0.5
+
+
+def test_times_are_in_the_records():
+    attrs = observe(TRUTH, noise_std=0.1, times=np.array([0.1, 0.2])).attrs
+    assert attrs == {"times": [0.1, 0.2], "fraction": 1.0, "seed": 0}
+    attrs = observe(TRUTH, noise_std=0.1, every=2).attrs
+    assert attrs == {"every": 2, "offset": 0, "fraction": 1.0, "seed": 0}
+
+
+MASK = xr.DataArray(np.random.default_rng(0).random((3, 12, 3)) < 0.5, TRUTH.coords, TRUTH.dims)
+
+
+@pytest.mark.parametrize("dims", [("time", "component"), ("component", "time"), ("time",), ("component", "sample")])
+def test_a_labelled_mask_is_matched_by_name(dims):
+    mask = MASK.isel({d: 0 for d in MASK.dims if d not in dims}, drop=True).transpose(*dims)
+    expected = mask.broadcast_like(TRUTH).transpose(*TRUTH.dims).values
+    for same in (mask, mask[::-1], mask.isel({dims[-1]: slice(None, None, -1)})):
+        same = mask if "sample" in dims else same  # samples have no labels here
+        np.testing.assert_array_equal(seen(observe(TRUTH, noise_std=0.1, operator=same)), expected)
+
+
+def test_a_labelled_mask_may_know_more_than_the_truth():
+    expected = seen(observe(TRUTH, noise_std=0.1, operator=MASK))[:, 2:7, :2]
+    part = TRUTH.isel(time=slice(2, 7), component=slice(2))
+    np.testing.assert_array_equal(seen(observe(part, noise_std=0.1, operator=MASK)), expected)
 
 
 # Noise
@@ -208,6 +235,52 @@ def test_misfit_is_half_the_squared_whitened_error_of_what_was_observed(name):
     torch.testing.assert_close(misfit, torch.tensor([24 - 10, 24, 24.0]).double() * 0.5 * 3.0**2)
 
 
+def test_values_of_h_that_are_not_observed_do_not_matter():
+    x = torch.tensor([[2.0], [-1.0], [0.0]], dtype=torch.float64).expand(2, 3, 1)
+    y = torch.tensor([[1.0], [torch.nan], [torch.nan]], dtype=torch.float64).expand(2, 3, 1)
+    observations = Observations(y, torch.ones_like(y), torch.log)
+    misfit = observations.misfit(x)
+    torch.testing.assert_close(misfit, torch.full_like(misfit, (1 - math.log(2)) ** 2 / 2))
+    H, R, moved = observations.linearise(x)
+    flat = Gaussian(x, BlockBanded(torch.eye(1, dtype=torch.float64).expand(2, 3, 1, 1, 1)))
+    mean = flat.condition(H, R, moved).mean
+    assert H.isfinite().all()
+    assert torch.equal(mean[:, 1:], x[:, 1:])
+    torch.testing.assert_close(mean[0, 0, 0], 2 + torch.tensor((1 - math.log(2)) * 0.5 / 1.25).double())
+
+
+def test_an_observed_value_that_h_does_not_have_costs_nan_and_is_no_update():
+    x = torch.tensor([[2.0], [-1.0]], dtype=torch.float64)
+    observations = Observations(torch.ones_like(x), torch.ones_like(x), torch.log)
+    assert observations.misfit(x).isnan()
+    with pytest.raises(ValueError, match=r"NaN or infinite values or slopes for 1 of 2 observed values.*clamp"):
+        observations.linearise(x)
+
+
+def test_an_infinite_slope_where_something_was_observed_is_no_update():
+    x = torch.zeros(2, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="slopes for 2 of 2"):
+        Observations(x, torch.ones_like(x), torch.sqrt).linearise(x)
+
+
+def test_linearise_applies_the_operator_once():
+    calls = []
+
+    def counted(x):
+        calls.append(x)
+        return bend(x)
+
+    y = torch.zeros(4, 2, dtype=torch.float64)
+    Observations(y, torch.ones_like(y), counted).linearise(torch.ones(4, 3, dtype=torch.float64))
+    assert len(calls) == 1
+
+
+def test_linearise_says_what_an_operator_must_return():
+    y = torch.zeros(4, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"return x\[..., :1\]"):
+        Observations(y, torch.ones_like(y), lambda x: x[..., 0]).linearise(torch.ones(4, 3, dtype=torch.float64))
+
+
 # Errors
 
 
@@ -215,7 +288,12 @@ def test_misfit_is_half_the_squared_whitened_error_of_what_was_observed(name):
     ("how", "said"),
     [
         ({"components": ["x", "w"]}, r"\['w'\] are not among those observed"),
+        ({"components": ["x", "w"]}, r"\['x', 'y', 'z'\].*choose from these"),
+        ({"components": "xz"}, r'components="xz" is one name.*\["xz"\]'),
         ({"components": []}, "Nothing is observed"),
+        ({"times": [0.1], "every": 2}, "times= says which.*every=2"),
+        ({"times": [0.1], "offset": 1}, "times= says which.*offset=1"),
+        ({"times": [0.1], "offset": "random"}, "times= says which.*offset=random"),
         ({"every": 0}, "every=0"),
         ({"fraction": 0.0}, "fraction=0"),
         ({"fraction": 1.5}, "fraction=1.5"),
@@ -232,7 +310,13 @@ def test_misfit_is_half_the_squared_whitened_error_of_what_was_observed(name):
         ({"noise_std": xr.ones_like(TRUTH["time"]).assign_coords(time=np.arange(12.0))}, "on the same coordinates"),
         ({"operator": np.array([True, False])}, r"mask of shape \(2,\) does not broadcast"),
         ({"operator": np.ones(3)}, r"shape \(3,\); give a boolean mask"),
-        ({"operator": np.full((2, 3), np.nan)}, "NaN or infinite"),
+        ({"operator": np.full((2, 3), np.nan)}, "6 NaN or infinite entries.*weight 0"),
+        ({"operator": xr.DataArray(np.ones((2, 3)), dims=("obs", "component"))}, r"labelled array.*\.values"),
+        ({"operator": MASK.rename(sample="run")}, r"dims \['run'\].*rename"),
+        ({"operator": MASK.isel(component=[0, 1])}, r"lacks \['z'\] along 'component'.*fill_value=False"),
+        ({"operator": MASK.assign_coords(time=MASK["time"] + 1)}, "lacks .* along 'time'"),
+        ({"operator": MASK.isel(component=[0, 1, 2, 2])}, "label twice"),
+        ({"operator": MASK.isel(sample=[0, 1])}, "2 along 'sample', the values 3"),
         ({"operator": np.ones((2, 4))}, "cannot be applied to states"),
         ({"operator": lambda x: x[..., 0]}, r"return x\[..., :1\]"),
         ({"operator": lambda x: x[..., 3:4] + x[..., 7]}, "cannot be applied to states"),

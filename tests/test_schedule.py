@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from nida_kit import schedule
@@ -31,7 +32,16 @@ def test_a_number_asks_the_schedule_and_a_list_is_kept():
     assert schedule.temperatures((1.0, 0.2, 0.2, 0.0)) == [1, 0.2, 0.2, 0]
 
 
-@pytest.mark.parametrize("wrong", [0, -1, [], [0.5, 0.6], [1.1, 0.5], [1.0, -0.1], [1.0, math.nan]])
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8])
+def test_a_number_of_steps_may_be_of_any_whole_kind(kind):
+    assert schedule.temperatures(kind(4)) == schedule.linear(4)
+
+
+WRONG = [0, -1, np.int64(0), [], [0.5, 0.6], [1.1, 0.5], [1.0, -0.1], [1.0, math.nan]]
+WRONG += [3.0, True, "4", "1", None, object(), ["a"], [None], np.float64(1.0)]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_no_schedule_is_an_error(wrong):
     with pytest.raises(ValueError, match="temperatures="):
         schedule.temperatures(wrong)

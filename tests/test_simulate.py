@@ -175,6 +175,12 @@ def test_what_cannot_be_simulated_is_a_named_value_error(wrong, said):
         nk.Lorenz63().simulate(**(GOOD | wrong))
 
 
+@pytest.mark.parametrize("longest", [0.0, -0.1, math.nan, math.inf])
+def test_a_longest_substep_must_be_positive_and_finite(longest):
+    with pytest.raises(ValueError, match=f"longest_substep={longest} must be positive and finite"):
+        nk.Lorenz63(longest_substep=longest).simulate(**GOOD)
+
+
 def test_an_overflow_is_an_error_that_names_the_step():
     with pytest.raises(ValueError, match=r"overflows with dt=5.*smaller dt"):
         nk.Lorenz63(longest_substep=5.0).simulate(samples=2, steps=20, dt=5.0)

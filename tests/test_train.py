@@ -88,6 +88,20 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     run(small_prior(), checkpoint=tmp_path / "c.ckpt")
     with pytest.raises(ValueError, match=r"belongs to another training.*'steps': 6.*'steps': 7"):
         run(small_prior(), replace(SMALL, steps=7), checkpoint=tmp_path / "c.ckpt")
+    with pytest.raises(ValueError, match=r"belongs to another training.*NeuralPrior.*PaperPrior"):
+        run(small_prior(PaperPrior), checkpoint=tmp_path / "c.ckpt")
+    other = small_prior()
+    other.climate.mean += 1
+    with pytest.raises(ValueError, match="another climatology"):
+        run(other, checkpoint=tmp_path / "c.ckpt")
+    (tmp_path / "c.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        run(small_prior(), checkpoint=tmp_path / "c.ckpt")
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_trainings_of_any_length_run(steps):
+    assert run(small_prior(), replace(SMALL, steps=steps)).sizes["batch"] == steps
 
 
 @pytest.mark.parametrize("unrolled", [True, False])
@@ -192,10 +206,19 @@ def test_drawn_schedules_fall_from_one_with_every_length():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch": 0}, {"longest": 0}, {"rate": 0.0}, {"rate": -1.0}, {"log_score": -1.0}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"longest": 0},
+        {"rate": 0.0},
+        {"rate": float("nan")},
+        {"clip": -1.0},
+        {"log_score": -1.0},
+    ],
 )
 def test_settings_that_cannot_train_are_an_error(wrong):
-    with pytest.raises(ValueError, match="must be at least 1, rate positive"):
+    with pytest.raises(ValueError, match="must be at least 1, rate and clip positive"):
         Settings(**wrong)
 
 

@@ -102,12 +102,23 @@ WRONG = {
     "no labels": other_card(labels=None),
     "labels of another form": other_card(labels=["angle"]),
     "no time step": other_card(dt=None),
+    "a negative time step": other_card(dt=-0.1),
+    "an infinite time step": other_card(dt=float("inf")),
+    "a time step that is no number": other_card(dt="0.1"),
+    "another number of components": other_card(
+        labels={"components": ["a"], "units": ["1"], "long_names": ["a"], "time_units": "1"}
+    ),
     "no account": other_card(about=None),
     "no json": lambda path: rewrite(path, card="{"),
     "json of another form": lambda path: rewrite(path, card="[1]"),
     "no card": lambda path: rewrite(path, card=None),
     "a missing tensor": lambda path: rewrite(path, lambda t: {k: v for k, v in t.items() if k != "norm.bias"}),
     "no climatology": lambda path: rewrite(path, lambda t: {k: v for k, v in t.items() if "climate" not in k}),
+    "a mean of no axis": lambda path: rewrite(path, lambda t: t | {"climate.mean": torch.tensor(1.0)}),
+    "a mean of one axis": lambda path: rewrite(path, lambda t: t | {"climate.mean": t["climate.mean"][0]}),
+    "a factor of three axes": lambda path: rewrite(path, lambda t: t | {"climate.factor": t["climate.factor"][0]}),
+    "a factor of other length": lambda path: rewrite(path, lambda t: t | {"climate.factor": t["climate.factor"][:2]}),
+    "a spread of two axes": lambda path: rewrite(path, lambda t: t | {"climate.spread": t["climate.spread"][None]}),
     "one tensor more": lambda path: rewrite(path, lambda t: t | {"extra": torch.ones(1)}),
 }
 

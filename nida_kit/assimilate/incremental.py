@@ -51,50 +51,66 @@ class LevenbergMarquardt:
     """A damped prior: one more Gaussian factor around the best estimate so far, with precision lambda D.
 
     Wrapping a prior of the loop makes a descent of it. Each time it is asked, it first judges the estimate that the
-    last step led to: kept if the cost fell (lambda shrinks), else the loop goes back to the best one (lambda grows).
-    D is the diagonal of the prior's precision (Marquardt 1963, doi:10.1137/0111030). Every window has its own lambda.
+    last step led to: kept if the cost fell (lambda shrinks), else the loop goes back to the best one (lambda grows). D
+    is the diagonal of the prior's precision (Marquardt 1963, doi:10.1137/0111030). Every window has its own lambda.
+    After the loop, `judge` its last estimate too.
+
+    Args:
+        prior: with the precision of the linearised model.
+        cost: of trajectories `(..., T, n)`, `(...)`.
+        damping: the first lambda.
+        tolerance: a change of the cost by less than this share of it ends the descent of a window.
 
     Attributes:
         best: the estimate of lowest cost, `(..., T, n)`.
         cost: its cost, `(...)`.
-        converged: whether the last accepted steps no longer lowered it, `(...)`.
-        iterations: steps asked before that, `(...)`.
+        local: the undamped prior around the estimate that was best when last asked.
+        converged: whether the last step changed the cost by less than the tolerance, `(...)`.
+        iterations: steps judged until then, `(...)`.
     """
 
     def __init__(self, prior: Prior, cost: Callable[[Tensor], Tensor], damping: float = 1e-2, tolerance: float = 1e-6):
-        self.prior, self.objective, self.tolerance = prior, cost, tolerance
-        self.damping = damping
+        self.prior, self.objective, self.damping, self.tolerance = prior, cost, damping, tolerance
         self.best: Tensor | None = None
+
+    def _begin(self, x: Tensor, cost: Tensor) -> None:
+        if not cost.isfinite().all():
+            raise ValueError(
+                "The first guess has no finite cost: the model or the operator fails there. Give another first_guess."
+            )
+        self.best, self.cost = x, cost
+        self.damping = torch.full_like(cost, self.damping)
+        self.converged = torch.zeros_like(cost, dtype=torch.bool)
+        self.iterations = torch.zeros_like(cost, dtype=torch.int64)
+
+    @property
+    def finished(self) -> Tensor:
+        """Which windows are converged, or stuck where not even tiny steps gain, `(...)`."""
+        return self.converged | (self.damping > 1e8)
 
     def judge(self, x: Float[Tensor, "*batch T n"]) -> None:
         """Keep x where its cost is lower than the best one's."""
         cost = self.objective(x)
         if self.best is None:
-            if not cost.isfinite().all():
-                raise ValueError(
-                    "The first guess has no finite cost: the model overflows there. Give another first_guess."
-                )
-            self.best, self.cost = x, cost
-            self.lam = torch.full_like(cost, self.damping)
-            self.converged = torch.zeros_like(cost, dtype=torch.bool)
-            self.iterations = torch.zeros_like(cost, dtype=torch.int64)
+            self._begin(x, cost)
             return
-        self.iterations = self.iterations + ~self.converged
-        better = (cost < self.cost) & ~self.converged
-        gain = torch.where(better, self.cost - cost, 0.0)
-        # Done when a step that was kept gained nothing to speak of, or when not even a tiny step gains.
-        small = better & (gain <= self.tolerance * (1 + self.cost))
+        active = ~self.finished
+        gain = self.cost - cost  # NaN where the step led out of the domain: no gain
+        better = active & (gain > 0)
+        self.iterations = self.iterations + active
+        self.converged = self.converged | (active & (gain.abs() <= self.tolerance * (1 + self.cost)))
         self.best = torch.where(better[..., None, None], x, self.best)
         self.cost = torch.where(better, cost, self.cost)
-        self.lam = torch.where(better, self.lam / 10, self.lam * 5)
-        self.converged = self.converged | small | (self.lam > 1e8)
+        tried = torch.where(better, self.damping / 10, (self.damping * 5).clamp(min=1e-6))
+        self.damping = torch.where(active, tried, self.damping)
 
     def __call__(self, current: Gaussian, s: float | Tensor) -> Gaussian:
         self.judge(current.mean)
-        local = self.prior(current.at(self.best), s)
-        scale = self.lam[..., None, None] * local.precision.blocks[..., 0, :, :].diagonal(dim1=-2, dim2=-1)
+        self.local = self.prior(current.at(self.best), s)
+        diagonal = self.local.precision.blocks[..., 0, :, :].diagonal(dim1=-2, dim2=-1)
+        scale = self.damping[..., None, None] * diagonal
         identity = torch.eye(scale.shape[-1]).to(scale).expand(*scale.shape, -1)
-        return local.condition(identity, 1 / scale, self.best)
+        return self.local.condition(identity, 1 / scale, self.best)
 
 
 def extended_kalman_filter(physics: Physics, observations: Observations, steps: int) -> Float[Tensor, "*batch T n"]:

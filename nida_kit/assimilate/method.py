@@ -63,11 +63,13 @@ class Method(ABC):
         labels: the state's components.
         dt: the time step it works with; None takes the observations'.
         settings: for the records of each result.
+        stops_early: whether the number of steps depends on the observations.
     """
 
     labels: StateLabels
     dt: float | None = None
     settings: dict[str, Any]
+    stops_early: bool = False
 
     @abstractmethod
     def reconstruct(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
@@ -86,7 +88,8 @@ class Method(ABC):
             trace: keep every estimate on the way, along the dimension `step`, and the first guess.
 
         Returns:
-            `mean` and `std (..., time, component)`, what the method says about each window, and records in `attrs`.
+            `mean` and `std (..., time, component)`, how many values were `observed` in each window and what else the
+            method says about it, and records in `attrs`.
 
         Raises:
             ValueError: input that cannot be used; it says which and what to try.
@@ -110,7 +113,8 @@ class Method(ABC):
     def _labelled(self, obs, first_guess, operator, **how) -> xr.Dataset:
         check_observations(obs)
         operator = as_operator(operator)
-        lazy = any(isinstance(a, xr.Dataset | xr.DataArray) and a.chunks for a in (obs, first_guess))
+        arrays = [*obs.variables.values(), first_guess]
+        lazy = any(isinstance(a, xr.Variable | xr.DataArray) and a.chunks for a in arrays)
         return (self._lazily if lazy else self._eagerly)(obs, first_guess, operator, **how)
 
     def _eagerly(self, obs, first_guess, operator, noise=None, trace=False) -> xr.Dataset:
@@ -131,6 +135,12 @@ class Method(ABC):
 
     def _lazily(self, obs, first_guess, operator, noise=None, trace=False) -> xr.Dataset:
         """Chunk by chunk, by `xr.map_blocks`; one window without observations, run now, says what comes out."""
+        if trace and self.stops_early:
+            raise ValueError(
+                "A lazy trace needs a known number of steps, and this method stops when it has converged: trace "
+                "obs.compute(), or a few samples of it."
+            )
+        obs = obs.unify_chunks()
         value = obs["value"]
         chunked = [d for d in CORE if len(obs.chunksizes.get(d, (0,))) > 1]
         if chunked:
@@ -152,7 +162,7 @@ class Method(ABC):
         template = template.map(lambda array: array.transpose(*small[array.name].dims))
         outer = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims}
         template = template.assign_coords(outer).chunk(chunks)
-        template.attrs = {k: v for k, v in small.attrs.items() if k not in ("seconds", "note")}
+        template.attrs = {k: v for k, v in small.attrs.items() if k not in ("iterations", "seconds", "note")}
         return xr.map_blocks(
             self._eagerly, obs, args=[arrays[0], operator, arrays[1]], kwargs={"trace": trace}, template=template
         )
@@ -186,6 +196,7 @@ def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Data
         "mean": array(last.mean.expand(shape), "posterior mean"),
         "std": array(last.std.expand(shape), "posterior standard deviation"),
     }
+    variables["observed"] = array((~read.value.isnan()).sum((-2, -1)), "number of observed values", read.dims)
     variables |= {name: array(x.expand(shape[:-2]), name, read.dims) for name, x in found.diagnostics.items()}
     if not trace:
         return xr.Dataset(variables)
@@ -211,14 +222,15 @@ class Chain(Method):
 
     def __init__(self, methods):
         methods = list(methods)
-        if not methods:
-            raise ValueError("A chain needs at least one method.")
+        if not methods or not all(isinstance(m, Method) for m in methods):
+            raise ValueError(f"A chain needs at least one method, and nothing else: {methods}.")
         if any(m.labels.components != methods[0].labels.components for m in methods):
             raise ValueError(f"The methods know different states: {[list(m.labels.components) for m in methods]}.")
         steps = {m.dt for m in methods if m.dt is not None}
         if len(steps) > 1:
             raise ValueError(f"The methods work with different time steps: {sorted(steps)}.")
         self.methods = methods
+        self.stops_early = any(m.stops_early for m in methods)
         self.labels = methods[0].labels
         self.dt = steps.pop() if steps else None
         self.settings = {

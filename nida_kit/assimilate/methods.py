@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -15,11 +16,14 @@ from nida_kit.assimilate.method import Method, Reconstruction
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
+from nida_kit.simulate import System
 from nida_kit.weights import load_pretrained
 
 
 class OptimalInterpolation(Method):
     """The climatology conditioned on the observations: one step of the loop, exact for Gaussian states and linear h.
+
+    There is one answer whatever the first guess: the climatology does not look at it.
 
     Args:
         climatology: mean and covariance of past trajectories.
@@ -34,7 +38,14 @@ class OptimalInterpolation(Method):
     @classmethod
     def fit(cls, windows: xr.DataArray, order: int | None = None) -> OptimalInterpolation:
         """From past trajectories `(sample, time, component)`; order and errors as in `Climatology.fit`."""
+        if not isinstance(windows, xr.DataArray) or any(d not in windows.dims or d not in windows.coords for d in CORE):
+            raise ValueError("windows is an xr.DataArray with the dims and coordinates time and component.")
         windows = windows.transpose(..., *CORE)
+        if windows.ndim == 2 or not np.isfinite(windows.values).all():
+            raise ValueError(
+                f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows, and "
+                "no NaN or infinite value: drop the windows that have any."
+            )
         names = tuple(map(str, windows[COMPONENT].values))
         given = {k: tuple(map(str, windows[k].values)) for k in ("units", "long_name") if k in windows.coords}
         labels = StateLabels(names, given.get("units", ("1",) * len(names)), given.get("long_name", names))
@@ -111,20 +122,26 @@ def first_guess_of(climatology: Climatology, observations) -> Gaussian:
 class _PhysicalMethod(Method):
     """What methods with a dynamical model share: the model, its error and where it starts."""
 
-    def __init__(self, system, model_noise_std: float, start_mean=None, start_std=None):
+    def __init__(self, system: System, model_noise_std, start_mean=None, start_std=None):
         self.system, self.labels = system, system.labels
         draws = system.start(10_000, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
-        n = len(self.labels.components)
-        self._model_noise_std = self._vector(model_noise_std, n, "model_noise_std")
-        self._start_mean = draws.mean(0) if start_mean is None else self._vector(start_mean, n, "start_mean")
-        self._start_std = draws.std(0) if start_std is None else self._vector(start_std, n, "start_std")
-        self.settings = {"system": type(system).__name__, "model_noise_std": model_noise_std, **system.parameters()}
+        self._model_noise_std = self._vector(model_noise_std, "model_noise_std")
+        self._start_mean = draws.mean(0) if start_mean is None else self._vector(start_mean, "start_mean")
+        self._start_std = draws.std(0) if start_std is None else self._vector(start_std, "start_std")
+        self.physics(1.0)  # says now what it would refuse later
+        self.settings = {"system": type(system).__name__}
+        self.settings |= {f"system_{name}": value for name, value in system.parameters().items()}
+        self.settings |= {"model_noise_std": self._model_noise_std.tolist()}
+        self.settings |= {"start_mean": self._start_mean.tolist(), "start_std": self._start_std.tolist()}
 
-    @staticmethod
-    def _vector(value, n: int, name: str) -> Tensor:
-        vector = torch.as_tensor(value, dtype=torch.float64)
+    def _vector(self, value, name: str) -> Tensor:
+        n = len(self.labels.components)
+        try:
+            vector = torch.as_tensor(value, dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}={value!r} must be a number or {n} of them: {error}") from error
         if vector.shape not in ((), (n,)) or not vector.isfinite().all():
-            raise ValueError(f"{name}={value} must be one finite number or {n} of them, one per component.")
+            raise ValueError(f"{name}={value!r} must be one finite number or {n} of them, one per component.")
         return vector.expand(n)
 
     def physics(self, dt: float) -> Physics:
@@ -145,9 +162,10 @@ class KalmanSmoother(_PhysicalMethod):
 
     def reconstruct(self, observations, dt, first_guess):
         physics, steps = self.physics(dt), observations.value.shape[-2]
-        filtered = first_guess
-        if filtered is None:
+        if first_guess is None:
             filtered = extended_kalman_filter(physics, observations, steps)
+        else:
+            filtered = first_guess.to(observations.value)
         return Reconstruction(list(incremental(physics, [0.0], observations, Gaussian.flat(filtered))), [0.0], filtered)
 
 
@@ -167,10 +185,12 @@ class WeakFourDVar(_PhysicalMethod):
         tolerance: relative fall of the cost that counts as none.
     """
 
+    stops_early = True
+
     def __init__(
         self,
-        system,
-        model_noise_std: float,
+        system: System,
+        model_noise_std,
         start_mean=None,
         start_std=None,
         *,
@@ -182,24 +202,27 @@ class WeakFourDVar(_PhysicalMethod):
         if iterations < 1 or damping < 0 or tolerance < 0:
             raise ValueError(f"{iterations=} must be at least 1; {damping=} and {tolerance=} not negative.")
         self.steps, self.damping, self.tolerance = iterations, damping, tolerance
-        self.settings |= {"max_iterations": iterations, "damping": damping, "tolerance": tolerance}
+        self.settings |= {"max_iterations": iterations, "first_lambda": damping, "tolerance": tolerance}
 
     def reconstruct(self, observations, dt, first_guess):
         physics, steps = self.physics(dt), observations.value.shape[-2]
-        if first_guess is None:
-            first_guess = physics.forecast(steps)
+        first_guess = physics.forecast(steps) if first_guess is None else first_guess.to(observations.value)
         first_guess = first_guess.expand(*observations.value.shape[:-1], first_guess.shape[-1])
         descent = LevenbergMarquardt(
             physics, lambda x: physics.misfit(x) + observations.misfit(x), self.damping, self.tolerance
         )
+
+        def laplace(local: Gaussian) -> Gaussian:
+            """The undamped posterior around an estimate itself, not around the next Gauss-Newton point."""
+            return local.condition(*observations.linearise(local.centre)).at(local.centre)
+
         path = []
         for proposal in incremental(descent, [0.0] * self.steps, observations, Gaussian.flat(first_guess)):
-            path.append(proposal.at(descent.best))
-            if descent.converged.all():
+            path.append(laplace(descent.local))
+            reached = proposal.mean
+            if descent.finished.all():
                 break
-        descent.judge(proposal.mean)
-        # Around the answer itself, not the next Gauss-Newton point, and without damping.
-        answer = physics.around(descent.best).condition(*observations.linearise(descent.best))
-        path = [*path[1:], answer.at(descent.best)]
+        descent.judge(reached)
+        path = [*path[1:], laplace(physics.around(descent.best))]
         diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
         return Reconstruction(path, [0.0] * len(path), first_guess, diagnostics)

@@ -44,10 +44,8 @@ def presets(system: str) -> dict[str, dict[str, Any]]:
     setup = setups.load(SETUPS[system])
     names, law = setup.system.labels.components, setup.law
     observed = tuple(law["components"])
-    noise_std = setup.noise_std
-    if setup.noise_unit == "state":
-        noise_std /= float(setup.spread.sel(component=list(observed)).mean())
-    paper = {"components": observed, "every": law["every"], "noise_std": noise_std}
+    relative = (setup.noise / setup.spread.mean("time")).sel(component=list(observed))  # as `run` takes it
+    paper = {"components": observed, "every": law["every"], "noise_std": round(float(relative.mean()), 12)}
     laws = {
         "paper": paper,
         "sparse": paper | {"every": 2 * law["every"]},

@@ -13,7 +13,9 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from nida_kit.setups.setup import Setup
+from nida_kit.setups.setup import Score, Setup
+
+__all__ = ["Score", "Setup", "load", "names"]
 
 
 def names() -> list[str]:

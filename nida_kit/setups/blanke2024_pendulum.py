@@ -1,6 +1,6 @@
 """The pendulum of Blanke, Fablet and Lelarge (2024, arXiv:2406.15076): the angle at 5 of 100 times."""
 
-from nida_kit.setups.setup import Setup
+from nida_kit.setups.setup import Setup, in_state_units
 from nida_kit.simulate import Pendulum
 
 setup = Setup(
@@ -10,7 +10,7 @@ setup = Setup(
     dt=0.1,
     model_noise_std=0.0,
     noise_std=0.001,  # rad
-    noise_unit="state",
+    noise_unit=in_state_units,
     law={"components": ["angle"], "every": 20, "offset": "random"},
     source="arXiv:2406.15076",
 )

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import xarray as xr
 
+from nida_kit.evaluate import mse
 from nida_kit.observe import observe
 from nida_kit.simulate import System
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean squared error on record, in climatological variances as `Setup.score` gives it.
+
+    Attributes:
+        mse: the number.
+        windows: how many it is the mean of.
+        what: which method, trained or started how.
+        tolerance: relative, within which a test holds it on 1,000 other windows; None where no test can.
+    """
+
+    mse: float
+    windows: int | None
+    what: str
+    tolerance: float | None = None
+
+
+def in_state_units(spread: xr.DataArray) -> float:
+    """A unit of noise: those of the state."""
+    return 1.0
+
+
+def in_spreads(spread: xr.DataArray) -> xr.DataArray:
+    """A unit of noise: the climatological standard deviation at each time and component."""
+    return spread
 
 
 @dataclass(frozen=True)
@@ -22,11 +51,11 @@ class Setup:
         steps: T.
         dt: time step.
         model_noise_std: per step and component, state units.
-        noise_std: of the observations, in units of `noise_unit`.
-        noise_unit: "state", or "spread": the climatological standard deviation at each time and component.
+        noise_std: of the observations, in units of `noise_unit(spread)`.
+        noise_unit: `in_state_units`, `in_spreads`, or any other function of the climatological spread.
         law: what `nk.observe` is told besides.
         source: paper, with its identifier.
-        published: scores, with what they measure.
+        published: scores on record, by method.
     """
 
     name: str
@@ -35,10 +64,10 @@ class Setup:
     dt: float
     model_noise_std: float
     noise_std: float
-    noise_unit: str
+    noise_unit: Callable[[xr.DataArray], xr.DataArray | float]
     law: dict[str, Any]
     source: str
-    published: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, Score] = field(default_factory=dict)
 
     def windows(self, samples: int, seed: int = 0) -> xr.DataArray:
         """True trajectories `(sample, time, component)`."""
@@ -50,11 +79,32 @@ class Setup:
         """Climatological standard deviation at each time and component, from 10,000 windows of their own seed."""
         return self.windows(10_000, seed=2**31 - 1).std("sample")
 
+    @property
+    def noise(self) -> xr.DataArray | float:
+        """The observations' noise_std in state units."""
+        return self.noise_std * self.noise_unit(self.spread)
+
     def observe(self, truth: xr.DataArray, seed: int = 0) -> xr.Dataset:
         """Observations under the experiment's law."""
-        noise_std = self.noise_std * (self.spread if self.noise_unit == "spread" else 1.0)
-        return observe(truth, noise_std=noise_std, seed=seed, **self.law)
+        return observe(truth, noise_std=self.noise, seed=seed, **self.law)
 
     def score(self, estimate: xr.DataArray, truth: xr.DataArray) -> float:
-        """Mean squared error over everything, each component in units of its spread at that time."""
-        return float((((estimate - truth) / self.spread) ** 2).mean())
+        """Mean squared error over everything, each component in units of its spread at that time; NaN if any is.
+
+        Raises:
+            ValueError: estimate, truth and the experiment's windows differ in their dims or coordinates.
+        """
+        return float(mse(self._in_spreads(estimate), self._in_spreads(truth)))
+
+    def _in_spreads(self, x: xr.DataArray) -> xr.DataArray:
+        if not isinstance(x, xr.DataArray) or not set(self.spread.dims) <= set(x.dims):
+            got = f"an array with the dims {x.dims}" if isinstance(x, xr.DataArray) else f"a {type(x).__name__}"
+            raise ValueError(f"Scores compare xr.DataArrays (..., time, component), not {got}: pass result['mean'].")
+        try:
+            with xr.set_options(arithmetic_join="exact"):
+                return x / self.spread
+        except ValueError as error:
+            raise ValueError(
+                f"These are no whole windows of {self.name}, {self.steps} steps of {self.dt}: make them by "
+                f".windows(), or use nk.mse for others. {error}"
+            ) from error

@@ -1,0 +1,99 @@
+"""Reference experiments: their laws, their scores, and what those refuse."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nida_kit as nk
+
+SAMPLES, SEED = 1000, 20241  # as the shipped priors are scored; no training seed comes near
+every_setup = pytest.mark.parametrize("name", nk.setups.names())
+
+
+@every_setup
+def test_a_perfect_estimate_scores_zero_and_the_climatological_mean_one(name):
+    setup = nk.setups.load(name)
+    truth = setup.windows(2000, seed=1)
+    assert setup.score(truth, truth) == 0
+    assert setup.score(xr.zeros_like(truth) + truth.mean("sample"), truth) == pytest.approx(1, rel=0.1)
+
+
+def test_the_score_is_that_of_numpy():
+    setup = nk.setups.load("blanke2024-lorenz63")
+    truth, estimate = setup.windows(3, seed=1), setup.windows(3, seed=2)
+    expected = (((estimate.values - truth.values) / setup.spread.values) ** 2).mean()
+    assert setup.score(estimate.transpose("component", ...), truth) == pytest.approx(expected)
+
+
+def test_nan_shows_in_the_score():
+    setup = nk.setups.load("blanke2024-pendulum")
+    truth = setup.windows(2, seed=1)
+    assert np.isnan(setup.score(truth.where(truth["time"] > 0), truth))
+
+
+WRONG = {
+    "fewer times": lambda x: x.isel(time=slice(8)),
+    "later times": lambda x: x.assign_coords(time=x["time"] + 0.1),
+    "no time": lambda x: x.isel(time=0, drop=True),
+    "one component": lambda x: x.sel(component="angle"),
+    "other names": lambda x: x.assign_coords(component=["a", "b"]),
+    "steps": lambda x: x.expand_dims(step=2),
+    "numbers": lambda x: x.values,
+}
+
+
+@pytest.mark.parametrize("which", WRONG)
+def test_what_does_not_match_the_truth_or_the_setup_has_no_score(which):
+    setup = nk.setups.load("blanke2024-pendulum")
+    truth = setup.windows(2, seed=1)
+    wrong = WRONG[which](truth)
+    with pytest.raises(ValueError):
+        setup.score(wrong, truth)
+    with pytest.raises(ValueError):
+        setup.score(truth, wrong)
+    if which != "steps":
+        with pytest.raises(ValueError):
+            setup.score(wrong, wrong)
+
+
+def test_noise_is_in_the_units_that_the_setup_says():
+    lorenz63, pendulum = (nk.setups.load(f"blanke2024-{name}") for name in ("lorenz63", "pendulum"))
+    np.testing.assert_allclose(lorenz63.noise, 0.05 * lorenz63.spread)
+    assert pendulum.noise == 0.001
+    obs = lorenz63.observe(lorenz63.windows(2, seed=1), seed=2)
+    np.testing.assert_allclose(obs["noise_std"], 0.05 * lorenz63.spread)
+
+
+def test_an_unknown_setup_is_told_what_there_is():
+    with pytest.raises(ValueError, match="blanke2024-lorenz63"):
+        nk.setups.load("lorenz36")
+
+
+def test_optimal_interpolation_has_its_score_on_record():
+    setup = nk.setups.load("blanke2024-lorenz63")
+    record = setup.published["optimal interpolation"]
+    truth = setup.windows(SAMPLES, seed=SEED)
+    method = nk.OptimalInterpolation.fit(setup.windows(10_000, seed=2))
+    found = method.assimilate(setup.observe(truth, seed=SEED + 1))["mean"]
+    assert setup.score(found, truth) == pytest.approx(record.mse, rel=record.tolerance)
+
+
+def test_every_record_says_what_it_measures_and_lies_between_the_limit_and_no_skill():
+    records = nk.setups.load("blanke2024-lorenz63").published
+    limit = records["Bayes limit"].mse
+    assert all(limit <= record.mse < 1 and record.what for record in records.values())
+
+
+def test_the_shipped_prior_of_lorenz63_comes_close_to_the_limit():
+    setup = nk.setups.load("blanke2024-lorenz63")
+    truth = setup.windows(SAMPLES, seed=SEED)
+    found = nk.NeuralIncremental.pretrained("lorenz63", 4).assimilate(setup.observe(truth, seed=SEED + 1))["mean"]
+    assert setup.score(found, truth) <= 0.10  # measured 0.088, where the Bayes limit is 0.055
+
+
+def test_the_shipped_prior_of_the_pendulum_leaves_a_quarter_of_its_first_guess():
+    setup = nk.setups.load("blanke2024-pendulum")
+    truth = setup.windows(300, seed=SEED)
+    trace = nk.NeuralIncremental.pretrained("pendulum").assimilate(setup.observe(truth, seed=SEED + 1), trace=True)
+    final = setup.score(trace["mean"].isel(step=-1), truth)
+    assert final <= setup.score(trace["first_guess"], truth) / 4
