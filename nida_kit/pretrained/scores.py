@@ -28,14 +28,12 @@ from nida_kit.simulate import LinearOscillator
 from nida_kit.train import Settings, fixed, train
 
 SAMPLES, SEED = 1000, 20241  # no training seed comes near
-BUDGET, EPOCHS, BATCH = 1800, 300, 64
+BUDGET, EPOCHS, BATCH = 1800, 300, 128
 
 
 def paper_prior(setup: Setup, checkpoint: Path | None) -> tuple[PaperPrior, dict]:
-    """The paper's network on the paper's budget and law, one step from a random temperature."""
-    settings = Settings(
-        steps=EPOCHS * BUDGET // BATCH, batch=BATCH, rate=1e-3, unrolled=False, log_score=0.0, decay=0.0
-    )
+    """The paper's network on the paper's budget and law, through the unrolled loop of 1 to 5 temperatures."""
+    settings = Settings(steps=EPOCHS * BUDGET // BATCH, batch=BATCH, longest=5, log_score=0.0, decay=0.0)
     windows = torch.from_numpy(setup.windows(BUDGET, seed=1).values)
     torch.manual_seed(settings.seed)
     prior = PaperPrior(Climatology.fit(windows), setup.steps)
