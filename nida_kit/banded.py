@@ -241,8 +241,8 @@ def _lower_triangle(blocks: Tensor, at: Tensor) -> Tensor:
 def _not_positive_definite(window: str, step: str = "") -> str:
     return (
         f"The precision matrix of {window} is not positive definite{step}. Either a covariance behind it is singular "
-        "(a noise-free model: give it model_noise_std), or its parts differ by more than about 1e15 in scale (check "
-        "units and noise_std)."
+        "(a noise-free model: give it model_noise_std), or its parts differ by more than about 1e15 in scale: check "
+        "units and noise_std, and for a linearised model start nearer to the truth or raise model_noise_std."
     )
 
 

@@ -54,7 +54,7 @@ class Parameters:
     noise_std: float = 0.05
     steps: int | None = None
     samples: int = 1
-    seed: int = 0
+    seed: int = 4  # a window of usual difficulty in both systems
 
     def __post_init__(self):
         for name, allowed in (("system", SETUPS), ("method", METHODS), ("schedule", SCHEDULES)):

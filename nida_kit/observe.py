@@ -101,6 +101,16 @@ class Observations:
     noise_std: Float[Tensor, "*#batch T p"]
     operator: Operator = _identity
 
+    @property
+    def direct(self) -> bool:
+        """Whether they are values of the state's own components."""
+        return self.operator is _identity
+
+    @property
+    def linear(self) -> bool:
+        """Whether h is known to be linear: none, a mask, or a matrix."""
+        return self.direct or getattr(self.operator, "func", None) is _apply_matrix
+
     def to(self, device: torch.device) -> Observations:
         """The same observations on another device."""
         return Observations(self.value.to(device), self.noise_std.to(device), self.operator)

@@ -181,11 +181,13 @@ def _bounds(values: np.ndarray) -> tuple[float, float]:
 
 
 def _set_limits(artists: Artists, ds: xr.Dataset) -> None:
-    """Each column's panels share their limits; bands may leave them."""
+    """Each column's panels share their limits, which hold every line; bands may leave them where the truth is known."""
+    known = [ds[k] for k in (*_LINES, "value") if k in ds]
+    if "truth" not in ds and "std" in ds:
+        known += [ds["mean"] - BAND * ds["std"], ds["mean"] + BAND * ds["std"]]
     bounds = []
-    for component in range(ds.sizes[COMPONENT]):
-        column = ds.isel({COMPONENT: component})
-        bounds.append(_bounds(np.concatenate([column[k].values.ravel() for k in (*_LINES, "value") if k in ds])))
+    for component in ds[COMPONENT].values:
+        bounds.append(_bounds(np.concatenate([a.sel({COMPONENT: component}).values.ravel() for a in known])))
     n, time = len(bounds), ds[TIME].values
     for ax in artists.axes[:, :n].T.flat:
         ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)

@@ -64,7 +64,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        counts = self.steps >= 1 and self.batch >= 1 and self.longest >= 1
+        counts = all(isinstance(k, int) and k >= 1 for k in (self.steps, self.batch, self.longest))
         if not (counts and self.rate > 0 and self.clip > 0 and self.log_score >= 0 and self.decay >= 0):
             raise ValueError(
                 "steps, batch and longest must be at least 1, rate and clip positive, log_score and decay not "

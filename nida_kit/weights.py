@@ -37,9 +37,23 @@ class Card:
     dt: float
     about: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self):
+        if isinstance(self.dt, bool) or not isinstance(self.dt, int | float) or not 0 < self.dt < math.inf:
+            raise ValueError(f"dt={self.dt!r} must be positive and finite: the time step of the training windows.")
+
 
 def save(prior: NeuralPrior | PaperPrior, path: str | Path, card: Card) -> None:
-    """Write weights and card; beside it the card alone, as readable JSON."""
+    """Write weights and card to `path`, which ends in .safetensors; beside it the card alone, as readable JSON.
+
+    Raises:
+        ValueError: another ending, or a card of another state.
+    """
+    components = prior.climatology.mean.shape[-1]
+    if Path(path).suffix != ".safetensors" or len(card.labels.components) != components:
+        raise ValueError(
+            f"{path} must end in .safetensors, and the card name {components} components, not "
+            f"{list(card.labels.components)}."
+        )
     header = {"kind": type(prior).__name__, "settings": prior.settings, **asdict(card)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in prior.state_dict().items()}
     save_file(tensors, path, {"format": FORMAT, "card": json.dumps(header)})
@@ -61,7 +75,9 @@ def load(path: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
             "or retrain."
         ) from error
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ValueError(f"{path} holds weights that are not finite; its training failed. Retrain at a lower rate.")
+        raise ValueError(
+            f"{path} holds weights that are not finite; it is damaged, or its training failed. Copy or retrain it."
+        )
     return prior.eval(), card
 
 
@@ -114,5 +130,7 @@ def _shipped() -> str:
 
 def load_pretrained(name: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
     """Shipped weights by name, or a file by path; errors as in `load`."""
+    if not isinstance(name, str | Path):
+        raise ValueError(f"{name!r} is neither a name nor a path. {_shipped()}")
     shipped = _FOLDER / f"{name}.safetensors"
     return load(shipped if shipped.is_file() else name)

@@ -388,3 +388,32 @@ def test_the_shipped_prior_serves_windows_of_any_length():
         errors[steps] = float((((method.assimilate(obs)["mean"] - truth) / truth.std()) ** 2).mean())
     assert errors[100] < 1.2 * errors[16]
     assert errors[32] < 0.2
+
+
+def test_fill_values_are_pointed_out(methods, some):
+    filled = some.assign(value=some["value"].fillna(-9999.0))
+    for method in methods[:2]:
+        with pytest.warns(UserWarning, match=r"-9999 among them.*make them NaN"):
+            method.assimilate(filled)
+
+
+def test_a_nonlinear_operator_leads_nowhere_far(methods):
+    truth = nk.Lorenz63().simulate(samples=6, steps=12, dt=0.05, model_noise_std=0.2, seed=17)
+    for operator in (lambda x: x[..., :1] ** 2, lambda x: x[..., :1] * x[..., 1:2]):
+        obs = nk.observe(truth, every=3, noise_std=0.4, seed=18, operator=operator)
+        for method in methods[:2]:
+            result = method.assimilate(obs, operator=operator)
+            assert abs(result["mean"]).max() < 100
+            fit = operator(torch.from_numpy(result["mean"].values)).numpy() - obs["value"]
+            assert (
+                float((fit**2).mean()) ** 0.5 < 20
+            )  # values of some hundreds; one linearisation misses them by as much
+
+
+def test_labels_of_another_state_are_refused(methods):
+    interpolation, neural = methods[:2]
+    for labels, dt in ((OSCILLATOR.labels, 0.05), (neural.labels, -1.0)):
+        with pytest.raises(ValueError, match="has 3 components"):
+            nk.NeuralIncremental(neural.prior, labels, dt)
+        with pytest.raises(ValueError, match="has 3 components"):
+            nk.OptimalInterpolation(interpolation.climatology, labels, dt)

@@ -8,7 +8,7 @@ r"""The loop: ask a prior for a Gaussian around the current estimate, condition 
 
 Optimal interpolation, the Kalman smoother, weak-constraint 4D-Var and neural incremental assimilation are this loop
 with different priors (Blanke, Fablet and Lelarge 2024, arXiv:2406.15076). A nonlinear h is linearised anew at each
-step, at the prior's centre.
+step, at the prior's centre; a prior that knows nothing of h takes several such steps, `descended`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,20 @@ from nida_kit.gaussian import Gaussian, linearise
 from nida_kit.observe import Observations
 from nida_kit.prior import Physics, Prior
 
+Update = Callable[[Gaussian, Observations], Gaussian]
+
+
+def linearised(local: Gaussian, observations: Observations) -> Gaussian:
+    """The local prior conditioned on the observations, h linearised at its centre: exact for a linear h."""
+    return local.condition(*observations.linearise(local.centre))
+
 
 def incremental(
-    prior: Prior, schedule: Sequence[float | Tensor], observations: Observations, start: Gaussian
+    prior: Prior,
+    schedule: Sequence[float | Tensor],
+    observations: Observations,
+    start: Gaussian,
+    update: Update = linearised,
 ) -> Iterator[Gaussian]:
     """The posterior after each step.
 
@@ -35,6 +46,7 @@ def incremental(
         schedule: temperatures, each a number or one per window.
         observations: of the whole batch.
         start: the first guess and its spread.
+        update: combines the local prior with the observations; `descended` for a nonlinear h.
 
     Yields:
         One Gaussian per temperature; the last one is the answer.
@@ -43,7 +55,7 @@ def incremental(
     for s in schedule:
         blend = torch.as_tensor(s, dtype=start.mean.dtype, device=start.mean.device)[..., None, None]
         local = prior(current.at(blend * start.mean + (1 - blend) * current.mean), s)
-        current = local.condition(*observations.linearise(local.centre))
+        current = update(local, observations)
         yield current
 
 
@@ -53,7 +65,6 @@ class LevenbergMarquardt:
     Wrapping a prior of the loop makes a descent of it. Each time it is asked, it first judges the estimate that the
     last step led to: kept if the cost fell (lambda shrinks), else the loop goes back to the best one (lambda grows). D
     is the diagonal of the prior's precision (Marquardt 1963, doi:10.1137/0111030). Every window has its own lambda.
-    After the loop, `judge` its last estimate too.
 
     Args:
         prior: with the precision of the linearised model.
@@ -101,7 +112,7 @@ class LevenbergMarquardt:
         self.converged = self.converged | (active & (gain.abs() <= self.tolerance * (1 + self.cost)))
         self.best = torch.where(better[..., None, None], x, self.best)
         self.cost = torch.where(better, cost, self.cost)
-        tried = torch.where(better, self.damping / 10, (self.damping * 5).clamp(min=1e-6))
+        tried = torch.where(better, self.damping / 10, (self.damping * 5).clamp(min=1e-2))
         self.damping = torch.where(active, tried, self.damping)
 
     def __call__(self, current: Gaussian, s: float | Tensor) -> Gaussian:
@@ -111,6 +122,44 @@ class LevenbergMarquardt:
         scale = self.damping[..., None, None] * diagonal
         identity = torch.eye(scale.shape[-1]).to(scale).expand(*scale.shape, -1)
         return self.local.condition(identity, 1 / scale, self.best)
+
+    def descend(self, x: Float[Tensor, "*batch T n"], observations: Observations, steps: int) -> Iterator[Gaussian]:
+        """Run the loop from x for at most `steps`; afterwards `best` is the answer.
+
+        Yields:
+            The undamped prior around each estimate on the way, x first.
+        """
+        for proposal in incremental(self, [0.0] * steps, observations, Gaussian.flat(x)):
+            yield self.local
+            reached = proposal.mean
+            if self.finished.all():
+                break
+        self.judge(reached)
+
+
+def laplace(local: Gaussian, observations: Observations) -> Gaussian:
+    """The posterior's spread around the prior's centre itself, not around the next Gauss-Newton point."""
+    return linearised(local, observations).at(local.centre)
+
+
+def descended(local: Gaussian, observations: Observations, steps: int = 20) -> Gaussian:
+    """The update for a nonlinear h: the most probable trajectory under the local prior, by a damped descent.
+
+    It is the same loop once more, with a prior that stands still. Its first step is undamped, so a linear h takes one.
+    """
+
+    def still(current: Gaussian, s: float | Tensor = 0.0) -> Gaussian:
+        x = current.mean
+        return Gaussian(x, local.precision, local.precision.matvec(local.mean - x))
+
+    def cost(x: Tensor) -> Tensor:
+        away = x - local.mean
+        return (away * local.precision.matvec(away)).sum((-2, -1)) / 2 + observations.misfit(x)
+
+    descent = LevenbergMarquardt(still, cost, damping=0.0)
+    for _ in descent.descend(local.mean, observations, steps):
+        pass
+    return laplace(still(Gaussian.flat(descent.best)), observations)
 
 
 def extended_kalman_filter(physics: Physics, observations: Observations, steps: int) -> Float[Tensor, "*batch T n"]:

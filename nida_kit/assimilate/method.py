@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -100,8 +101,8 @@ class Method(ABC):
         self, obs: xr.Dataset, samples: int, seed: int = 0, first_guess: xr.DataArray | None = None, *, operator=None
     ) -> xr.DataArray:
         """Draws from the posterior, along the new leading dimension `member`; otherwise as `assimilate`."""
-        if samples < 1:
-            raise ValueError(f"samples={samples}: at least one is needed.")
+        if not isinstance(samples, Integral) or samples < 1:
+            raise ValueError(f"samples={samples!r} must be a whole number of at least 1.")
         check_observations(obs)
         lead = {d: n for d, n in obs["value"].sizes.items() if d not in CORE}
         sizes = {"member": samples, **lead, TIME: obs.sizes[TIME], COMPONENT: len(self.labels.components)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -11,10 +13,18 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit import schedule as schedules
-from nida_kit.assimilate.incremental import LevenbergMarquardt, extended_kalman_filter, incremental
+from nida_kit.assimilate.incremental import (
+    LevenbergMarquardt,
+    descended,
+    extended_kalman_filter,
+    incremental,
+    laplace,
+    linearised,
+)
 from nida_kit.assimilate.method import Method, Reconstruction
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
+from nida_kit.observe import Observations
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
 from nida_kit.simulate import System
 from nida_kit.weights import load_pretrained
@@ -32,6 +42,7 @@ class OptimalInterpolation(Method):
     """
 
     def __init__(self, climatology: Climatology, labels: StateLabels, dt: float):
+        _check_state(climatology, labels, dt)
         self.climatology, self.labels, self.dt = climatology, labels, dt
         self.settings = {"order": len(climatology.factor) - 1}
 
@@ -56,7 +67,9 @@ class OptimalInterpolation(Method):
         start = self.climatology.over(observations.value.shape[-2])
         if first_guess is not None:
             start = start.at(first_guess)
-        posteriors = list(incremental(self.climatology, [1.0], observations, start))
+        _warn_of_outliers(self.climatology, observations)
+        update = linearised if observations.linear else descended
+        posteriors = list(incremental(self.climatology, [1.0], observations, start, update))
         return Reconstruction(posteriors, [float("nan")], start.mean)
 
 
@@ -79,6 +92,7 @@ class NeuralIncremental(Method):
         temperatures: int | Sequence[float] = 4,
         schedule: schedules.Schedule = schedules.linear,
     ):
+        _check_state(prior.climatology, labels, dt)
         self.prior, self.labels, self.dt = prior.eval(), labels, dt
         self.temperatures = schedules.temperatures(temperatures, schedule)
         self.settings = {"temperatures": self.temperatures}
@@ -109,14 +123,39 @@ class NeuralIncremental(Method):
         start = first_guess_of(self.prior.climatology, observations)
         if first_guess is not None:
             start = start.at(first_guess.to(device))
-        return Reconstruction(
-            list(incremental(self.prior, self.temperatures, observations, start)), self.temperatures, start.mean
+        _warn_of_outliers(self.prior.climatology, observations)
+        update = linearised if observations.linear else descended
+        posteriors = list(incremental(self.prior, self.temperatures, observations, start, update))
+        return Reconstruction(posteriors, self.temperatures, start.mean)
+
+
+def first_guess_of(climatology: Climatology, observations: Observations) -> Gaussian:
+    """x_0: the climatology's optimal interpolation, where neural priors start."""
+    start = climatology.over(observations.value.shape[-2])
+    return next(incremental(climatology, [1.0], observations, start, linearised if observations.linear else descended))
+
+
+def _warn_of_outliers(climatology: Climatology, observations: Observations) -> None:
+    """Values far outside what ever occurs are most often fill values, or in another unit."""
+    if not observations.direct:
+        return
+    away = (observations.value - climatology.mean[-1]).abs() / (climatology.spread + observations.noise_std)
+    far = observations.value[away > 10]
+    if far.numel():
+        warnings.warn(
+            f"{far.numel()} observed values, {far[0]:g} among them, lie more than 10 standard deviations from the "
+            "climatological mean. Are they fill values (make them NaN), or in another unit?",
+            stacklevel=6,
         )
 
 
-def first_guess_of(climatology: Climatology, observations) -> Gaussian:
-    """x_0: the climatology's optimal interpolation, where neural priors start."""
-    return next(incremental(climatology, [1.0], observations, climatology.over(observations.value.shape[-2])))
+def _check_state(climatology: Climatology, labels: StateLabels, dt: float) -> None:
+    n = climatology.mean.shape[-1]
+    if len(labels.components) != n or not (math.isfinite(dt) and dt > 0):
+        raise ValueError(
+            f"The climatology has {n} components, the labels name {list(labels.components)}, and dt={dt}: give the "
+            "labels and the positive time step of the trajectories that it was fitted to."
+        )
 
 
 class _PhysicalMethod(Method):
@@ -211,18 +250,7 @@ class WeakFourDVar(_PhysicalMethod):
         descent = LevenbergMarquardt(
             physics, lambda x: physics.misfit(x) + observations.misfit(x), self.damping, self.tolerance
         )
-
-        def laplace(local: Gaussian) -> Gaussian:
-            """The undamped posterior around an estimate itself, not around the next Gauss-Newton point."""
-            return local.condition(*observations.linearise(local.centre)).at(local.centre)
-
-        path = []
-        for proposal in incremental(descent, [0.0] * self.steps, observations, Gaussian.flat(first_guess)):
-            path.append(laplace(descent.local))
-            reached = proposal.mean
-            if descent.finished.all():
-                break
-        descent.judge(reached)
-        path = [*path[1:], laplace(physics.around(descent.best))]
+        path = [laplace(local, observations) for local in descent.descend(first_guess, observations, self.steps)]
+        path = [*path[1:], laplace(physics.around(descent.best), observations)]
         diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
         return Reconstruction(path, [0.0] * len(path), first_guess, diagnostics)

@@ -146,6 +146,8 @@ class Lab(widgets.VBox):
 
     def _report(self) -> None:
         error = escape(self.model.error)
+        if error:
+            self.summary.value = f"Still shown, the result before: {escape(self.model.status)}"
         self.status.value = f'<span role="alert" style="color: #b00020">{error}</span>' if error else ""
 
 
