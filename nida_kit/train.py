@@ -47,7 +47,7 @@ class Settings:
         log_score: weight of the log score.
         decay: AdamW's weight decay.
         clip: largest gradient norm.
-        bfloat16: the network's products in bfloat16 while it trains, up to three times faster where the processor has
+        bfloat16: the network's products in bfloat16 while it trains, faster where the processor has
             them; weights, solves and losses keep their precision.
         seed: of everything drawn.
     """
@@ -125,12 +125,12 @@ def _posteriors(prior, observations: Observations, x: Tensor, settings: Settings
     with torch.no_grad():
         start = first_guess_of(prior.climatology, observations)
         start.mean, start.std  # noqa: B018 (solved for here, outside the graph)
-    if settings.unrolled:
-        return incremental(prior, draw_schedule(settings.longest, generator), observations, start)
-    s = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x)
-    blend = s[:, None, None]
-    local = prior(start.at(blend * start.mean + (1 - blend) * x), s)
-    return [local.condition(*observations.linearise(local.centre))]
+    schedule: list[float | Tensor] = draw_schedule(settings.longest, generator) if settings.unrolled else []
+    if not settings.unrolled:  # the same loop, once, from between the first guess and the truth
+        s = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x)
+        blend = s[:, None, None]
+        schedule, start = [s], start.at(blend * start.mean + (1 - blend) * x)
+    return incremental(prior, schedule, observations, start)
 
 
 class _State:

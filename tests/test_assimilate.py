@@ -378,16 +378,29 @@ def test_every_method_takes_every_shape_mask_and_dtype(methods, lead, steps, sha
         assert (result["std"] > 0).all()
 
 
-def test_the_shipped_prior_serves_windows_of_any_length():
-    setup = nk.setups.load("blanke2024-lorenz63")
-    method = nk.NeuralIncremental.pretrained("lorenz63")
-    errors = {}
-    for steps in (16, 32, 100):
-        truth = setup.system.simulate(60, steps, setup.dt, model_noise_std=setup.model_noise_std, seed=77, spinup=100)
-        obs = nk.observe(truth, components=["x"], every=8, offset=4, noise_std=0.4, seed=78)
-        errors[steps] = float((((method.assimilate(obs)["mean"] - truth) / truth.std()) ** 2).mean())
-    assert errors[100] < 1.2 * errors[16]
-    assert errors[32] < 0.2
+@pytest.mark.parametrize(
+    ("name", "law", "lengths", "most"),
+    [
+        (
+            "lorenz63",
+            {"components": ["x"], "every": 8, "offset": 4, "noise_std": 0.4, "spinup": 100},
+            (16, 32, 100),
+            0.1,
+        ),
+        ("pendulum", {"components": ["angle"], "every": 20, "offset": 10, "noise_std": 1e-3}, (50, 100, 200), 0.01),
+    ],
+)
+def test_the_shipped_priors_serve_windows_of_any_length(name, law, lengths, most):
+    setup, method = nk.setups.load(f"blanke2024-{name}"), nk.NeuralIncremental.pretrained(name)
+    spinup = {"spinup": law.get("spinup", 0), "model_noise_std": setup.model_noise_std}
+    errors = []
+    for steps in lengths:
+        truth = setup.system.simulate(100, steps, setup.dt, seed=77, **spinup)
+        obs = nk.observe(truth, seed=78, **{k: v for k, v in law.items() if k != "spinup"})
+        error = method.assimilate(obs)["mean"] - truth
+        errors.append(float((error**2).mean() / ((truth - truth.mean(("sample", "time"))) ** 2).mean()))
+    assert errors[0] > errors[1] > 0.95 * errors[2]
+    assert errors[1] < most
 
 
 def test_fill_values_are_pointed_out(methods, some):

@@ -173,13 +173,6 @@ def test_the_picture_has_an_alternative_text_and_a_fixed_size(lab):
     assert len(sizes) == 1 and "height" in sizes.pop()
 
 
-def test_sliders_follow_the_hand_unless_the_method_is_slow(lab):
-    assert lab.controls["noise_std"].continuous_update
-    lab.buttons["dense"].click()
-    lab.controls["method"].value = "4D-Var"
-    assert not lab.controls["noise_std"].continuous_update
-
-
 def test_steps_can_be_played_and_end_at_the_last(lab):
     assert lab.controls["step"].value == lab.controls["step"].max == 2
     lab.controls["step"].value = 1

@@ -46,7 +46,7 @@ def incremental(
         schedule: temperatures, each a number or one per window.
         observations: of the whole batch.
         start: the first guess and its spread.
-        update: combines the local prior with the observations; `descended` for a nonlinear h.
+        update: combines the local prior with the observations; `conditioned` if h may be nonlinear.
 
     Yields:
         One Gaussian per temperature; the last one is the answer.
@@ -81,7 +81,7 @@ class LevenbergMarquardt:
     """
 
     def __init__(self, prior: Prior, cost: Callable[[Tensor], Tensor], damping: float = 1e-2, tolerance: float = 1e-6):
-        self.prior, self.objective, self.damping, self.tolerance = prior, cost, damping, tolerance
+        self.prior, self.objective, self.first_lambda, self.tolerance = prior, cost, damping, tolerance
         self.best: Tensor | None = None
 
     def _begin(self, x: Tensor, cost: Tensor) -> None:
@@ -90,14 +90,14 @@ class LevenbergMarquardt:
                 "The first guess has no finite cost: the model or the operator fails there. Give another first_guess."
             )
         self.best, self.cost = x, cost
-        self.damping = torch.full_like(cost, self.damping)
+        self.lam = torch.full_like(cost, self.first_lambda)
         self.converged = torch.zeros_like(cost, dtype=torch.bool)
         self.iterations = torch.zeros_like(cost, dtype=torch.int64)
 
     @property
     def finished(self) -> Tensor:
         """Which windows are converged, or stuck where not even tiny steps gain, `(...)`."""
-        return self.converged | (self.damping > 1e8)
+        return self.converged | (self.lam > 1e8)
 
     def judge(self, x: Float[Tensor, "*batch T n"]) -> None:
         """Keep x where its cost is lower than the best one's."""
@@ -112,14 +112,14 @@ class LevenbergMarquardt:
         self.converged = self.converged | (active & (gain.abs() <= self.tolerance * (1 + self.cost)))
         self.best = torch.where(better[..., None, None], x, self.best)
         self.cost = torch.where(better, cost, self.cost)
-        tried = torch.where(better, self.damping / 10, (self.damping * 5).clamp(min=1e-2))
-        self.damping = torch.where(active, tried, self.damping)
+        tried = torch.where(better, self.lam / 10, (self.lam * 5).clamp(min=1e-2))
+        self.lam = torch.where(active, tried, self.lam)
 
     def __call__(self, current: Gaussian, s: float | Tensor) -> Gaussian:
         self.judge(current.mean)
         self.local = self.prior(current.at(self.best), s)
         diagonal = self.local.precision.blocks[..., 0, :, :].diagonal(dim1=-2, dim2=-1)
-        scale = self.damping[..., None, None] * diagonal
+        scale = self.lam[..., None, None] * diagonal
         identity = torch.eye(scale.shape[-1]).to(scale).expand(*scale.shape, -1)
         return self.local.condition(identity, 1 / scale, self.best)
 
@@ -160,6 +160,11 @@ def descended(local: Gaussian, observations: Observations, steps: int = 20) -> G
     for _ in descent.descend(local.mean, observations, steps):
         pass
     return laplace(still(Gaussian.flat(descent.best)), observations)
+
+
+def conditioned(local: Gaussian, observations: Observations) -> Gaussian:
+    """The update for a prior that knows nothing of h, whatever h is."""
+    return (linearised if observations.linear else descended)(local, observations)
 
 
 def extended_kalman_filter(physics: Physics, observations: Observations, steps: int) -> Float[Tensor, "*batch T n"]:

@@ -15,11 +15,10 @@ from torch import Tensor
 from nida_kit import schedule as schedules
 from nida_kit.assimilate.incremental import (
     LevenbergMarquardt,
-    descended,
+    conditioned,
     extended_kalman_filter,
     incremental,
     laplace,
-    linearised,
 )
 from nida_kit.assimilate.method import Method, Reconstruction
 from nida_kit.gaussian import Gaussian
@@ -68,8 +67,7 @@ class OptimalInterpolation(Method):
         if first_guess is not None:
             start = start.at(first_guess)
         _warn_of_outliers(self.climatology, observations)
-        update = linearised if observations.linear else descended
-        posteriors = list(incremental(self.climatology, [1.0], observations, start, update))
+        posteriors = list(incremental(self.climatology, [1.0], observations, start, conditioned))
         return Reconstruction(posteriors, [float("nan")], start.mean)
 
 
@@ -124,15 +122,14 @@ class NeuralIncremental(Method):
         if first_guess is not None:
             start = start.at(first_guess.to(device))
         _warn_of_outliers(self.prior.climatology, observations)
-        update = linearised if observations.linear else descended
-        posteriors = list(incremental(self.prior, self.temperatures, observations, start, update))
+        posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
         return Reconstruction(posteriors, self.temperatures, start.mean)
 
 
 def first_guess_of(climatology: Climatology, observations: Observations) -> Gaussian:
     """x_0: the climatology's optimal interpolation, where neural priors start."""
     start = climatology.over(observations.value.shape[-2])
-    return next(incremental(climatology, [1.0], observations, start, linearised if observations.linear else descended))
+    return next(incremental(climatology, [1.0], observations, start, conditioned))
 
 
 def _warn_of_outliers(climatology: Climatology, observations: Observations) -> None:

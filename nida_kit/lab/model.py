@@ -23,8 +23,6 @@ from nida_kit import setups
 from nida_kit.evaluate import coverage
 from nida_kit.experiment import SETUPS, Parameters, run
 
-SLOW = ("4D-Var", "neural + 4D-Var")  # more than half a second a run
-
 
 def guarded(model: LabModel, action: Callable[[], None]) -> None:
     """Run what a control asks for; an error becomes the model's, and is raised too if NIDA_STRICT=1.

@@ -36,7 +36,9 @@ class Renderer:
     def png(self) -> bytes:
         """The figure as it is now."""
         buffer = BytesIO()
-        self.figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # a third of the time
+        self.figure.savefig(
+            buffer, format="png", pil_kwargs={"compress_level": 1}
+        )  # drawing must keep up with a slider
         return buffer.getvalue()
 
     def html(self, alt: str) -> str:

@@ -15,13 +15,12 @@ import ipywidgets as widgets
 
 from nida_kit import plots, setups
 from nida_kit.experiment import METHODS, SCHEDULES, SETUPS
-from nida_kit.lab.model import SLOW, LabModel, guarded, presets
+from nida_kit.lab.model import LabModel, guarded, presets
 from nida_kit.lab.render import Renderer
 
 _LABELLED = {"style": {"description_width": "110px"}}
 _ALONE, _NUMBER, _SLIDER = {"width": "420px"}, {"width": "210px"}, {"width": "210px"}
 _SET = ("system", "method", "temperatures", "schedule", "every", "components", "noise_std", "seed")  # parameters
-_LIVE = ("temperatures", "every", "noise_std")  # sliders that follow the hand, unless the method is slow
 
 
 def _paired(label: str, slider: widgets.Widget) -> widgets.HBox:
@@ -124,8 +123,6 @@ class Lab(widgets.VBox):
             c["step"].value = self.model.step
             for name in _SET:
                 c[name].value = getattr(p, name)
-        for name in _LIVE:
-            c[name].continuous_update = p.method not in SLOW
         for name, button in self.buttons.items():
             button.disabled = name in _all_presets() and name not in presets(p.system)
 

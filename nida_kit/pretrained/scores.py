@@ -97,7 +97,7 @@ def pendulum() -> dict:
     setup = setups.load("blanke2024-pendulum")
     neural = NeuralIncremental.pretrained("pendulum")
     first = OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt)
-    # The paper's first guess. Of the model errors tried on other windows, 0.1 was near the best.
+    # The paper's first guess, with a model error of our choice.
     linear = KalmanSmoother(LinearOscillator(), 0.1)
     methods = {
         "linear oscillator's Kalman smoother": linear,

@@ -1,7 +1,7 @@
 """Lorenz-63 of Blanke, Fablet and Lelarge (2024, arXiv:2406.15076): 4 values of x see a window of 96.
 
-The scores on record are our own measurements: the paper shows figures, no table. Windows differ in difficulty, so
-compare methods on the same ones.
+The scores on record were measured by scripts of our own before this package: the paper shows figures, no table. Windows
+differ in difficulty, so compare methods on the same ones.
 """
 
 from nida_kit.setups.setup import Score, Setup, in_spreads
