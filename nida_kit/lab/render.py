@@ -36,15 +36,15 @@ class Renderer:
     def png(self) -> bytes:
         """The figure as it is now."""
         buffer = BytesIO()
-        self.figure.savefig(
-            buffer, format="png", pil_kwargs={"compress_level": 1}
-        )  # drawing must keep up with a slider
+        # Drawing must keep up with a slider: speed before size.
+        self.figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
 
     def html(self, alt: str) -> str:
-        """An `<img>` of fixed size."""
+        """An `<img>` of fixed size, but never wider than the page."""
         data = b64encode(self.png()).decode()
         return (
             f'<img class="nida-figure" alt="{escape(alt)}" width="{self.width}" height="{self.height}" '
+            'style="max-width: 100%; height: auto" '
             f'src="data:image/png;base64,{data}">'
         )
