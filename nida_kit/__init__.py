@@ -27,7 +27,20 @@ The package reads top to bottom as the data flows:
 from nida_kit import schedule, setups
 from nida_kit.assimilate.method import Chain, Method
 from nida_kit.assimilate.methods import KalmanSmoother, NeuralIncremental, OptimalInterpolation, WeakFourDVar
-from nida_kit.evaluate import coverage, crps, mse, rmse, spread_error_ratio
+from nida_kit.assimilate.particle import ImportanceSampler, ParticleSmoother
+from nida_kit.evaluate import (
+    coverage,
+    crps,
+    crps_ensemble,
+    energy_score,
+    mse,
+    rank_histogram,
+    reliability,
+    rmse,
+    spread_error,
+    spread_error_ratio,
+    wasserstein,
+)
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import StateLabels
 from nida_kit.observe import mixture, observe, regular
@@ -41,6 +54,7 @@ __all__ = [
     "Chain",
     "Climatology",
     "Gaussian",
+    "ImportanceSampler",
     "KalmanSmoother",
     "LinearOscillator",
     "Lorenz63",
@@ -50,6 +64,7 @@ __all__ = [
     "NeuralPrior",
     "OptimalInterpolation",
     "PaperPrior",
+    "ParticleSmoother",
     "Pendulum",
     "Physics",
     "Settings",
@@ -58,17 +73,23 @@ __all__ = [
     "WeakFourDVar",
     "coverage",
     "crps",
+    "crps_ensemble",
+    "energy_score",
     "fixed",
     "load",
     "mixture",
     "mse",
     "observe",
+    "rank_histogram",
     "regular",
+    "reliability",
     "rmse",
     "save",
     "schedule",
     "setups",
     "simulated",
+    "spread_error",
     "spread_error_ratio",
     "train",
+    "wasserstein",
 ]

@@ -1,19 +1,28 @@
 """Scores: xarray in, xarray out. Every function reduces over `dim`; None is everything.
 
 Estimates and truth must share their coordinates exactly: nothing is aligned, cut or broadcast along time in silence.
-NaN in any of them gives NaN.
+NaN in any of them gives NaN. Estimates are a mean and a standard deviation `(..., time, component)`, or draws with the
+dim `member` besides, which every score of draws reduces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from numbers import Integral
 from statistics import NormalDist
+from types import ModuleType
 
+import numpy as np
 import xarray as xr
+from scipy.spatial.distance import cdist, pdist
 
 from nida_kit.labels import CORE
 
 Dims = Hashable | Sequence[Hashable] | None
+
+MEMBER, OTHER = "member", "other_member"
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+PIVOTS = 10_000_000  # of the transport solver, which stops at the optimum: 1,024 draws need some 100,000
 
 
 def _over(dim: Dims, array: xr.DataArray) -> list[Hashable]:
@@ -23,15 +32,19 @@ def _over(dim: Dims, array: xr.DataArray) -> list[Hashable]:
     return list(dim) if isinstance(dim, Sequence) and not isinstance(dim, str) else [dim]
 
 
+def _check_labelled(*arrays: xr.DataArray) -> None:
+    for array in arrays:
+        if not isinstance(array, xr.DataArray):
+            raise ValueError(f"Scores compare xr.DataArrays, not a {type(array).__name__}: pass result['mean'], say.")
+
+
 def _matched(dim: Dims, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
     """The arrays, if they agree along the dims to reduce and along time and component.
 
     Raises:
         ValueError: they do not, or one is no DataArray.
     """
-    for array in arrays:
-        if not isinstance(array, xr.DataArray):
-            raise ValueError(f"Scores compare xr.DataArrays, not a {type(array).__name__}: pass result['mean'], say.")
+    _check_labelled(*arrays)
     needed = {d for array in arrays for d in _over(dim, array)}
     needed |= {d for d in CORE if any(d in array.dims for array in arrays)}
     if any(not needed <= set(array.dims) for array in arrays):
@@ -88,3 +101,153 @@ def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArra
     """Root mean variance over root mean squared error: 1 if calibrated, below 1 if overconfident."""
     mean, std, truth = _matched(dim, mean, std, truth)
     return (std**2).mean(dim, skipna=False) ** 0.5 / rmse(mean, truth, dim)
+
+
+def reliability(
+    mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, levels: Sequence[float] = LEVELS, dim: Dims = None
+) -> xr.DataArray:
+    """`coverage` of the central interval at each nominal level, along the new dim `level`; the diagonal if calibrated.
+
+    Raises:
+        ValueError: a level outside (0, 1), or none.
+    """
+    covered = [coverage(mean, std, truth, level, dim) for level in levels]
+    return xr.concat(covered, xr.Variable("level", list(levels)))
+
+
+def spread_error(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, bins: int = 10) -> xr.Dataset:
+    """Is the error large where it is said to be? Leutbecher & Palmer (2008, doi:10.1016/j.jcp.2007.02.014).
+
+    All values are sorted by their predicted standard deviation and cut into bins of equal count.
+
+    Returns:
+        Along `bin`, in state units: `spread`, the root mean predicted variance, and `error`, the root mean squared
+        error of the same values; equal if calibrated. A NaN makes all bins NaN, since it could lie in any.
+
+    Raises:
+        ValueError: fewer values than bins.
+    """
+    mean, std, truth = xr.broadcast(*_matched(None, mean, std, truth))
+    if not isinstance(bins, Integral) or not 1 <= bins <= std.size:
+        raise ValueError(f"bins={bins} of {std.size} values: give a whole number from 1 to the number of values.")
+    squares = np.stack([std.values.ravel() ** 2, (mean - truth).values.ravel() ** 2])
+    if np.isnan(squares).any():
+        squares[:] = np.nan
+    binned = np.array_split(squares[:, np.argsort(squares[0])], bins, axis=1)
+    spread, error = np.sqrt([b.mean(axis=1) for b in binned]).T
+    return xr.Dataset({"spread": ("bin", spread), "error": ("bin", error)})
+
+
+def _first(draws: xr.DataArray) -> xr.DataArray:
+    """One member, whose dims and coordinates are those of all.
+
+    Raises:
+        ValueError: there is none.
+    """
+    _check_labelled(draws)
+    if not draws.sizes.get(MEMBER):
+        raise ValueError(f"Draws lie along {MEMBER!r}, as method.sample gives them; these have {dict(draws.sizes)}.")
+    return draws.isel({MEMBER: 0}, drop=True)
+
+
+def _score_points(score: Callable, over: list[Hashable], draws: xr.DataArray, others: xr.DataArray) -> xr.DataArray:
+    """A score of trajectories as points: `score(draws (m, d), others (n, d))`, a window at a time to save memory.
+
+    Of the dims to reduce, time and component make up the d coordinates of a point; over the others goes the mean.
+    """
+    point = [d for d in CORE if d in over]
+    scores = xr.apply_ufunc(
+        lambda x, y: score(x.reshape(len(x), -1), y.reshape(len(y), -1)),
+        draws,
+        others,
+        input_core_dims=[[MEMBER, *point], [OTHER, *point]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[float],
+    )
+    return scores.mean([d for d in over if d not in point], skipna=False)
+
+
+def _transport() -> ModuleType:
+    try:
+        import ot
+    except ImportError as error:
+        raise ValueError("wasserstein needs POT, which is not installed: pip install POT") from error
+    return ot
+
+
+def crps_ensemble(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+    """Continuous ranked probability score of the members' empirical distribution, in state units.
+
+    E|X - x| - E|X - X'| / 2 (Gneiting & Raftery 2007), X and X' any two members, equal ones too: the standard score,
+    not the fair one, so m draws of a calibrated forecast score 1 + 1 / m times what the forecast itself does.
+    """
+    _matched(dim, _first(draws), truth)
+    members = draws.sizes[MEMBER]
+    weights = (2 * np.arange(members) + 1 - members) / members**2
+
+    def score(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        # By sorting: xskillscore compares all pairs at once (10 GB for 200 windows of 256 draws), and skips NaN.
+        apart = draws - truth[..., None]
+        return np.abs(apart).mean(-1) - np.sort(apart) @ weights
+
+    core = [[MEMBER], []]
+    scores = xr.apply_ufunc(score, draws, truth, input_core_dims=core, dask="parallelized", output_dtypes=[float])
+    return scores.mean(_over(dim, truth), skipna=False)
+
+
+def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+    """How often the truth is the 1st, ..., (members + 1)-th smallest among the members (Hamill 2001).
+
+    Returns:
+        Counts over `dim`, along the new dim `rank`: flat if calibrated, a U if overconfident. Ties are broken at random
+        (by numpy's global generator).
+    """
+    import xskillscore
+
+    _matched(dim, _first(draws), truth)
+    over = _over(dim, truth)
+    truth = truth.broadcast_like(_first(draws))
+    known = truth.notnull() & draws.notnull().all(MEMBER)
+    filled = truth.fillna(0.0), draws.fillna(0.0)
+    counts = xskillscore.rank_histogram(*filled, dim=over, member_dim=MEMBER, keep_attrs=False)
+    counts = counts.assign_coords(rank=np.arange(1, draws.sizes[MEMBER] + 2)).rename(None)
+    return counts.where(known.all(over))
+
+
+def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+    """The CRPS of whole trajectories: E|X - x| - E|X - X'| / 2 (Gneiting & Raftery 2007), in state units.
+
+    Of the dims to reduce, time and component enter the Euclidean norm, jointly; over all others goes the mean. So
+    `dim=("time", "component")` is the score of each window, and one single value has that of `crps_ensemble`.
+    """
+    _matched(dim, _first(draws), truth)
+
+    def score(draws: np.ndarray, truth: np.ndarray) -> float:
+        return cdist(draws, truth).mean() - pdist(draws).sum() / len(draws) ** 2
+
+    return _score_points(score, _over(dim, truth), draws, truth.expand_dims(OTHER))
+
+
+def wasserstein(draws: xr.DataArray, reference: xr.DataArray, dim: Dims = CORE) -> xr.DataArray:
+    """Wasserstein-1 distance between two sets of draws as measures of trajectories, in state units.
+
+    It is the least mean distance over which one set is moved onto the other, solved exactly with POT (Flamary et al.
+    2021). Between finite sets of one law it is not 0: compare with that of two independent references.
+
+    Args:
+        draws: with the dim `member`.
+        reference: the same, with any number of members.
+        dim: to reduce: time and component enter the Euclidean norm, jointly; over all others goes the mean.
+
+    Raises:
+        ValueError: POT is not installed, or the draws do not match.
+    """
+    ot = _transport()
+    _, one = _matched(dim, _first(draws), _first(reference))
+
+    def score(draws: np.ndarray, reference: np.ndarray) -> float:
+        distances = cdist(draws, reference)
+        return np.nan if np.isnan(distances).any() else ot.emd2([], [], distances, numItermax=PIVOTS)
+
+    return _score_points(score, _over(dim, one), draws, reference.rename({MEMBER: OTHER}))

@@ -1,4 +1,4 @@
-"""Figures of reconstructions: made once, then updated by setting data alone.
+"""Figures. Those of reconstructions are made once, then updated by setting data alone.
 
 The layout is that of Blanke, Fablet and Lelarge (2024, arXiv:2406.15076): a row per temperature step, a column per
 component against time, and a phase portrait in the last column. Names and units come from the dataset's coordinates.
@@ -29,7 +29,7 @@ import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from nida_kit.assimilate.method import versions
 from nida_kit.labels import COMPONENT, TIME
@@ -99,13 +99,13 @@ def figure(rows: int = 1, width: float = 10.0, row_height: float = 1.9) -> Figur
 
 
 def pick(data: xr.Dataset | xr.DataArray, window: int = 0) -> xr.Dataset | xr.DataArray:
-    """One window of data that may hold many: the `window`-th over all leading dims of the trajectories.
+    """One window of data that may hold many: the `window`-th over the leading dims but `step` and `member`.
 
     Raises:
         ValueError: there is no such window.
     """
     main = data if isinstance(data, xr.DataArray) else data["mean" if "mean" in data else "value"]
-    lead = {d: n for d, n in main.sizes.items() if d not in ("step", TIME, COMPONENT)}
+    lead = {d: n for d, n in main.sizes.items() if d not in ("step", "member", TIME, COMPONENT)}
     count = math.prod(lead.values())
     if not 0 <= window < count:
         raise ValueError(f"window={window}: there are {count}, counted from 0.")
@@ -211,7 +211,7 @@ def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Ar
 
 
 def _legend(fig: Figure, drawn: dict[str, Artist]) -> None:
-    order = [k for k in ("truth", "value", "first_guess", "mean", "band") if k in drawn]
+    order = [k for k in ("truth", "value", "first_guess", "mean", "band", "draws") if k in drawn]
     fig.legend(
         [drawn[k] for k in order],
         [drawn[k].get_label() for k in order],
@@ -328,6 +328,12 @@ def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) 
     return axes
 
 
+def _one_panel(fig: Figure) -> Axes:
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    return fig.subplots()
+
+
 @_styled
 def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
     """Error against the number of steps, a line per way of lowering (or holding) the temperature.
@@ -336,9 +342,7 @@ def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
         fig: from `figure`.
         ds: from `experiment.ablate_temperature`: `mse (variant, steps)` and the scalar `first_guess_mse`.
     """
-    fig.clear()
-    fig.set_layout_engine("constrained")
-    ax = fig.subplots()
+    ax = _one_panel(fig)
     for name, style, marker in zip(ds["variant"].values, cycle(_STYLES), cycle(_MARKERS)):
         ax.plot(ds["steps"], ds["mse"].sel(variant=name), linestyle=style, marker=marker, label=str(name))
     ax.axhline(float(ds["first_guess_mse"]), color="black", linewidth=1, linestyle=(0, (3, 2)), label="first guess")
@@ -358,9 +362,7 @@ def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
         errors: mean squared errors in climatological variances of the first guess and of each step's estimate, by
             the label of their line.
     """
-    fig.clear()
-    fig.set_layout_engine("constrained")
-    ax = fig.subplots()
+    ax = _one_panel(fig)
     for (name, values), style, marker in zip(errors.items(), cycle(_STYLES), cycle(_MARKERS)):
         ax.plot(range(len(values)), values, linestyle=style, marker=marker, label=name)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -368,6 +370,213 @@ def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
     ax.set_ylim(bottom=0)
     fig.legend(loc="outside right upper")
     return ax
+
+
+_IDEAL = {"color": "black", "linewidth": 1, "linestyle": (0, (3, 2)), "label": "calibrated"}
+_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}  # a square panel
+
+
+def _log(ax: Axes) -> None:
+    """Logarithmic axes around what is drawn, with plain numbers: enough on short ranges, not too many on long ones."""
+    ax.set(xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+
+
+@_styled
+def rank_histogram(fig: Figure, counts: xr.DataArray) -> np.ndarray:
+    """How often the truth has each rank among the members: flat if calibrated, a U if overconfident.
+
+    Args:
+        fig: from `figure`.
+        counts: from `evaluate.rank_histogram`, `(rank,)`, or `(component, rank)` for a column per component.
+
+    Returns:
+        The axes, `(columns,)`.
+    """
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    columns = counts.expand_dims(COMPONENT) if COMPONENT not in counts.dims else counts
+    axes = fig.subplots(1, columns.sizes[COMPONENT], sharey=True, squeeze=False)[0]
+    edges = np.arange(columns.sizes["rank"] + 1) + 0.5
+    for ax, column in zip(axes, columns.transpose(COMPONENT, "rank").values, strict=True):
+        ax.stairs(column, edges, fill=True, color=BLUE, alpha=0.7)
+        ax.axhline(column.mean(), **_IDEAL)
+        ax.set(xlim=(edges[0], edges[-1]), xlabel="rank of the truth")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if COMPONENT in counts.dims:
+        for ax, name in zip(axes, _names(counts), strict=True):
+            ax.set_title(name)
+    axes[0].set_ylabel("count")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+    return axes
+
+
+@_styled
+def reliability(fig: Figure, curves: dict[str, xr.DataArray]) -> Axes:
+    """How often the truth lies in the central intervals, against how often it should: below is overconfident.
+
+    Args:
+        fig: from `figure`.
+        curves: from `evaluate.reliability`, `(level,)` each, by the label of their line.
+    """
+    ax = _one_panel(fig)
+    for (name, curve), style, marker in zip(curves.items(), cycle(_STYLES), cycle(_MARKERS)):
+        ax.plot(curve["level"], curve, linestyle=style, marker=marker, label=name, clip_on=False)
+    ax.axline((0, 0), slope=1, **_IDEAL)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="nominal level", ylabel="observed coverage", box_aspect=1)
+    ax.legend(**_BESIDE)
+    return ax
+
+
+@_styled
+def spread_error(fig: Figure, pairs: dict[str, xr.Dataset]) -> Axes:
+    """Error against predicted spread, in bins of the spread, both logarithmic: above the diagonal is overconfident.
+
+    Args:
+        fig: from `figure`.
+        pairs: from `evaluate.spread_error`, `spread (bin)` and `error (bin)` each, by the label of their line.
+    """
+    ax = _one_panel(fig)
+    for (name, ds), style, marker in zip(pairs.items(), cycle(_STYLES), cycle(_MARKERS)):
+        ax.plot(ds["spread"], ds["error"], linestyle=style, marker=marker, label=name)
+    shown = np.concatenate([ds[k].values for ds in pairs.values() for k in ("spread", "error")])
+    ends = shown[shown > 0].min() / 1.3, shown.max() * 1.3
+    ax.plot(ends, ends, **_IDEAL)
+    ax.set(xlim=ends, ylim=ends, xlabel="predicted spread", ylabel="rms error", box_aspect=1)
+    _log(ax)
+    ax.legend(**_BESIDE)
+    return ax
+
+
+@_styled
+def pareto(
+    fig: Figure,
+    points: dict[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    floor: float | None = None,
+    floor_label: str = "Bayes limit",
+) -> Axes:
+    """Error against cost, both logarithmic: what lies to the lower left is better.
+
+    Args:
+        fig: from `figure`.
+        points: pairs (cost, error), one or many, in the order in which a line joins them, by the method's name.
+        xlabel: the cost, with its unit.
+        ylabel: the error, with its unit.
+        floor: the least error that can be reached.
+        floor_label: what it is called.
+    """
+    ax = _one_panel(fig)
+    for (name, pairs), style, marker in zip(points.items(), cycle(_STYLES), cycle(_MARKERS)):
+        ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, label=name)
+    if floor is not None:
+        ax.axhline(floor, **_IDEAL | {"label": floor_label})
+    _log(ax)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    fig.legend(loc="outside right upper")
+    return ax
+
+
+@_styled
+def by_effort(
+    fig: Figure,
+    panels: dict[str, dict[str, Sequence[tuple[float, float]]]],
+    ylabel: str,
+    floor: float | None = None,
+    floor_label: str = "Bayes limit",
+) -> np.ndarray:
+    """The same error (logarithmic) against several measures of effort, a column each: what lies lower is better.
+
+    Args:
+        fig: from `figure`.
+        panels: pairs (effort, error) in the order in which a line joins them, by the line's name, by the effort's name
+            with its unit. Efforts may be 0: their axis is linear up to 1 and logarithmic beyond.
+        ylabel: the error, with its unit.
+        floor: the least error that can be reached.
+        floor_label: what it is called.
+
+    Returns:
+        The axes, `(columns,)`.
+    """
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    looks = {name: look for name, *look in zip(names, cycle(_STYLES), cycle(_MARKERS), cycle(_colours()))}
+    shown: dict[str, Artist] = {}
+    for ax, (xlabel, lines) in zip(axes, panels.items(), strict=True):
+        for name, pairs in lines.items():
+            style, marker, colour = looks[name]
+            (shown[name],) = ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, color=colour, label=name)
+        if floor is not None:
+            shown[floor_label] = ax.axhline(floor, **_IDEAL | {"label": floor_label})
+        _log(ax)
+        end = 1.6 * max(1, *(x for pairs in lines.values() for x, _ in pairs))
+        ax.set_xscale("symlog", linthresh=1, linscale=0.5)
+        ax.set(xlabel=xlabel, xlim=(-0.3, end), xticks=[0, *(10**k for k in range(9) if 10**k < end)])
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+    axes[0].set_ylabel(ylabel)
+    fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=3, handlelength=2.8)
+    return axes
+
+
+def _colours() -> list[str]:
+    """The style's cycle."""
+    return matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+
+
+@_styled
+def samples(
+    fig: Figure,
+    draws: xr.DataArray,
+    truth: xr.DataArray,
+    mean: xr.DataArray | None = None,
+    value: xr.DataArray | None = None,
+    window: int = 0,
+    component: str | Sequence[str] | None = None,
+) -> np.ndarray:
+    """Draws of one window as thin lines against time, below its truth: a column per component.
+
+    Args:
+        fig: from `figure`.
+        draws: `(member, ..., time, component)`.
+        truth: `(..., time, component)`.
+        mean: the same, if it is to be shown.
+        value: the observations, if they are to be shown; of these components or others.
+        window: which one to draw of each, over the leading dims.
+        component: which to draw, one or many; None is the first three.
+
+    Returns:
+        The axes, `(1, columns)`.
+    """
+    fig.clear()
+    chosen = truth[COMPONENT].values[:3] if component is None else np.atleast_1d(component)
+    shown = pick(truth, window).sel({COMPONENT: chosen})
+    lines = pick(draws, window).sel({COMPONENT: chosen}).transpose(TIME, "member", COMPONENT)
+    over = {k: v for k, v in {"truth": truth, "value": value, "mean": mean}.items() if v is not None}
+    axes = _panels(fig, 1, len(chosen), len(chosen))
+    for ax, name in zip(axes[0], chosen, strict=True):
+        ax.plot(shown[TIME], lines.sel({COMPONENT: name}), **_thin(lines.sizes["member"]))
+        drawn: dict[str, Artist] = {"draws": ax.plot([], [], color=BLUE, linewidth=1, label="draws")[0]}
+        for key, array in over.items():
+            label, looks = _LINES.get(key, ("observation", _CROSSES))
+            column = pick(array, window).reindex({COMPONENT: chosen}).sel({COMPONENT: name})
+            (drawn[key],) = ax.plot(column[TIME], column, label="mean" if key == "mean" else label, **looks)
+        ax.set_xlim(shown[TIME][0], shown[TIME][-1])
+    _label(axes, shown)
+    _legend(fig, drawn)
+    return axes
+
+
+def _thin(count: int) -> dict[str, Any]:
+    """The looks of many lines: the more there are, the fainter is each."""
+    return {"color": BLUE, "linestyle": "-", "linewidth": 0.7, "alpha": min(0.6, max(0.06, 20 / count))}
 
 
 def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:

@@ -28,6 +28,9 @@ from torch.nn.functional import pad, relu
 from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian, linearise
 
+Streams = list[Tensor]
+"""Features `(B, T, c)`: the even ones, and where the system has a symmetry the odd ones."""
+
 
 @runtime_checkable
 class Prior(Protocol):
@@ -190,21 +193,50 @@ class _Climate(nn.Module):
         return Climatology(self.mean, self.factor, self.spread)
 
 
+class _Linear(nn.Module):
+    """A linear map of each stream on its own; a constant is even, so only the even stream has a bias."""
+
+    def __init__(self, streams: int, inside: int, outside: int):
+        super().__init__()
+        self.maps = nn.ModuleList([nn.Linear(inside, outside, bias=i == 0) for i in range(streams)])
+
+    def forward(self, h: Streams) -> Streams:
+        return [linear(x) for linear, x in zip(self.maps, h, strict=True)]
+
+
+def _normalised(h: Streams) -> Streams:
+    """Unit mean square over all channels of all streams (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+    power = sum(x.square().mean(-1, keepdim=True) for x in h) / len(h)
+    scale = torch.rsqrt(power + 1e-6)
+    return [x * scale for x in h]
+
+
+def _rectified(h: Streams) -> Streams:
+    """Twice the even and odd part of a rectified unit and of its mirror image; of one stream alone, the unit itself."""
+    if len(h) == 1:
+        return [relu(h[0])]
+    even, odd = h
+    here, mirrored = relu(even + odd), relu(even - odd)
+    return [here + mirrored, here - mirrored]
+
+
 class TemporalMix(nn.Module):
     """A residual block: each time step sees itself and the two steps `dilation` before and after it."""
 
-    def __init__(self, width: int, dilation: int):
+    def __init__(self, streams: int, width: int, dilation: int):
         super().__init__()
         self.dilation = dilation
-        self.norm = nn.LayerNorm(width)
-        self.mix = nn.Linear(3 * width, 2 * width)
-        self.out = nn.Linear(2 * width, width)
+        self.mix = _Linear(streams, 3 * width, 2 * width)
+        self.out = _Linear(streams, 2 * width, width)
 
-    def forward(self, h: Float[Tensor, "B T c"]) -> Float[Tensor, "B T c"]:
-        d, steps = self.dilation, h.shape[-2]
-        wide = pad(self.norm(h), (0, 0, d, d))
-        taps = [wide[..., i : i + steps, :] for i in (0, d, 2 * d)]
-        return h + self.out(relu(self.mix(torch.cat(taps, -1))))
+    def _taps(self, x: Float[Tensor, "B T c"]) -> Float[Tensor, "B T d"]:
+        d, steps = self.dilation, x.shape[-2]
+        wide = pad(x, (0, 0, d, d))
+        return torch.cat([wide[..., i : i + steps, :] for i in (0, d, 2 * d)], -1)
+
+    def forward(self, h: Streams) -> Streams:
+        update = self.out(_rectified(self.mix([self._taps(x) for x in _normalised(h)])))
+        return [x + y for x, y in zip(h, update, strict=True)]
 
 
 class NeuralPrior(nn.Module):
@@ -213,24 +245,56 @@ class NeuralPrior(nn.Module):
     It sees the estimate, the log marginal standard deviation of the current Gaussian, and the temperature; never an
     observation or its operator, so it serves any. Convolutions in time make it serve any window length. It returns a
     correction of the estimate, and a row of F for each step: U_t (x_t - mu_t - W_t (x_{t-1} - mu_{t-1})), the
-    network's own linear model W and triangular inverse error factor U, all in climatological units.
+    network's own linear model W (over `order` steps) and triangular inverse error factor U, all in climatological
+    units.
+
+    Many systems look the same in a mirror that changes the sign of some components about their mean: Lorenz-63 with
+    (x, y) -> (-x, -y), a pendulum with (angle, momentum) -> (-angle, -momentum). Told which, the network is mirrored by
+    construction: it carries an even and an odd stream of features, linear maps keep them apart, and what it says of the
+    mirrored estimate is the mirror image of what it says of the estimate. There is half as much to learn, and half as
+    much to compute for the same width.
+
+    Args:
+        climatology: gives the first guess, and the units.
+        width: features per time step, over all streams.
+        dilations: of the residual blocks.
+        odd: indices of the components that change sign in the mirror; none is no symmetry.
+        order: steps before x_t that its row of F sees, the bandwidth of the precision; 0 is block-diagonal.
 
     Attributes:
         settings: the constructor's, for the weight file.
     """
 
-    def __init__(self, climatology: Climatology, width: int = 96, dilations: Sequence[int] = (1, 2, 4, 8, 1, 2)):
+    def __init__(
+        self,
+        climatology: Climatology,
+        width: int = 96,
+        dilations: Sequence[int] = (1, 2, 4, 8, 1, 2),
+        odd: Sequence[int] = (),
+        order: int = 1,
+    ):
         super().__init__()
         n = climatology.mean.shape[-1]
-        self.settings = {"width": width, "dilations": list(dilations)}
+        if not set(odd) <= set(range(n)):
+            raise ValueError(f"odd={list(odd)} must be indices of the {n} components, from 0 to {n - 1}.")
+        self.settings = {"width": width, "dilations": list(dilations), "odd": list(odd), "order": order}
         self.climate = _Climate(climatology)
-        self.inside = nn.Linear(2 * n + 1, width)
+        streams = 2 if odd else 1
+        width = width // streams
+        self.inside = _Linear(streams, 2 * n + 1, width)
         self.temperature = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList([TemporalMix(width, d) for d in dilations])
-        self.norm = nn.LayerNorm(width)
-        self.outside = nn.Linear(width, n + n * (n + 1) // 2 + n * n)
-        nn.init.zeros_(self.outside.weight)
-        nn.init.zeros_(self.outside.bias)
+        self.blocks = nn.ModuleList([TemporalMix(streams, width, d) for d in dilations])
+        self.outside = _Linear(streams, width, n + n * (n + 1) // 2 + order * n * n)
+        for weights in self.outside.parameters():
+            nn.init.zeros_(weights)
+
+        is_odd = torch.tensor([i in odd for i in range(n)])
+        rows, columns = torch.tril_indices(n, n)
+        # An entry of U or W that couples an even with an odd component is odd itself.
+        mixed = (is_odd[:, None] ^ is_odd).flatten()
+        parity = torch.cat([is_odd, is_odd[rows] ^ is_odd[columns], mixed.repeat(order)])
+        self.register_buffer("_odd_inputs", torch.cat([is_odd, is_odd.new_zeros(n + 1)]), persistent=False)
+        self.register_buffer("_odd_outputs", parity, persistent=False)
 
     @property
     def climatology(self) -> Climatology:
@@ -240,24 +304,38 @@ class NeuralPrior(nn.Module):
     def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
         climatology = self.climatology
         estimate, spread = current.mean, climatology.spread
-        n, dtype = estimate.shape[-1], self.outside.weight.dtype
+        dtype = self.temperature[0].weight.dtype
         scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
         log_std = (current.std / spread).log().to(dtype).detach()
         # The constant tells steps within the window from the zeros around it.
         scaled, log_std = torch.broadcast_tensors(scaled, log_std)
-        h = torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1)
-        batch = h.shape[:-2]
-        h = (self.inside(h) + self.temperature(_embed(s, h))).reshape(-1, *h.shape[-2:-1], self.inside.out_features)
+        out = self._network(torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1), s).double()
+        correction, factor = self._read(out)
+        return Gaussian(estimate + correction * spread, BlockBanded.gram(factor / spread))
+
+    def _network(self, seen: Float[Tensor, "*batch T i"], s: float | Tensor) -> Float[Tensor, "*batch T o"]:
+        """From what is seen at each time step to the correction and the entries of U and W."""
+        h = [seen]
+        if self._odd_inputs.any():
+            h = [seen.masked_fill(self._odd_inputs, 0), seen.masked_fill(~self._odd_inputs, 0)]
+        even, *odd = self.inside(h)
+        h = [x.reshape(-1, *x.shape[-2:]) for x in (even + self.temperature(_embed(s, seen)), *odd)]
         for block in self.blocks:
             h = block(h)
-        out = self.outside(self.norm(h)).double().reshape(*batch, h.shape[-2], -1)
-        correction, triangle, W = out.split([n, n * (n + 1) // 2, n * n], -1)
+        even, *odd = self.outside(_normalised(h))
+        out = torch.where(self._odd_outputs, odd[0], even) if odd else even
+        return out.reshape(*seen.shape[:-1], -1)
+
+    def _read(self, out: Float[Tensor, "*batch T o"]) -> tuple[Tensor, Tensor]:
+        """The correction `(..., T, n)`, and the rows of F `(..., T, order + 1, n, n)`, in climatological units."""
+        n = len(self.climate.spread)
+        triangular = n * (n + 1) // 2
+        correction, triangle, W = out.tensor_split([n, n + triangular], -1)
         U = out.new_zeros(*out.shape[:-1], n, n)
         rows, columns = torch.tril_indices(n, n, device=out.device)
         U[..., rows, columns] = triangle
-        U = U.tril(-1) + torch.diag_embed(U.diagonal(dim1=-2, dim2=-1).clamp(-8, 8).exp())
-        factor = torch.stack([U, -U @ W.unflatten(-1, (n, n))], -3) / spread
-        return Gaussian(estimate + correction * spread, BlockBanded.gram(factor))
+        U = (U.tril(-1) + torch.diag_embed(U.diagonal(dim1=-2, dim2=-1).clamp(-8, 8).exp())).unsqueeze(-3)
+        return correction, torch.cat([U, -U @ W.unflatten(-1, (-1, n, n))], -3) if W.shape[-1] else U
 
 
 class PaperPrior(nn.Module):

@@ -65,6 +65,17 @@ class System(ABC):
     ) -> Float[Tensor, "samples n"]:
         """Random initial states."""
 
+    def log_start(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+        """Log density of `start` at x, in nats; -inf where no trajectory starts.
+
+        Raises:
+            ValueError: a system that does not say.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not say how likely its start states are: give it a method log_start(x), the "
+            "log density (...) of its start law at states (..., n), -inf where none starts."
+        )
+
     def step(self, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
         """M(x): the noise-free state dt later; differentiable.
 
@@ -148,6 +159,11 @@ class System(ABC):
         return {k: v for k, v in asdict(self).items() if isinstance(v, (int, float))} if is_dataclass(self) else {}
 
 
+def _log_normal(x: Float[Tensor, "*batch n"], mean: float | Tensor, std: float) -> Float[Tensor, "*batch"]:
+    """Log density of independent normal components."""
+    return torch.distributions.Normal(mean, std, validate_args=False).log_prob(x).sum(-1)
+
+
 @dataclass(frozen=True)
 class Lorenz63(System):
     """Lorenz's (1963, doi:10.1175/1520-0469(1963)020<0130:DNF>2.0.CO;2) convection model, in its nondimensional units.
@@ -172,11 +188,21 @@ class Lorenz63(System):
         centre = torch.tensor([0.0, 0.0, 25.0], dtype=dtype, device=device)
         return centre + 10 * torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
 
+    def log_start(self, x):
+        return _log_normal(x, torch.tensor([0.0, 0.0, 25.0]).to(x), 10.0)
+
 
 def _uniform_angle_and_momentum(samples, generator, dtype, device):
     """Angle within +-3 pi / 4, momentum within +-1 (Blanke et al. 2024)."""
     unit = 2 * torch.rand(samples, 2, generator=generator, dtype=dtype, device=device) - 1
     return unit * torch.tensor([0.75 * math.pi, 1.0], dtype=dtype, device=device)
+
+
+def _log_uniform_angle_and_momentum(x):
+    """Its log density."""
+    widest = torch.tensor([0.75 * math.pi, 1.0]).to(x)
+    inside = (x.abs() <= widest).all(-1)
+    return torch.where(inside, -(2 * widest).log().sum(), -math.inf)
 
 
 _SWING = StateLabels(("angle", "momentum"), ("rad", "rad s-1"), ("angle", "momentum"), time_units="s")
@@ -197,6 +223,7 @@ class Pendulum(System):
         return torch.stack([momentum, -self.stiffness * angle.sin() - self.damping * momentum], -1)
 
     start = staticmethod(_uniform_angle_and_momentum)
+    log_start = staticmethod(_log_uniform_angle_and_momentum)
 
 
 @dataclass(frozen=True)
@@ -214,6 +241,7 @@ class LinearOscillator(System):
         return torch.stack([momentum, -self.stiffness * angle - self.damping * momentum], -1)
 
     start = staticmethod(_uniform_angle_and_momentum)
+    log_start = staticmethod(_log_uniform_angle_and_momentum)
 
 
 @dataclass(frozen=True)
@@ -240,3 +268,6 @@ class Lorenz96(System):
 
     def start(self, samples, generator, dtype, device):
         return self.forcing + torch.randn(samples, self.sites, generator=generator, dtype=dtype, device=device)
+
+    def log_start(self, x):
+        return _log_normal(x, self.forcing, 1.0)

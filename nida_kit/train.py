@@ -6,8 +6,11 @@ Draw trajectories x, an observation law, observations y and a schedule; assimila
 
 all in climatological units. The first term alone leaves the precision's scale open (only its balance with the
 observations matters); the Gaussian log score of the marginals closes it. Gradients pass the solve by implicit
-differentiation. Either the loop is *unrolled* as it will be used, or one step is taken from x_s = s x_0 + (1 - s) x
-for a random s, as in the paper.
+differentiation. Two kinds of batches teach two uses:
+
+* *unrolled*: the loop as it will be used for the posterior mean, from the first guess on;
+* *one step* from x_s = s x_0 + (1 - s) x for a random s, as in the paper: a state on the way from the first guess to a
+  possible truth, with the first guess's spread. That is what incremental sampling meets.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ from pathlib import Path
 import torch
 import xarray as xr
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nida_kit import schedule as schedules
 from nida_kit.assimilate.incremental import incremental
 from nida_kit.assimilate.methods import first_guess_of
 from nida_kit.gaussian import Gaussian
+from nida_kit.muon import Muon
 from nida_kit.observe import Law, Observations
 from nida_kit.prior import NeuralPrior, PaperPrior
 
@@ -42,43 +46,38 @@ class Settings:
         steps: batches.
         batch: windows per batch.
         rate: peak learning rate of the one-cycle schedule.
-        unrolled: the loop as it will be used; else one step from a random temperature.
-        longest: schedules have 1 to `longest` steps, of random shape (unrolled only).
+        one_step: share of the batches that take one step from a random temperature; the others unroll the loop.
+        longest: unrolled schedules have 2 to `longest` steps, of random shape.
         log_score: weight of the log score.
         decay: AdamW's weight decay.
         clip: largest gradient norm.
-        bfloat16: the network's products in bfloat16 while it trains, faster where the processor has
-            them; weights, solves and losses keep their precision.
         seed: of everything drawn.
     """
 
     steps: int = 2400
     batch: int = 64
     rate: float = 2e-3
-    unrolled: bool = True
-    longest: int = 8
+    one_step: float = 0.2
+    longest: int = 5
     log_score: float = 0.02
     decay: float = 1e-4
     clip: float = 1.0
-    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self):
         counts = all(isinstance(k, int) and k >= 1 for k in (self.steps, self.batch, self.longest))
-        if not (counts and self.rate > 0 and self.clip > 0 and self.log_score >= 0 and self.decay >= 0):
+        sizes = self.rate > 0 and self.clip > 0 and self.log_score >= 0 and self.decay >= 0
+        if not (counts and sizes and 0 <= self.one_step <= 1):
             raise ValueError(
                 "steps, batch and longest must be at least 1, rate and clip positive, log_score and decay not "
-                f"negative: {self}."
+                f"negative, one_step from 0 to 1: {self}."
             )
 
 
 def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
-    """Temperatures of a random number of steps, few more often than many, and a random shape.
-
-    A step costs as much as a window, and the first ones are common to all schedules.
-    """
-    steps = 1 + int(longest * torch.rand((), generator=generator) ** 2)
-    bend = float(torch.empty(()).uniform_(-1, 1, generator=generator).exp())
+    """Temperatures of a random number of steps, two or more, and a random shape: every schedule begins with s = 1."""
+    steps = int(torch.randint(min(2, longest), longest + 1, (), generator=generator))
+    bend = float(torch.empty(()).uniform_(-0.7, 0.7, generator=generator).exp())
     return [s**bend for s in schedules.linear(steps)]
 
 
@@ -125,12 +124,20 @@ def _posteriors(prior, observations: Observations, x: Tensor, settings: Settings
     with torch.no_grad():
         start = first_guess_of(prior.climatology, observations)
         start.mean, start.std  # noqa: B018 (solved for here, outside the graph)
-    schedule: list[float | Tensor] = draw_schedule(settings.longest, generator) if settings.unrolled else []
-    if not settings.unrolled:  # the same loop, once, from between the first guess and the truth
+    schedule: list[float | Tensor] = draw_schedule(settings.longest, generator)
+    if torch.rand((), generator=generator) < settings.one_step:  # the same loop, once, from a state on the way
         s = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x)
         blend = s[:, None, None]
         schedule, start = [s], start.at(blend * start.mean + (1 - blend) * x)
     return incremental(prior, schedule, observations, start)
+
+
+def _optimisers(prior: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices between a network's features, AdamW for all else."""
+    matrices = {name: p for name, p in prior.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
+    rest = [p for name, p in prior.named_parameters() if name not in matrices]
+    adam = torch.optim.AdamW(rest, lr=settings.rate, weight_decay=settings.decay)
+    return [adam, Muon(matrices.values(), settings.rate, settings.decay)] if matrices else [adam]
 
 
 class _State:
@@ -139,16 +146,22 @@ class _State:
     def __init__(self, prior: NeuralPrior | PaperPrior, settings: Settings):
         self.prior, self.settings = prior, settings
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimiser = torch.optim.AdamW(prior.parameters(), lr=settings.rate, weight_decay=settings.decay)
+        self.optimisers = _optimisers(prior, settings)
         # A cycle of less than ten batches has no room to rise.
-        self.cycle = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, settings.rate, total_steps=max(settings.steps, 10), pct_start=0.2
-        )
+        self.cycles = [
+            torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, settings.rate, total_steps=max(settings.steps, 10), pct_start=0.2, cycle_momentum=False
+            )
+            for optimiser in self.optimisers
+        ]
         self.history: list[tuple[float, float]] = []
         self.seconds = 0.0
 
     def _parts(self):
-        return {"prior": self.prior, "optimiser": self.optimiser, "cycle": self.cycle}
+        parts = {"prior": self.prior}
+        for i, (optimiser, cycle) in enumerate(zip(self.optimisers, self.cycles, strict=True)):
+            parts |= {f"optimiser_{i}": optimiser, f"cycle_{i}": cycle}
+        return parts
 
     def _identity(self) -> dict:
         """What must not change between two parts of one training."""
@@ -162,11 +175,11 @@ class _State:
                 f"The loss of batch {len(self.history)} is {loss.item()}: lower the rate, now {self.settings.rate}, or "
                 "clip more."
             )
-        self.optimiser.zero_grad()
+        self.prior.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.prior.parameters(), self.settings.clip)
-        self.optimiser.step()
-        self.cycle.step()
+        for part in (*self.optimisers, *self.cycles):
+            part.step()
         self.history.append((loss.item(), mse.item()))
 
     def save(self, path: Path) -> None:
@@ -207,16 +220,14 @@ class _State:
         )
 
 
-def _batch(prior, windows: Windows, law: Law, settings: Settings, generator: torch.Generator, device):
-    """(loss, squared error of the last step) of a fresh batch."""
-    x = windows(settings.batch, generator)
+def _batch(prior, x: Tensor, law: Law, settings: Settings, generator: torch.Generator, device):
+    """(loss, squared error of the last step) of a batch of windows."""
     observations = observe_law(x, law, generator).to(device)
     x = x.to(device)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bfloat16):
-        terms = [
-            loss_of(posterior, x, prior.climatology.spread, settings.log_score)
-            for posterior in _posteriors(prior, observations, x, settings, generator)
-        ]
+    terms = [
+        loss_of(posterior, x, prior.climatology.spread, settings.log_score)
+        for posterior in _posteriors(prior, observations, x, settings, generator)
+    ]
     return torch.stack([loss for loss, _ in terms]).mean(), terms[-1][1]
 
 
@@ -251,7 +262,7 @@ def train(
         `attrs`.
 
     Raises:
-        ValueError: a checkpoint that is damaged or of another training, or a loss that is no longer finite.
+        ValueError: a checkpoint that is damaged or of another training, or windows or a loss that are not finite.
     """
     if every < 1:
         raise ValueError(f"every={every}: at least one batch must lie between checkpoints.")
@@ -262,7 +273,12 @@ def train(
     began, done = time.perf_counter() - state.seconds, len(state.history)
     bar = tqdm(range(done, settings.steps), initial=done, total=settings.steps, disable=not progress)
     for step in bar:
-        state.step(*_batch(prior, windows, law, settings, state.generator, device))
+        x = windows(settings.batch, state.generator)
+        if not x.isfinite().all():
+            raise ValueError(
+                f"The windows of batch {step} hold NaN or infinite values: drop those, or integrate finer."
+            )
+        state.step(*_batch(prior, x, law, settings, state.generator, device))
         state.seconds = time.perf_counter() - began
         if step % 20 == 0:
             bar.set_postfix(mse=f"{state.history[-1][1]:.3f}")

@@ -172,7 +172,7 @@ def methods():
     torch.manual_seed(0)
     interpolation = nk.OptimalInterpolation.fit(windows, order=2)
     prior = NeuralPrior(interpolation.climatology, width=8, dilations=(1, 2))
-    torch.nn.init.normal_(prior.outside.weight, std=0.1)
+    torch.nn.init.normal_(prior.outside.maps[0].weight, std=0.1)
     neural = nk.NeuralIncremental(prior, system.labels, 0.05, temperatures=3)
     descent = nk.WeakFourDVar(system, 0.2, iterations=4)
     kalman = nk.KalmanSmoother(system, 0.2)
@@ -430,3 +430,92 @@ def test_labels_of_another_state_are_refused(methods):
             nk.NeuralIncremental(neural.prior, labels, dt)
         with pytest.raises(ValueError, match="has 3 components"):
             nk.OptimalInterpolation(interpolation.climatology, labels, dt)
+
+
+# Several starts
+
+
+@pytest.fixture(scope="module")
+def ambiguous():
+    """Windows whose cost has many local minima."""
+    truth = nk.Lorenz63().simulate(samples=5, steps=32, dt=0.05, model_noise_std=0.2, seed=21)
+    return nk.observe(truth, components=["x"], every=8, offset=3, noise_std=0.4, seed=22)
+
+
+def several(starts, **how):
+    return nk.WeakFourDVar(nk.Lorenz63(), 0.2, starts=starts, **how)
+
+
+def test_more_starts_never_raise_the_cost_and_soon_lower_it(ambiguous):
+    costs = [several(n).assimilate(ambiguous)["cost"] for n in (1, 2, 5, 9)]
+    assert all((more <= fewer * (1 + 1e-9)).all() for fewer, more in pairwise(costs))
+    assert costs[-1].mean() < 0.5 * costs[0].mean()
+    other = several(9, seed=1).assimilate(ambiguous)["cost"]
+    assert (abs(other - costs[-1]) > 1e-3).any()
+
+
+def test_the_result_is_that_of_a_descent_from_the_winning_start_alone(ambiguous):
+    trace = several(4).assimilate(ambiguous, trace=True)
+    assert len(set(trace["start"].values)) > 1
+    for i in range(5):
+        window = trace.isel(sample=i)
+        alone = nk.WeakFourDVar(nk.Lorenz63(), 0.2).assimilate(ambiguous.isel(sample=i), window["first_guess"])
+        for name in ("cost", "iterations", "converged"):
+            np.testing.assert_allclose(window[name], alone[name], rtol=1e-6)
+        for name in ("mean", "std"):
+            np.testing.assert_allclose(window[name][-1], alone[name], rtol=1e-4, atol=1e-4)
+    first = trace["start"] == 0
+    default = nk.WeakFourDVar(nk.Lorenz63(), 0.2).assimilate(ambiguous, trace=True)["first_guess"]
+    np.testing.assert_allclose(trace["first_guess"].where(first, default), default)
+
+
+def test_a_given_first_guess_is_the_first_start(ambiguous):
+    guess = several(9).assimilate(ambiguous)["mean"]
+    again = several(3).assimilate(ambiguous, guess)
+    assert (again["start"] == 0).sum() >= 3
+    assert (again["cost"] <= several(1).assimilate(ambiguous, guess)["cost"] * (1 + 1e-9)).all()
+
+
+def test_with_several_starts_windows_do_not_influence_each_other(ambiguous, monkeypatch):
+    together = several(6).assimilate(ambiguous)
+    for alone in (several(6).assimilate(ambiguous.isel(sample=[3])), several(6).assimilate(ambiguous.isel(sample=3))):
+        np.testing.assert_allclose(together["mean"][3], np.squeeze(alone["mean"]), rtol=1e-4, atol=1e-4)
+    xr.testing.assert_allclose(several(6).assimilate(ambiguous.chunk(sample=2)).compute(), together, rtol=1e-4)
+    monkeypatch.setattr(nk.WeakFourDVar, "_at_once", lambda self, x: 2)  # as where memory is short
+    xr.testing.assert_allclose(several(6).assimilate(ambiguous), together, rtol=1e-4)
+
+
+class Explosion(nk.System):
+    """x' = x^2: from a positive start, x leaves every bound in a finite time."""
+
+    labels = nk.StateLabels(("x",), ("1",), ("x",))
+    longest_substep = 0.1
+
+    def tendency(self, x):
+        return x**2
+
+    def start(self, samples, generator, dtype, device):
+        return -1 + 3 * torch.randn(samples, 1, generator=generator, dtype=dtype, device=device)
+
+
+def test_starts_that_leave_every_bound_lose():
+    truth = Explosion().trajectories(torch.tensor([[-2.0], [-0.5]], dtype=torch.float64), 20, 0.1)
+    value = truth.where(torch.arange(20)[:, None] % 5 == 0, torch.nan).numpy()
+    obs = xr.Dataset(
+        {"value": (("sample", "time", "component"), value), "noise_std": 0.1},
+        {"time": np.arange(20) * 0.1, "component": ["x"]},
+    )
+    method = nk.WeakFourDVar(Explosion(), 0.05, starts=12)
+    assert not method._drawn(method.physics(0.1), 20).isfinite().all()
+    result = method.assimilate(obs)
+    assert result["converged"].all()
+    np.testing.assert_allclose(result["mean"], truth, atol=0.2)
+
+
+def test_starts_and_seed_are_whole_numbers_and_on_record(ambiguous):
+    for wrong in ({"starts": 0}, {"starts": 1.5}, {"starts": "2"}, {"starts": 2, "seed": 0.5}):
+        with pytest.raises(ValueError, match="whole number"):
+            nk.WeakFourDVar(nk.Lorenz63(), 0.2, **wrong)
+    result = several(2, seed=7, iterations=1).assimilate(ambiguous)
+    assert (result.attrs["starts"], result.attrs["seed"]) == (2, 7)
+    assert several(1).assimilate(ambiguous).attrs["seed"] == "none"

@@ -1,9 +1,12 @@
+import sys
+
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import integrate, stats
 
 import nida_kit as nk
+from nida_kit import evaluate
 
 DIMS = ("sample", "time", "component")
 COORDS = {"time": np.arange(5) * 0.1, "component": ["x", "y", "z"]}
@@ -93,6 +96,19 @@ def test_what_does_not_match_is_refused(case, which):
         nk.rmse(estimate, other, dim)
 
 
+@pytest.fixture
+def draws(case):
+    generator = np.random.default_rng(2)
+    return xr.DataArray(generator.normal(size=(6, 4, 5, 3)), COORDS | {"member": range(6)}, ("member", *DIMS))
+
+
+def normal(*shape, seed=3):
+    """Independent standard normal values with the dims member (of two before the last), time and component."""
+    values = np.random.default_rng(seed).normal(size=shape)
+    dims = ("member", "time", "component")[-len(shape) :]
+    return xr.DataArray(values, {"time": np.arange(shape[-2]), "component": np.arange(shape[-1])}, dims)
+
+
 SCORES = {
     "mse": lambda mean, std, truth, dim=None: nk.mse(mean, truth, dim),
     "rmse": lambda mean, std, truth, dim=None: nk.rmse(mean, truth, dim),
@@ -124,3 +140,163 @@ def test_a_std_on_other_coordinates_is_refused(case, name):
 def test_a_level_outside_zero_and_one_is_refused(case, level):
     with pytest.raises(ValueError, match="level"):
         nk.coverage(*case, level=level)
+
+
+def test_reliability_is_the_coverage_at_each_level(case):
+    curve = nk.reliability(*case, levels=(0.3, 0.9), dim=["sample", "time"])
+    assert curve.dims == ("level", "component") and curve["level"].values.tolist() == [0.3, 0.9]
+    for level in (0.3, 0.9):
+        expected = nk.coverage(*case, level=level, dim=["sample", "time"])
+        np.testing.assert_array_equal(curve.sel(level=level), expected)
+
+
+def test_a_calibrated_gaussian_is_reliable_and_an_overconfident_one_below_by_as_much_as_scipy_says():
+    truth = normal(20_000, 1)
+    mean, levels = 0 * truth, np.array(evaluate.LEVELS)
+    np.testing.assert_allclose(nk.reliability(mean, mean + 1, truth), levels, atol=0.012)
+    half = 2 * stats.norm.cdf(stats.norm.ppf((1 + levels) / 2) / 2) - 1
+    np.testing.assert_allclose(nk.reliability(mean, mean + 0.5, truth), half, atol=0.012)
+
+
+def test_errors_as_large_as_their_predicted_spread_lie_on_the_diagonal():
+    std = np.exp(normal(40_000, 2, seed=4))
+    truth = std * normal(40_000, 2, seed=5)
+    pairs = nk.spread_error(0 * truth, std, truth, bins=8)
+    assert pairs.sizes == {"bin": 8}
+    np.testing.assert_allclose(pairs["error"], pairs["spread"], rtol=0.05)
+    assert (np.diff(pairs["spread"]) > 0).all() and float(pairs["spread"][-1] / pairs["spread"][0]) > 10
+
+
+def test_the_bins_of_spread_and_error_hold_equally_many_values(case):
+    mean, std, truth = case
+    order = np.argsort(std.values.ravel())
+    lowest = order[: 60 // 5]
+    pairs = nk.spread_error(mean.transpose(*DIMS[::-1]), std, truth, bins=5)
+    error = (mean - truth).values.ravel()
+    assert float(pairs["spread"][0]) == pytest.approx(np.sqrt((std.values.ravel()[lowest] ** 2).mean()))
+    assert float(pairs["error"][0]) == pytest.approx(np.sqrt((error[lowest] ** 2).mean()))
+
+
+@pytest.mark.parametrize("bins", [0, 61, 2.5])
+def test_bins_that_cannot_be_filled_are_refused(case, bins):
+    with pytest.raises(ValueError, match="bins"):
+        nk.spread_error(*case, bins=bins)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_nan_shows_in_every_bin_of_spread_and_error(case, which):
+    arrays = list(case)
+    arrays[which] = arrays[which].where(arrays[which]["time"] > 0)
+    assert nk.spread_error(*arrays).isnull().all().to_array().all()
+
+
+def test_the_crps_of_draws_is_the_integral_of_its_definition(draws, case):
+    draws, truth = draws[:, :1, :2], case[2][:1, :2]
+    score = nk.crps_ensemble(draws, truth, dim="sample")
+    for (time, component), value in np.ndenumerate(score.values):
+        members, x = np.sort(draws.values[:, 0, time, component]), truth.values[0, time, component]
+        knots = np.sort([*members, x])  # between which both distribution functions are constant
+        below = np.searchsorted(members, knots[:-1], side="right") / len(members)
+        assert value == pytest.approx((np.diff(knots) * (below - (knots[:-1] >= x)) ** 2).sum())
+
+
+def test_the_crps_of_many_gaussian_draws_is_that_of_the_gaussian():
+    truth = normal(300, 2)
+    draws = 1 + 2 * normal(500, 300, 2, seed=6)
+    exact = float(nk.crps(0 * truth + 1, 0 * truth + 2, truth))
+    assert float(nk.crps_ensemble(draws, truth)) == pytest.approx(exact, rel=0.01)
+
+
+def test_ranks_are_counted_as_numpy_does(draws, case):
+    counts = nk.rank_histogram(draws, case[2], dim=["sample", "time"])
+    ranks = (draws.values < case[2].values).sum(0) + 1
+    expected = [[(ranks[..., c] == rank).sum() for rank in range(1, 8)] for c in range(3)]
+    np.testing.assert_array_equal(counts.transpose("component", "rank"), expected)
+    assert counts["rank"].values.tolist() == list(range(1, 8))
+
+
+def test_ranks_are_flat_if_truth_and_draws_are_of_one_law_and_a_u_if_draws_are_too_narrow():
+    truth, draws = normal(5000, 2), normal(9, 5000, 2, seed=7)
+    counts = nk.rank_histogram(draws, truth)
+    assert stats.chisquare(counts).pvalue > 0.01
+    narrow = nk.rank_histogram(0.5 * draws, truth)
+    assert narrow[0] > 1.5 * counts.mean() and narrow[-1] > 1.5 * counts.mean() and narrow[4] < counts.mean()
+
+
+def test_the_energy_score_of_a_window_is_its_definition_over_all_pairs(draws, case):
+    score = nk.energy_score(draws, case[2], dim=("time", "component"))
+    points, truth = draws.values.reshape(6, 4, 15), case[2].values.reshape(4, 15)
+    error = np.linalg.norm(points - truth, axis=-1).mean(0)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1).mean((0, 1))
+    np.testing.assert_allclose(score, error - apart / 2)
+    np.testing.assert_allclose(nk.energy_score(draws, case[2]), score.mean())
+
+
+def test_the_energy_score_of_single_values_is_the_crps_of_draws(draws, case):
+    one, truth = draws.isel(time=[2], component=[1]), case[2].isel(time=[2], component=[1])
+    np.testing.assert_allclose(nk.energy_score(one, truth), nk.crps_ensemble(one, truth))
+    np.testing.assert_allclose(nk.energy_score(draws, case[2], "sample"), nk.crps_ensemble(draws, case[2], "sample"))
+
+
+def test_clouds_of_points_lie_as_far_apart_as_one_was_shifted(draws):
+    shift = xr.DataArray([3.0, 0.0, -4.0], {"component": COORDS["component"]}, ("component",))
+    mixed = draws.isel(member=[3, 0, 5, 1, 4, 2]).drop_vars("member")
+    distance = nk.wasserstein(draws, mixed + shift)
+    assert distance.dims == ("sample",)
+    np.testing.assert_allclose(distance, 5 * np.sqrt(draws.sizes["time"]))
+    np.testing.assert_allclose(nk.wasserstein(draws, mixed), 0.0, atol=1e-12)
+
+
+def test_distances_in_one_dimension_are_those_of_scipy_for_any_number_of_draws():
+    draws, reference = normal(40, 3, 1), 1 + 2 * normal(25, 3, 1, seed=8)
+    by_hand = [stats.wasserstein_distance(draws.values[:, t, 0], reference.values[:, t, 0]) for t in range(3)]
+    np.testing.assert_allclose(nk.wasserstein(draws, reference, dim="component"), by_hand)
+
+
+def test_without_pot_the_distance_says_what_to_install(draws, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    with pytest.raises(ValueError, match="pip install POT"):
+        nk.wasserstein(draws, draws)
+
+
+DRAWN = [nk.crps_ensemble, nk.rank_histogram, nk.energy_score, nk.wasserstein]
+
+
+def other_for(score, truth):
+    """What a score compares draws with."""
+    return truth.expand_dims(member=2) if score is nk.wasserstein else truth
+
+
+@pytest.mark.parametrize("score", DRAWN)
+@pytest.mark.parametrize("which", ["draws", "other"])
+def test_nan_shows_in_the_score_of_the_draws_that_it_enters_and_in_no_other(draws, case, score, which):
+    truth = case[2]
+    if which == "draws":
+        draws = draws.where((draws["member"] != 2) | (draws["component"] != "x") | (draws["time"] > 0))
+    else:
+        truth = truth.where((truth["component"] != "x") | (truth["time"] > 0))
+    scores = score(draws, other_for(score, truth), dim=["sample", "time"])
+    assert scores.isnull().any(set(scores.dims) - {"component"}).values.tolist() == [True, False, False]
+    assert scores.isnull().all(set(scores.dims) - {"component"}).values.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("score", DRAWN)
+def test_draws_without_members_or_on_other_coordinates_are_refused(draws, case, score):
+    other = other_for(score, case[2])
+    later = draws.assign_coords(time=draws["time"] + 0.1)
+    for wrong in (later, draws.isel(time=slice(3)), draws.isel(member=0), draws[:0], draws.values):
+        with pytest.raises(ValueError):
+            score(wrong, other)
+    with pytest.raises(ValueError):
+        score(draws, other.isel(component=slice(2)))
+    with pytest.raises(ValueError, match="dims"):
+        score(draws, other, dim="member")
+
+
+@pytest.mark.parametrize("score", DRAWN)
+def test_steps_are_scored_one_by_one_and_dask_gives_the_same(draws, case, score):
+    other, dim = other_for(score, case[2]), DIMS
+    steps = xr.concat([draws, draws + 1], "step")
+    scores = score(steps, other, dim=dim)
+    np.testing.assert_allclose(scores.isel(step=1), score(draws + 1, other, dim=dim))
+    np.testing.assert_allclose(score(steps.chunk(sample=2), other.chunk(sample=2), dim=dim), scores)

@@ -23,6 +23,33 @@ RUNS = {
         {"samples": 2, "most": 2, "temperatures": 2},
         {"samples": 2, "most": 3, "temperatures": 3, "held": [0.7], "seed": 4, "window": 1, "export": True},
     ],
+    "05_four_d_var_and_hybrid": [
+        {"samples": 4, "most": 2, "starts": 2, "iterations": 3, "window": 1, "particles": 200},
+        {
+            "samples": 2,
+            "most": 4,
+            "starts": 3,
+            "iterations": 1,
+            "window": 0,
+            "particles": 100,
+            "seed": 7,
+            "export": True,
+        },
+    ],
+    "06_uncertainty": [
+        {"samples": 3, "reference": 2, "particles": 200, "members": 20, "temperatures": 2},
+        {
+            "samples": 4,
+            "reference": 3,
+            "particles": 100,
+            "members": 30,
+            "temperatures": 1,
+            "law": "sum",
+            "window": 1,
+            "seed": 6,
+            "export": True,
+        },
+    ],
 }
 
 
@@ -118,6 +145,8 @@ def test_unknown_parameters_are_refused(tmp_path):
         ("00_start_here", {"temperatures": "four"}),
         ("02_pendulum", {"samples": "many"}),
         ("03_temperature", {"held": [2.0]}),
+        ("05_four_d_var_and_hybrid", {"starts": 1}),
+        ("06_uncertainty", {"law": "everything"}),
     ],
 )
 def test_wrong_values_are_refused_by_the_cell_after_the_parameters(stem, wrong):

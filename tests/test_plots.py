@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+import nida_kit as nk
 from nida_kit import plots
 from nida_kit.experiment import Parameters, ablate_temperature, run
 
@@ -146,6 +147,120 @@ def test_the_ablation_shows_every_variant_and_the_first_guess():
 def test_errors_are_shown_from_step_zero_on():
     ax = plots.error_by_step(plots.figure(), {"neural": [0.9, 0.5, 0.4]})
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 1, 2])
+
+
+def labelled(lines):
+    return {line.get_label(): line for line in lines if not line.get_label().startswith("_")}
+
+
+def inside(fig) -> bool:
+    """Is all that is drawn within the figure?"""
+    FigureCanvasAgg(fig).draw()
+    drawn, page = fig.get_tightbbox(), fig.bbox_inches
+    return (drawn.min >= page.min).all() and (drawn.max <= page.max).all()
+
+
+@pytest.fixture
+def forecast():
+    """Draws, truth and observations of five windows, with names and units."""
+    generator = np.random.default_rng(0)
+    labels = {
+        "component": ["a", "b"],
+        "long_name": ("component", ["angle", "rate"]),
+        "units": ("component", ["rad"] * 2),
+    }
+    coords = {"time": np.arange(6) * 0.5} | labels
+    dims = ("sample", "time", "component")
+    draws = xr.DataArray(generator.normal(size=(9, 5, 6, 2)), coords, ("member", *dims))
+    truth = xr.DataArray(generator.normal(size=(5, 6, 2)), coords, dims)
+    return draws, truth, truth.where(truth["time"] % 1 == 0).isel(component=[0])
+
+
+def test_draws_are_thin_lines_of_one_window_below_truth_mean_and_observations(forecast):
+    draws, truth, value = forecast
+    fig = plots.figure()
+    axes = plots.samples(fig, draws, truth, draws.mean("member"), value, window=3)
+    assert axes.shape == (1, 2) and axes[0, 1].get_title() == "rate [rad]" and inside(fig)
+    for ax, component in zip(axes[0], "ab", strict=True):
+        window = draws.sel(component=component).isel(sample=3)
+        np.testing.assert_array_equal([line.get_ydata() for line in ax.lines[:9]], window.transpose("member", "time"))
+        lines = labelled(ax.lines)
+        assert set(lines) == {"draws", "truth", "mean", "observation"}
+        np.testing.assert_array_equal(lines["truth"].get_ydata(), truth.sel(component=component).isel(sample=3))
+        np.testing.assert_allclose(lines["mean"].get_ydata(), window.mean("member"))
+        assert all(line.get_linewidth() < lines["truth"].get_linewidth() for line in ax.lines[:9])
+        assert lines["mean"].is_dashed() and not lines["truth"].is_dashed()
+    assert [np.isfinite(labelled(ax.lines)["observation"].get_ydata()).sum() for ax in axes[0]] == [3, 0]
+
+
+def test_draws_of_one_component_fill_the_figure(forecast):
+    draws, truth, _ = forecast
+    axes = plots.samples(plots.figure(), draws, truth, component="b")
+    assert axes.shape == (1, 1)
+    np.testing.assert_array_equal(axes[0, 0].lines[2].get_ydata(), draws.sel(component="b")[2, 0])
+
+
+def test_ranks_are_bars_around_the_flat_line(forecast):
+    draws, truth, _ = forecast
+    fig = plots.figure()
+    counts = nk.rank_histogram(draws, truth, dim=("sample", "time"))
+    axes = plots.rank_histogram(fig, counts)
+    assert [ax.get_title() for ax in axes] == ["angle [rad]", "rate [rad]"] and inside(fig)
+    for ax, component in zip(axes, "ab", strict=True):
+        np.testing.assert_array_equal(ax.patches[0].get_data().values, counts.sel(component=component))
+        np.testing.assert_array_equal(ax.patches[0].get_data().edges, np.arange(11) + 0.5)
+        assert set(ax.lines[0].get_ydata()) == {30 / 10}
+    (ax,) = plots.rank_histogram(fig, nk.rank_histogram(draws, truth))
+    np.testing.assert_array_equal(ax.patches[0].get_data().values, counts.sum("component"))
+
+
+def test_coverage_is_drawn_against_the_level(forecast):
+    draws, truth, _ = forecast
+    curve = nk.reliability(draws.mean("member"), draws.std("member"), truth)
+    fig = plots.figure()
+    ax = plots.reliability(fig, {"one": curve, "another": curve / 2})
+    lines = labelled(ax.lines)
+    assert list(lines) == ["one", "another", "calibrated"] and inside(fig)
+    np.testing.assert_array_equal(lines["one"].get_xydata(), np.stack([curve["level"], curve], -1))
+    assert lines["one"].get_marker() != lines["another"].get_marker()
+    assert str(lines["one"]._dash_pattern) != str(lines["another"]._dash_pattern)
+
+
+def test_error_is_drawn_against_spread_with_the_diagonal_through_all(forecast):
+    draws, truth, _ = forecast
+    pairs = nk.spread_error(draws.mean("member"), draws.std("member"), truth, bins=4)
+    fig = plots.figure()
+    ax = plots.spread_error(fig, {"one": pairs, "narrow": pairs.assign(spread=pairs["spread"] / 10)})
+    lines = labelled(ax.lines)
+    np.testing.assert_array_equal(lines["narrow"].get_xdata(), pairs["spread"] / 10)
+    np.testing.assert_array_equal(lines["narrow"].get_ydata(), pairs["error"])
+    np.testing.assert_array_equal(*lines["calibrated"].get_data())
+    assert ax.get_xlim() == ax.get_ylim() and ax.get_xlim()[0] < pairs["spread"].min() / 10 and inside(fig)
+
+
+def test_methods_are_lines_or_single_markers_above_their_floor():
+    points = {"4D-Var": [(1, 0.9), (10, 0.2), (1e4, 0.15)], "network": [(0.2, 0.25)]}
+    fig = plots.figure()
+    ax = plots.pareto(fig, points, "milliseconds per window", "mean squared error", floor=0.1, floor_label="limit")
+    lines = labelled(ax.lines)
+    assert list(lines) == ["4D-Var", "network", "limit"] and inside(fig)
+    for name, pairs in points.items():
+        np.testing.assert_array_equal(lines[name].get_xydata(), pairs)
+    assert set(lines["limit"].get_ydata()) == {0.1}
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert list(labelled(plots.pareto(fig, points, "cost", "error").lines)) == ["4D-Var", "network"]
+
+
+@pytest.mark.parametrize("top", [3.0, 30.0, 3e5])
+def test_logarithmic_axes_have_some_plain_numbers_but_not_too_many(top):
+    fig = plots.figure()
+    ax = plots.pareto(fig, {"one": [(2.1, 2.1), (top, top)]}, "cost", "error")
+    FigureCanvasAgg(fig).draw()
+    low, high = ax.get_ylim()
+    shown = [t for t, where in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True) if low <= where <= high]
+    assert 2 <= len(shown) <= 12 and all(float(t.get_text()) > 0 for t in shown)
+    boxes = [t.get_window_extent() for t in shown]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_saving_writes_the_numbers_with_seed_and_versions(lorenz, tmp_path):

@@ -210,7 +210,11 @@ def around(estimate, std=1.0):
     return Gaussian(estimate, BlockBanded(identity.unsqueeze(-3) / std**2))
 
 
-every_network = pytest.mark.parametrize("make", [neural, paper])
+def mirrored():
+    return wake(NeuralPrior(climatology(), width=8, dilations=(1, 2), odd=(1,)))
+
+
+every_network = pytest.mark.parametrize("make", [neural, mirrored, paper])
 
 
 @pytest.mark.parametrize("steps", [1, 16, 32, 100])
@@ -281,6 +285,46 @@ def test_each_window_may_have_its_own_temperature(make):
         alone = prior(around(x[i]), float(s[i]))
         torch.testing.assert_close(together.mean[i], alone.mean, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(together.precision.blocks[i], alone.precision.blocks, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("odd", [(0,), (1,), (0, 1)])
+def test_a_mirrored_prior_says_of_the_mirror_image_what_it_says_of_the_estimate(odd):
+    prior = wake(NeuralPrior(climatology(), width=8, dilations=(1, 2), odd=odd)).double()
+    sign = torch.tensor([-1.0 if i in odd else 1.0 for i in range(N)], dtype=torch.float64)
+    middle = prior.climatology.mean[-1]
+
+    def mirror(x):
+        return middle + sign * (x - middle)
+
+    x = draw(3, 6, N)
+    here, there = prior(around(x), 0.5), prior(around(mirror(x)), 0.5)
+    assert (here.mean - x).norm() > 1e-3
+    assert_same(there.mean, mirror(here.mean))
+    signs = sign.repeat(6)
+    assert_same(there.precision.dense(), signs[:, None] * here.precision.dense() * signs)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 5])
+@pytest.mark.parametrize("odd", [(), (1,)])
+def test_the_order_is_the_bandwidth_of_the_precision(order, odd):
+    prior = wake(NeuralPrior(climatology(), width=8, dilations=(1, 2), odd=odd, order=order))
+    local = prior(around(draw(7, N)), 0.5)
+    blocks = local.precision.dense().view(7, N, 7, N).transpose(1, 2).abs().amax((-2, -1))
+    apart = (torch.arange(7)[:, None] - torch.arange(7)).abs()
+    assert (blocks[apart <= order] > 0).all() and (blocks[apart > order] == 0).all()
+
+
+def test_a_mirror_costs_half_the_weights_between_features():
+    def matrices(**how):
+        return sum(p.numel() for p in NeuralPrior(climatology(), width=16, **how).blocks.parameters() if p.ndim == 2)
+
+    assert matrices(odd=(0,)) * 2 == matrices()
+
+
+@pytest.mark.parametrize("odd", [(2,), (-1,), (0, 7)])
+def test_components_that_there_are_not_cannot_be_odd(odd):
+    with pytest.raises(ValueError, match="indices of the 2 components"):
+        NeuralPrior(climatology(), odd=odd)
 
 
 def test_the_neural_prior_sees_the_current_spread():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 import nida_kit as nk
 
@@ -23,6 +24,24 @@ def test_the_score_is_that_of_numpy():
     truth, estimate = setup.windows(3, seed=1), setup.windows(3, seed=2)
     expected = (((estimate.values - truth.values) / setup.spread.values) ** 2).mean()
     assert setup.score(estimate.transpose("component", ...), truth) == pytest.approx(expected)
+
+
+def test_scores_are_those_of_numpy_and_scipy():
+    setup = nk.setups.load("blanke2024-lorenz63")
+    truth, mean = setup.windows(4, seed=1), setup.windows(4, seed=2)
+    std = abs(setup.windows(4, seed=3)) + 1
+    found = setup.scores(xr.Dataset({"mean": mean, "std": std}), truth)
+    spread = setup.spread.values
+    error, sigma = (mean.values - truth.values) / spread, std.values / spread
+    z = error / sigma
+    assert found["mse"] == pytest.approx((error**2).mean())
+    assert found["spread_error_ratio"] == pytest.approx(np.sqrt((sigma**2).mean() / (error**2).mean()))
+    for level in (50, 90):
+        margin = stats.norm.ppf(0.5 + level / 200)
+        assert found[f"coverage_{level}"] == pytest.approx((np.abs(z) <= margin).mean())
+    # Gneiting & Raftery (2007), equation 5
+    crps = sigma * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    assert found["crps"] == pytest.approx(crps.mean())
 
 
 def test_nan_shows_in_the_score():

@@ -53,10 +53,10 @@ def breaking_after(batches):
 
 
 @pytest.mark.parametrize("kind", [NeuralPrior, PaperPrior])
-@pytest.mark.parametrize("unrolled", [True, False])
+@pytest.mark.parametrize("one_step", [0.0, 1.0])
 @pytest.mark.parametrize("breaks", [2, 5])
-def test_a_training_that_was_broken_off_ends_at_the_same_weights(kind, unrolled, breaks, tmp_path):
-    settings = replace(SMALL, unrolled=unrolled)
+def test_a_training_that_was_broken_off_ends_at_the_same_weights(kind, one_step, breaks, tmp_path):
+    settings = replace(SMALL, one_step=one_step)
     whole = small_prior(kind)
     history = run(whole, settings)
     with pytest.raises(Broken):
@@ -104,9 +104,9 @@ def test_trainings_of_any_length_run(steps):
     assert run(small_prior(), replace(SMALL, steps=steps)).sizes["batch"] == steps
 
 
-@pytest.mark.parametrize("unrolled", [True, False])
-def test_training_lowers_the_error_that_it_minimises(unrolled):
-    settings = Settings(steps=100, batch=32, rate=2e-2, unrolled=unrolled, longest=2, log_score=0.0)
+@pytest.mark.parametrize("one_step", [0.0, 1.0])
+def test_training_lowers_the_error_that_it_minimises(one_step):
+    settings = Settings(steps=100, batch=32, rate=2e-2, one_step=one_step, longest=2, log_score=0.0)
 
     def error(prior):
         """Of all windows, with the same observations and temperatures each time."""
@@ -124,23 +124,31 @@ def test_the_history_is_a_dataset_with_its_settings():
     assert history.sizes == {"batch": 6}
     np.testing.assert_array_equal(history["batch"], np.arange(1, 7))
     assert np.isfinite(history["loss"]).all() and (history["mse"] > 0).all()
-    assert (history.attrs["seed"], history.attrs["steps"], history.attrs["unrolled"]) == (1, 6, True)
+    assert (history.attrs["seed"], history.attrs["steps"], history.attrs["one_step"]) == (1, 6, 0.2)
     assert history.attrs["seconds"] > 0
 
 
-@pytest.mark.parametrize("unrolled", [True, False])
+def test_some_batches_take_one_step_and_the_others_unroll_the_loop():
+    prior, seen = small_prior(), observe_law(WINDOWS[:3], law, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    settings = replace(SMALL, one_step=0.3)
+    lengths = [len(list(_posteriors(prior, seen, WINDOWS[:3], settings, generator))) for _ in range(200)]
+    assert lengths.count(1) / 200 == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / 200) ** 0.5)
+
+
+@pytest.mark.parametrize("one_step", [0.0, 1.0])
 @pytest.mark.parametrize("log_score", [0.0, 0.1])
-def test_gradients_through_the_solves_equal_finite_differences(unrolled, log_score):
+def test_gradients_through_the_solves_equal_finite_differences(one_step, log_score):
     prior = small_prior().double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in prior.parameters():
             p.add_(0.1 * torch.randn(p.shape, generator=generator))
         # The network's view of the current spread is cut from the graph on purpose: silence it.
-        prior.inside.weight[:, 3:6] = 0
+        prior.inside.maps[0].weight[:, 3:6] = 0
     x = WINDOWS[:3]
     seen = observe_law(x, law, generator)
-    settings, lengths = replace(SMALL, unrolled=unrolled, longest=6), []
+    settings, lengths = replace(SMALL, one_step=one_step, longest=6), []
 
     def loss():
         posteriors = list(_posteriors(prior, seen, x, settings, torch.Generator().manual_seed(1)))
@@ -151,7 +159,7 @@ def test_gradients_through_the_solves_equal_finite_differences(unrolled, log_sco
     loss().backward()
     for name, p in prior.named_parameters():
         direction = torch.randn(p.shape, generator=generator, dtype=p.dtype)
-        if name == "inside.weight":
+        if name == "inside.maps.0.weight":
             direction[:, 3:6] = 0
         with torch.no_grad():
             p.add_(1e-5 * direction)
@@ -159,7 +167,7 @@ def test_gradients_through_the_solves_equal_finite_differences(unrolled, log_sco
             p.sub_(2e-5 * direction)
             slope = (above - loss()) / 2e-5
             p.add_(1e-5 * direction)
-        assert len(set(lengths)) == 1 and (lengths[0] > 1) == unrolled
+        assert len(set(lengths)) == 1 and (lengths[0] > 1) == (one_step == 0)
         torch.testing.assert_close((p.grad * direction).sum(), slope, rtol=1e-6, atol=1e-8)
 
 
@@ -201,7 +209,8 @@ def test_observations_of_a_law_are_noisy_values_of_what_it_sees():
 def test_drawn_schedules_fall_from_one_with_every_length():
     generator = torch.Generator().manual_seed(0)
     drawn = [draw_schedule(4, generator) for _ in range(200)]
-    assert {len(s) for s in drawn} == {1, 2, 3, 4}
+    assert {len(s) for s in drawn} == {2, 3, 4}
+    assert draw_schedule(1, generator) == [1.0]
     assert all(s[0] == 1 and s == sorted(s, reverse=True) and s[-1] > 0 for s in drawn)
 
 
@@ -215,6 +224,7 @@ def test_drawn_schedules_fall_from_one_with_every_length():
         {"rate": float("nan")},
         {"clip": -1.0},
         {"log_score": -1.0},
+        {"one_step": 1.5},
     ],
 )
 def test_settings_that_cannot_train_are_an_error(wrong):
@@ -223,5 +233,11 @@ def test_settings_that_cannot_train_are_an_error(wrong):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
-    with pytest.raises(ValueError, match=r"loss of batch 0 is nan: lower the rate, now 0.002"):
-        run(small_prior(), windows=fixed(WINDOWS * torch.nan))
+    settings = replace(SMALL, one_step=0.0, longest=1)
+    with pytest.raises(ValueError, match=r"loss of batch 0 is inf: lower the rate, now 0.002"):
+        run(small_prior(), settings, windows=fixed(WINDOWS * 1e150))
+
+
+def test_windows_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="windows of batch 0 hold NaN or infinite values"):
+        run(small_prior(), windows=fixed(WINDOWS.where(WINDOWS < 10, torch.nan)))

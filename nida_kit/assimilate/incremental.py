@@ -25,11 +25,17 @@ from nida_kit.observe import Observations
 from nida_kit.prior import Physics, Prior
 
 Update = Callable[[Gaussian, Observations], Gaussian]
+Move = Callable[[Gaussian], Gaussian]
 
 
 def linearised(local: Gaussian, observations: Observations) -> Gaussian:
     """The local prior conditioned on the observations, h linearised at its centre: exact for a linear h."""
     return local.condition(*observations.linearise(local.centre))
+
+
+def to_the_mean(posterior: Gaussian) -> Gaussian:
+    """The usual move: the posterior's mean is the next estimate."""
+    return posterior
 
 
 def incremental(
@@ -38,6 +44,7 @@ def incremental(
     observations: Observations,
     start: Gaussian,
     update: Update = linearised,
+    move: Move = to_the_mean,
 ) -> Iterator[Gaussian]:
     """The posterior after each step.
 
@@ -47,6 +54,8 @@ def incremental(
         observations: of the whole batch.
         start: the first guess and its spread.
         update: combines the local prior with the observations; `conditioned` if h may be nonlinear.
+        move: where the next step starts from the posterior of this one; a draw from it instead of its mean makes the
+            loop a sampler.
 
     Yields:
         One Gaussian per temperature; the last one is the answer.
@@ -55,8 +64,9 @@ def incremental(
     for s in schedule:
         blend = torch.as_tensor(s, dtype=start.mean.dtype, device=start.mean.device)[..., None, None]
         local = prior(current.at(blend * start.mean + (1 - blend) * current.mean), s)
-        current = update(local, observations)
-        yield current
+        posterior = update(local, observations)
+        yield posterior
+        current = move(posterior)
 
 
 class LevenbergMarquardt:

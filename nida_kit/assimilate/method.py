@@ -1,7 +1,7 @@
 """What every method has in common: labelled observations in, a labelled reconstruction out.
 
-A method implements `reconstruct`, on tensors. The rest is here: checking the input, labels, records, lazy Dask
-samples, draws.
+A method implements `reconstruct`, on tensors, and `draw` if its posterior is no Gaussian. The rest is here: checking
+the input, labels, records, lazy Dask samples.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import time
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.gaussian import Gaussian
 from nida_kit.labels import (
     COMPONENT,
     CORE,
@@ -34,18 +35,33 @@ from nida_kit.labels import (
 from nida_kit.observe import Observations, as_operator, is_direct
 
 
+class Posterior(Protocol):
+    """What is known after a step; an `nk.Gaussian` most often.
+
+    Attributes:
+        mean: `(..., T, n)`.
+        std: marginal standard deviations, `(..., T, n)`.
+    """
+
+    @property
+    def mean(self) -> Tensor: ...
+
+    @property
+    def std(self) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """What a method found.
 
     Attributes:
-        posteriors: the Gaussian after each step; the last one is the answer.
+        posteriors: what is known after each step; the last one is the answer.
         temperatures: of each step; NaN where the method has none.
         first_guess: where it started, `(..., T, n)`.
-        diagnostics: more about each window, `(...)` each, by name.
+        diagnostics: more about each window, `(...)`, or about each value, `(..., T, n)`, by name.
     """
 
-    posteriors: list[Gaussian]
+    posteriors: Sequence[Posterior]
     temperatures: list[float]
     first_guess: Tensor
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
@@ -63,18 +79,31 @@ class Method(ABC):
     Attributes:
         labels: the state's components.
         dt: the time step it works with; None takes the observations'.
-        settings: for the records of each result.
+        settings: for the records of each result; `seed` is among them if the method itself is random.
         stops_early: whether the number of steps depends on the observations.
+        noise_layers: how many times unit noise over the whole window `draw` needs for each draw.
     """
 
     labels: StateLabels
     dt: float | None = None
     settings: dict[str, Any]
     stops_early: bool = False
+    noise_layers: int = 1
 
     @abstractmethod
     def reconstruct(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
         """The method itself, on a batch of windows as float64 tensors `(..., T, n)`."""
+
+    def draw(
+        self,
+        observations: Observations,
+        dt: float,
+        first_guess: Tensor | None,
+        noise: Float[Tensor, "layers members *batch T n"],
+    ) -> Float[Tensor, "members *batch T n"]:
+        """Draws from the posterior, a function of independent unit normal noise: here, those of the last Gaussian."""
+        last = self.reconstruct(observations, dt, first_guess).posteriors[-1]
+        return last.sample(noise[0].to(last.mean))
 
     def assimilate(
         self, obs: xr.Dataset, first_guess: xr.DataArray | None = None, *, operator=None, trace: bool = False
@@ -105,11 +134,18 @@ class Method(ABC):
             raise ValueError(f"samples={samples!r} must be a whole number of at least 1.")
         check_observations(obs)
         lead = {d: n for d, n in obs["value"].sizes.items() if d not in CORE}
-        sizes = {"member": samples, **lead, TIME: obs.sizes[TIME], COMPONENT: len(self.labels.components)}
+        sizes = {
+            "_layer": self.noise_layers,
+            "member": samples,
+            **lead,
+            TIME: obs.sizes[TIME],
+            COMPONENT: len(self.labels.components),
+        }
         # Drawn here for all windows, so that the draws do not depend on how Dask cuts them.
         noise = torch.randn(*sizes.values(), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         drawn = self._labelled(obs, first_guess, operator, noise=xr.DataArray(noise.numpy(), dims=list(sizes)))
-        return drawn["draws"].assign_attrs(drawn.attrs | {"seed": seed})
+        own = {"method_seed": self.settings["seed"]} if "seed" in self.settings else {}
+        return drawn["draws"].assign_attrs(drawn.attrs | own | {"seed": seed})
 
     def _labelled(self, obs, first_guess, operator, **how) -> xr.Dataset:
         check_observations(obs)
@@ -127,10 +163,15 @@ class Method(ABC):
         if note:
             warnings.warn(note, stacklevel=4)
         with torch.no_grad():
-            found = self.reconstruct(Observations(read.value, read.noise_std, operator), read.dt, first_guess)
-            result = _label(found, read, trace) if noise is None else _draw(found, read, noise)
-        result.attrs = {"method": type(self).__name__, **self.settings, "iterations": len(found.posteriors)}
-        result.attrs |= {"seed": "none", "seconds": time.perf_counter() - began, "versions": versions()}
+            given = Observations(read.value, read.noise_std, operator), read.dt, first_guess
+            if noise is None:
+                found = self.reconstruct(*given)
+                result, steps = _label(found, read, trace), {"iterations": len(found.posteriors)}
+            else:
+                draws = self.draw(*given, torch.from_numpy(noise.values))
+                result, steps = _label_draws(draws, noise.dims[1:]), {}
+        result.attrs = {"method": type(self).__name__, "seed": "none", **self.settings, **steps}
+        result.attrs |= {"seconds": time.perf_counter() - began, "versions": versions()}
         result.attrs |= {"note": note} if note else {}
         return result.assign_coords(read.coords)
 
@@ -198,7 +239,9 @@ def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Data
         "std": array(last.std.expand(shape), "posterior standard deviation"),
     }
     variables["observed"] = array((~read.value.isnan()).sum((-2, -1)), "number of observed values", read.dims)
-    variables |= {name: array(x.expand(shape[:-2]), name, read.dims) for name, x in found.diagnostics.items()}
+    for name, x in found.diagnostics.items():
+        whole = x.ndim > len(read.dims)
+        variables[name] = array(x.expand(shape if whole else shape[:-2]), name, dims if whole else read.dims)
     if not trace:
         return xr.Dataset(variables)
     variables["mean"] = array(stacked("mean"), "posterior mean after each step", ("step", *dims))
@@ -208,11 +251,9 @@ def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Data
     return xr.Dataset(variables, {"step": numbers, "temperature": ("step", np.array(found.temperatures, float))})
 
 
-def _draw(found: Reconstruction, read: ObservedTensors, noise: xr.DataArray) -> xr.Dataset:
-    """Draws made of unit noise `(member, ..., time, component)`."""
-    last = found.posteriors[-1]
-    draws = last.sample(torch.from_numpy(noise.values).to(last.mean))
-    return xr.Dataset({"draws": (noise.dims, draws.cpu().numpy())}, {"member": np.arange(len(draws))})
+def _label_draws(draws: Tensor, dims: tuple) -> xr.Dataset:
+    """Draws as a variable, the first of its `dims` being the member."""
+    return xr.Dataset({"draws": (dims, draws.cpu().numpy())}, {"member": np.arange(len(draws))})
 
 
 class Chain(Method):
@@ -232,6 +273,7 @@ class Chain(Method):
             raise ValueError(f"The methods work with different time steps: {sorted(steps)}.")
         self.methods = methods
         self.stops_early = any(m.stops_early for m in methods)
+        self.noise_layers = methods[-1].noise_layers
         self.labels = methods[0].labels
         self.dt = steps.pop() if steps else None
         self.settings = {
@@ -249,3 +291,8 @@ class Chain(Method):
             runs[0].first_guess,
             {name: values for run in runs for name, values in run.diagnostics.items()},
         )
+
+    def draw(self, observations, dt, first_guess, noise):
+        for method in self.methods[:-1]:
+            first_guess = method.reconstruct(observations, dt, first_guess).posteriors[-1].mean
+        return self.methods[-1].draw(observations, dt, first_guess, noise)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import schedule as schedules
@@ -21,6 +23,7 @@ from nida_kit.assimilate.incremental import (
     laplace,
 )
 from nida_kit.assimilate.method import Method, Reconstruction
+from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
 from nida_kit.observe import Observations
@@ -93,6 +96,7 @@ class NeuralIncremental(Method):
         _check_state(prior.climatology, labels, dt)
         self.prior, self.labels, self.dt = prior.eval(), labels, dt
         self.temperatures = schedules.temperatures(temperatures, schedule)
+        self.noise_layers = len(self.temperatures)
         self.settings = {"temperatures": self.temperatures}
 
     @classmethod
@@ -116,14 +120,35 @@ class NeuralIncremental(Method):
         return method
 
     def reconstruct(self, observations, dt, first_guess):
+        observations, start = self._start(observations, first_guess)
+        posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
+        return Reconstruction(posteriors, self.temperatures, start.mean)
+
+    def draw(self, observations, dt, first_guess, noise):
+        """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
+
+        So draws may part early, at high temperature, and fall into different modes of a posterior that no Gaussian
+        holds. As in one-step training, the prior sees a state on the way from the first guess to a possible truth, with
+        the first guess's spread.
+        """
+        observations, start = self._start(observations, first_guess)
+        draws: list[Tensor] = []
+
+        def to_a_draw(posterior: Gaussian) -> Gaussian:
+            draws.append(posterior.sample(noise[len(draws)].to(posterior.mean)))
+            return start.at(draws[-1])
+
+        for _ in incremental(self.prior, self.temperatures, observations, start, conditioned, to_a_draw):
+            pass
+        return draws[-1]
+
+    def _start(self, observations: Observations, first_guess: Tensor | None) -> tuple[Observations, Gaussian]:
+        """The observations where the prior is, and the first guess with its spread."""
         device = self.prior.climatology.mean.device
         observations = observations.to(device)
         start = first_guess_of(self.prior.climatology, observations)
-        if first_guess is not None:
-            start = start.at(first_guess.to(device))
         _warn_of_outliers(self.prior.climatology, observations)
-        posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
-        return Reconstruction(posteriors, self.temperatures, start.mean)
+        return observations, start if first_guess is None else start.at(first_guess.to(device))
 
 
 def first_guess_of(climatology: Climatology, observations: Observations) -> Gaussian:
@@ -212,13 +237,20 @@ class WeakFourDVar(_PhysicalMethod):
     `iterations` and `converged`. It finds a local minimum near the first guess; std is that of the linearised model
     there (Laplace).
 
+    With several starts, it descends from the first guess and from trajectories of the system's own law, model noise
+    included, and keeps what has the lowest cost in each window: all of the result is of that `start`, counted from
+    0, the first guess. Every window has the same starts, so its result depends on no other, and fewer starts are the
+    first of more.
+
     Args:
         system: an `nk.System`.
         model_noise_std: as for `KalmanSmoother`.
         start_mean, start_std: as for `KalmanSmoother`.
-        iterations: at most.
+        iterations: at most, from each start.
         damping: the first lambda.
         tolerance: relative fall of the cost that counts as none.
+        starts: how many, the first guess included.
+        seed: of the other starts.
     """
 
     stops_early = True
@@ -233,21 +265,102 @@ class WeakFourDVar(_PhysicalMethod):
         iterations: int = 30,
         damping: float = 1e-2,
         tolerance: float = 1e-6,
+        starts: int = 1,
+        seed: int = 0,
     ):
         super().__init__(system, model_noise_std, start_mean, start_std)
         if iterations < 1 or damping < 0 or tolerance < 0:
             raise ValueError(f"{iterations=} must be at least 1; {damping=} and {tolerance=} not negative.")
+        if not isinstance(starts, Integral) or starts < 1 or not isinstance(seed, Integral):
+            raise ValueError(f"{starts=} must be a whole number of at least 1, and {seed=} a whole number.")
         self.steps, self.damping, self.tolerance = iterations, damping, tolerance
         self.settings |= {"max_iterations": iterations, "first_lambda": damping, "tolerance": tolerance}
+        self.starts, self.seed = int(starts), int(seed)
+        if starts > 1:
+            self.settings |= {"starts": self.starts, "seed": self.seed}
 
     def reconstruct(self, observations, dt, first_guess):
         physics, steps = self.physics(dt), observations.value.shape[-2]
         first_guess = physics.forecast(steps) if first_guess is None else first_guess.to(observations.value)
         first_guess = first_guess.expand(*observations.value.shape[:-1], first_guess.shape[-1])
+        if self.starts == 1:
+            return self._descend(physics, observations, first_guess)
+        starts = [first_guess, *self._drawn(physics, steps)]
+        at_once = self._at_once(first_guess)
+        best: list[Reconstruction] = []
+        for i in range(0, self.starts, at_once):
+            some = self._hopeful(starts[i : i + at_once], first_guess, physics, observations)
+            found = self._descend(physics, observations, some)
+            number = torch.arange(i, i + len(some)).view(-1, *[1] * (some.ndim - 3))
+            found.diagnostics["start"] = number.expand_as(found.diagnostics["cost"])
+            best = [_lowest(*best, found)]
+        return _combined(lambda x: x[0], best[0])
+
+    def _descend(self, physics: Physics, observations: Observations, x: Float[Tensor, "*batch T n"]) -> Reconstruction:
+        """From x, whose leading axes may be more than those of the windows."""
         descent = LevenbergMarquardt(
             physics, lambda x: physics.misfit(x) + observations.misfit(x), self.damping, self.tolerance
         )
-        path = [laplace(local, observations) for local in descent.descend(first_guess, observations, self.steps)]
+        path = [laplace(local, observations) for local in descent.descend(x, observations, self.steps)]
         path = [*path[1:], laplace(physics.around(descent.best), observations)]
         diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
-        return Reconstruction(path, [0.0] * len(path), first_guess, diagnostics)
+        return Reconstruction(path, [0.0] * len(path), x, diagnostics)
+
+    def _drawn(self, physics: Physics, steps: int) -> Float[Tensor, "starts T n"]:
+        """Trajectories of the system's law, all but the first start."""
+        generator = torch.Generator().manual_seed(self.seed)
+        cpu, n = torch.device("cpu"), len(self.labels.components)
+        # Each draws its numbers before the next does: fewer starts are the first of more.
+        drawn = [
+            (
+                self.system.start(1, generator, torch.float64, cpu),
+                torch.randn(1, steps - 1, n, generator=generator, dtype=torch.float64),
+            )
+            for _ in range(self.starts - 1)
+        ]
+        start, noise = (torch.cat(x) for x in zip(*drawn, strict=True))
+        states = [start]
+        for e in noise.unbind(1):
+            states.append(physics.step(states[-1]) + physics.noise_std * e)
+        return torch.stack(states, 1)
+
+    def _at_once(self, first_guess: Float[Tensor, "*batch T n"]) -> int:
+        """How many starts descend as one batch: all their steps, whose precisions are kept, are to fit in memory."""
+        kept = self.steps * first_guess.numel() * 2 * first_guess.shape[-1]
+        return max(1, 2**25 // max(1, kept))  # 256 MiB
+
+    def _hopeful(
+        self, starts: list[Tensor], first_guess: Tensor, physics: Physics, observations: Observations
+    ) -> Float[Tensor, "starts *batch T n"]:
+        """Starts for every window; the first guess instead of those that left every bound, which it ties with."""
+        x = torch.stack([start.expand_as(first_guess) for start in starts])
+        cost, reachable = (physics.misfit(x) + observations.misfit(x) for x in (x, first_guess))
+        # Beyond that, double precision cannot tell the linearised model from a singular one.
+        lost = ~(cost <= 1e12 * (1 + reachable))
+        return torch.where(lost[..., None, None], first_guess, x)
+
+
+def _combined(function: Callable[..., Tensor], *found: Reconstruction) -> Reconstruction:
+    """The reconstruction whose tensors are a function of theirs; a shorter path stands still at its end."""
+    longest = max(found, key=lambda f: len(f.posteriors))
+    steps = [[f.posteriors[min(k, len(f.posteriors) - 1)] for f in found] for k in range(len(longest.posteriors))]
+    return Reconstruction(
+        [
+            Gaussian(function(*(g.mean for g in step)), BlockBanded(function(*(g.precision.blocks for g in step))))
+            for step in steps
+        ],
+        longest.temperatures,
+        function(*(f.first_guess for f in found)),
+        {name: function(*(f.diagnostics[name] for f in found)) for name in longest.diagnostics},
+    )
+
+
+def _lowest(*tries: Reconstruction) -> Reconstruction:
+    """In each window the one of lowest cost, of several starts along the first axis of each; that axis is kept."""
+    winner = torch.cat([t.diagnostics["cost"] for t in tries]).argmin(0, keepdim=True)  # the first of equal ones
+
+    def pick(*x: Tensor) -> Tensor:
+        together = torch.cat(x)
+        return together.take_along_dim(winner[(..., *[None] * (together.ndim - winner.ndim))], 0)
+
+    return _combined(pick, *tries)

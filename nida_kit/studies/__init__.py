@@ -1,0 +1,11 @@
+"""The measurements behind README and notebooks: one short file, one command and one JSON in `figures/` each.
+
+    limit         error of every method under many observation laws, beside the Bayes limit
+    training      what matters in training, by ablation on validation windows
+    calibration   whether the spread is a probability forecast
+    sampling      draws against the particle reference
+    cost          error against time, physics steps and model evaluations
+
+`python -m nida_kit.studies.limit` measures and writes; every function behind it takes sizes, so that notebooks and
+tests run the same thing small.
+"""
