@@ -44,10 +44,8 @@ def limit(setup: Setup, method: Method, truth: xr.DataArray, obs: xr.Dataset, op
 
 def weighted_means(setup: Setup, obs: xr.Dataset, simulations: int, chunk: int = 100_000) -> tuple[Tensor, Tensor]:
     """Posterior means `(B, T, n)` by weighting simulated windows, and the effective number of these, `(B,)`."""
-    y, std = (
-        torch.from_numpy(obs["value"].values),
-        torch.from_numpy(obs["noise_std"].broadcast_like(obs["value"]).values),
-    )
+    y = torch.tensor(obs["value"].values)
+    std = torch.tensor(obs["noise_std"].broadcast_like(obs["value"]).values)
     seen = ~y.isnan()
     generator = torch.Generator().manual_seed(TEST + 2)
     top = torch.full((len(y),), -torch.inf, dtype=torch.float64)
