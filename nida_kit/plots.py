@@ -532,6 +532,27 @@ def _colours() -> list[str]:
 
 
 @_styled
+def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str) -> Axes:
+    """Errors as dots on a line each, best first, with a line through the one that the others are compared with.
+
+    Args:
+        fig: from `figure`; a row for about eight names.
+        errors: by what they belong to.
+        xlabel: the error, with its unit.
+        reference: one of the names.
+    """
+    ax = _one_panel(fig)
+    names = sorted(errors, key=errors.get, reverse=True)
+    ax.axvline(errors[reference], **_IDEAL)
+    for place, name in enumerate(names):
+        marker, face = ("D", RED) if name == reference else ("o", "black")
+        ax.plot(errors[name], place, marker=marker, color=face, linestyle="none")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel=xlabel)
+    return ax
+
+
+@_styled
 def samples(
     fig: Figure,
     draws: xr.DataArray,

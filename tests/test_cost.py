@@ -111,10 +111,12 @@ def test_time_to_accuracy_is_that_of_the_fastest_that_reaches_the_error():
     found = cost.reach(rows, "shipped")
     assert found["reached"] and found["by"] == rows[4]["name"]
     assert (found["ratio_batch"], found["ratio_alone"], found["waiting"]) == (25, 20, 0.5)
-    assert "25 and 20 times" in cost.sentence(found) and "reaches it with 0.040" in cost.sentence(found)
-    missed = cost.reach(rows[:4], "shipped")
+    assert "reaches it: error 0.040" in cost.sentence(found) and "25.0 and 20.0 times" in cost.sentence(found)
+    # Not reached: the longest try counts, whatever its error.
+    missed = cost.reach([*rows[:3], rows[3] | {"mse": 0.4}], "shipped")
     assert not missed["reached"] and missed["by"] == rows[3]["name"]
-    assert "does not reach it: its lowest error is 0.060" in cost.sentence(missed)
+    assert (missed["lowest_mse"], missed["ratio_batch"]) == (0.3, 3.0)
+    assert "does not reach it: error 0.400" in cost.sentence(missed)
     with_one = cost.reach([rows[1] | {"mse": 0.5}, *rows[2:]], "shipped")
     assert with_one["by"] == rows[2]["name"]
 

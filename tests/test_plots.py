@@ -263,6 +263,15 @@ def test_logarithmic_axes_have_some_plain_numbers_but_not_too_many(top):
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
+def test_a_ranking_has_the_best_at_the_top_and_a_line_through_the_reference():
+    errors = {"a": 0.3, "b": 0.1, "c": 0.2}
+    ax = plots.ranking(plots.figure(), errors, "error", "c")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "c", "b"]
+    line, *dots = ax.lines
+    assert [float(dot.get_xdata()[0]) for dot in dots] == [0.3, 0.2, 0.1]
+    assert set(line.get_xdata()) == {0.2}
+
+
 def test_saving_writes_the_numbers_with_seed_and_versions(lorenz, tmp_path):
     fig = plots.figure()
     plots.make(fig, lorenz, steps=[-1])

@@ -334,7 +334,7 @@ class WeakFourDVar(_PhysicalMethod):
     ) -> Float[Tensor, "starts *batch T n"]:
         """Starts for every window; the first guess instead of those that left every bound, which it ties with."""
         x = torch.stack([start.expand_as(first_guess) for start in starts])
-        cost, reachable = (physics.misfit(x) + observations.misfit(x) for x in (x, first_guess))
+        cost, reachable = (physics.misfit(z) + observations.misfit(z) for z in (x, first_guess))
         # Beyond that, double precision cannot tell the linearised model from a singular one.
         lost = ~(cost <= 1e12 * (1 + reachable))
         return torch.where(lost[..., None, None], first_guess, x)

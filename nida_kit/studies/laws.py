@@ -7,6 +7,7 @@ same for all methods; the ratio to the Bayes limit is taken on the windows on wh
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nida_kit.assimilate.method import Chain, Method
 from nida_kit.assimilate.methods import KalmanSmoother, NeuralIncremental, OptimalInterpolation, WeakFourDVar
 from nida_kit.setups import Setup
 from nida_kit.simulate import LinearOscillator
-from nida_kit.studies.common import LAWS, PENDULUM, TEST, Z_ONLY, command, lorenz63, observed
+from nida_kit.studies.common import LAWS, PENDULUM, TEST, Z_ONLY, Law, command, lorenz63, observed
 
 
 def lorenz63_methods(setup: Setup) -> dict[str, Method]:
@@ -67,23 +68,53 @@ def score(
     return {name: float(f"{value:.4g}") for name, value in scores.items()}
 
 
+def table(setup: Setup, methods: dict[str, Method], laws: dict[str, Law], samples: int, known: dict) -> dict[str, dict]:
+    """Scores by law and method on test windows; `known` holds the limits' records, by law."""
+    rows: dict[str, dict] = {}
+    for name, law in laws.items():
+        truth, obs = observed(setup, law, samples)
+        limit = known.get(name, {})
+        rows[name] = {title: score(setup, m, truth, obs, law.operator, limit) for title, m in methods.items()}
+        rows[name] |= {"Bayes limit": {k: limit[k] for k in ("mse", "windows")}} if limit else {}
+        print(name, {title: row["mse"] for title, row in rows[name].items()}, flush=True)
+    return rows
+
+
+def sweep(methods: dict[str, Method], spacings: Sequence[int], noises: Sequence[float], samples: int) -> xr.Dataset:
+    """Error when x is observed more or less often, and more or less exactly.
+
+    Args:
+        methods: of the Lorenz-63 experiment.
+        spacings: steps between observations.
+        noises: in climatological standard deviations.
+        samples: test windows, the same for all.
+
+    Returns:
+        `mse (method, spacing, noise)` in climatological variances.
+    """
+    setup = lorenz63()
+    truth = setup.windows(samples, TEST)
+
+    def mse(method: Method, spacing: int, noise: float) -> float:
+        law = Law("", False, noise, {"components": ["x"], "every": spacing, "offset": "random"})
+        return setup.score(method.assimilate(law.observe(setup, truth, TEST + 1))["mean"], truth)
+
+    errors = [[[mse(m, spacing, noise) for noise in noises] for spacing in spacings] for m in methods.values()]
+    coords = {"method": list(methods), "spacing": list(spacings), "noise": list(noises)}
+    return xr.Dataset({"mse": (("method", "spacing", "noise"), errors)}, coords, {"samples": samples, "seed": TEST})
+
+
 def measure(samples: int, limits: Path = Path("figures/limit.json")) -> dict[str, Any]:
     """The table; `limits` is what `limit` wrote."""
     known = json.loads(limits.read_text()) if limits.exists() else {"lorenz63": {}, "pendulum": {}}
     setup = lorenz63()
-    methods = lorenz63_methods(setup)
-    table: dict[str, dict] = {}
-    for name, law in (LAWS | {"z only": Z_ONLY}).items():
-        truth, obs = observed(setup, law, samples)
-        limit = known["lorenz63"].get(name, {})
-        table[name] = {title: score(setup, m, truth, obs, law.operator, limit) for title, m in methods.items()}
-        table[name] |= {"Bayes limit": {k: limit[k] for k in ("mse", "windows")}} if limit else {}
-        print(name, {title: row["mse"] for title, row in table[name].items()}, flush=True)
-    setup = setups.load(PENDULUM)
-    truth = setup.windows(samples, TEST)
-    obs = setup.observe(truth, TEST + 1)
-    rows = {t: score(setup, m, truth, obs, None, known["pendulum"]) for t, m in pendulum_methods(setup).items()}
-    return {"lorenz63": table, "pendulum": rows, "windows": samples, "windows_seed": TEST}
+    rows = table(setup, lorenz63_methods(setup), LAWS | {"z only": Z_ONLY}, samples, known["lorenz63"])
+    swinging = setups.load(PENDULUM)
+    truth = swinging.windows(samples, TEST)
+    obs = swinging.observe(truth, TEST + 1)
+    methods = pendulum_methods(swinging)
+    pendulum = {title: score(swinging, m, truth, obs, None, known["pendulum"]) for title, m in methods.items()}
+    return {"lorenz63": rows, "pendulum": pendulum, "windows": samples, "windows_seed": TEST}
 
 
 if __name__ == "__main__":

@@ -123,7 +123,11 @@ def measure(variant: Variant, batches: int, samples: int) -> dict[str, float]:
     scores["two, 4 temperatures"] = mse("two", 4, VALIDATION)
     if variant.length > 1:
         scores |= {f"test windows of {name}, 4 temperatures": mse(name, 4, TEST) for name in ("paper", "two")}
-    return scores | {"minutes": round(minutes, 1), "weights": sum(p.numel() for p in prior.parameters())}
+    return scores | {
+        "length": variant.length,
+        "minutes": round(minutes, 1),
+        "weights": sum(p.numel() for p in prior.parameters()),
+    }
 
 
 def main() -> None:
