@@ -10,12 +10,12 @@ The package reads top to bottom as the data flows:
     banded      the linear algebra: matrices that are block-banded in time
     gaussian    Gaussians over trajectories, and conditioning
     prior       what is known before observing: climatology, physics, networks
-    assimilate  the loop over priors, and the methods that it makes
-    train       end-to-end training of a neural prior
+    assimilate  the loop over priors, the methods that it makes, and the particles that they are held against
+    muon, train end-to-end training of a neural prior
     weights     trained priors on disk
     evaluate    scores
     setups      reference experiments
-    experiment  one function behind every lab; then plots and lab, which are imported by name only
+    experiment  one function behind every lab; then plots, studies and lab, which are imported by name only
 
 >>> import nida_kit as nk
 >>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)

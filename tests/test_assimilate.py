@@ -314,6 +314,18 @@ def test_draws_have_the_posterior_mean_and_spread(methods, some):
         xr.testing.assert_allclose(lazy.compute(), draws, rtol=1e-4, atol=1e-4)
 
 
+def test_draws_and_first_guesses_pass_dask_behind_an_operator_of_other_size(methods):
+    truth = nk.Lorenz63().simulate(samples=3, steps=12, dt=0.05, seed=8)
+    H = np.array([[1.0, 0.0, 1.0]])
+    obs = nk.observe(truth, operator=H, every=3, noise_std=0.3, seed=9)
+    lazy = obs.chunk(sample=1)
+    for method in methods[:2]:
+        drawn = method.sample(lazy, 4, seed=1, operator=H)
+        xr.testing.assert_allclose(drawn.compute(), method.sample(obs, 4, seed=1, operator=H), rtol=1e-4)
+        found = method.assimilate(lazy, truth + 1, operator=H)["mean"]
+        xr.testing.assert_allclose(found.compute(), method.assimilate(obs, truth + 1, operator=H)["mean"], rtol=1e-4)
+
+
 def test_incremental_draws_move_from_draw_to_draw(methods, some):
     neural = methods[1].with_temperatures([1.0, 0.4, 0.1])
     obs = some.isel(sample=slice(2))

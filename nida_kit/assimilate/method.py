@@ -175,6 +175,11 @@ class Method(ABC):
         result.attrs |= {"note": note} if note else {}
         return result.assign_coords(read.coords)
 
+    def _block(self, obs, first_guess, operator, noise, trace) -> xr.Dataset:
+        """One chunk, with the state's components under their name for a while."""
+        arrays = [None if a is None else a.rename({_STATE: COMPONENT}) for a in (first_guess, noise)]
+        return self._eagerly(obs, arrays[0], operator, arrays[1], trace)
+
     def _lazily(self, obs, first_guess, operator, noise=None, trace=False) -> xr.Dataset:
         """Chunk by chunk, by `xr.map_blocks`; one window without observations, run now, says what comes out."""
         if trace and self.stops_early:
@@ -191,7 +196,11 @@ class Method(ABC):
             )
         lead = [d for d in value.dims if d not in CORE]
         chunks = {d: obs.chunksizes.get(d, (obs.sizes[d],)) for d in lead}
-        arrays = [None if a is None else a.chunk({d: chunks.get(d, -1) for d in a.dims}) for a in (first_guess, noise)]
+        # Behind an operator, "component" of the observations and of the state are two things: rename one for a while.
+        arrays = [
+            None if a is None else a.chunk({d: chunks.get(d, -1) for d in a.dims}).rename({COMPONENT: _STATE})
+            for a in (first_guess, noise)
+        ]
         obs = obs.chunk({d: chunks.get(d, -1) for d in obs.dims})
 
         first = {d: slice(0, 1) for d in lead}
@@ -206,8 +215,11 @@ class Method(ABC):
         template = template.assign_coords(outer).chunk(chunks)
         template.attrs = {k: v for k, v in small.attrs.items() if k not in ("iterations", "seconds", "note")}
         return xr.map_blocks(
-            self._eagerly, obs, args=[arrays[0], operator, arrays[1]], kwargs={"trace": trace}, template=template
+            self._block, obs, args=[arrays[0], operator, arrays[1]], kwargs={"trace": trace}, template=template
         )
+
+
+_STATE = "_state_component"
 
 
 def _blank(array: xr.DataArray) -> xr.DataArray:

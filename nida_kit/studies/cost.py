@@ -256,7 +256,7 @@ def measure(
     starts: Sequence[int] = (2, 4, 8, 16, 32, 64),
     budgets: Sequence[int] = (10, 30),
     repeats: int = 3,
-    alone: int = 20,
+    alone: int = 10,
     particles: int = 16384,
     seed: int = common.TEST,
 ) -> Findings:
