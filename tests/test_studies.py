@@ -44,20 +44,29 @@ def test_training_validation_and_test_windows_differ():
 def test_the_limit_is_below_every_method_and_near_the_importance_weights():
     setup = common.lorenz63()
     truth, obs = common.observed(setup, common.LAWS["paper"], 12)
-    smoother = nk.ParticleSmoother(setup.system, setup.model_noise_std, particles=1000, draws=50, repeats=2)
-    found = limit.limit(setup, smoother, truth, obs)
+    methods = limit.smoothers(setup, 500, 4000)
+    found = limit.limit(setup, methods, truth, obs)
     means, counting = limit.weighted_means(setup, obs, 200_000, chunk=50_000)
     enough = (counting > 50).numpy()
     assert enough.sum() >= 5
     weighted = truth.copy(data=means.numpy())
     few = {"sample": enough}
-    smooth = smoother.assimilate(obs.isel(few))["mean"]
+    smooth = limit.posterior(methods, obs)["mean"]
     first = nk.OptimalInterpolation.fit(setup.windows(2000, seed=2)).assimilate(obs)["mean"]
-    assert setup.score(smooth, weighted.isel(few)) < 0.1 * setup.score(smooth, first.isel(few))
+    assert setup.score(smooth.isel(few), weighted.isel(few)) < 0.1 * setup.score(smooth.isel(few), first.isel(few))
     assert found["mse"] < 0.5 * setup.score(first, truth)
-    assert found["mse"] == pytest.approx(
-        setup.score(smoother.assimilate(obs)["mean"], truth) - found["monte_carlo_share"]
-    )
+    assert found["mse"] == pytest.approx(setup.score(smooth, truth) - found["monte_carlo_share"])
+
+
+def test_windows_with_too_few_particles_are_done_again_with_more():
+    setup = common.lorenz63()
+    _, obs = common.observed(setup, common.LAWS["paper"], 6)
+    little, much = (limit.posterior(limit.smoothers(setup, n), obs) for n in (200, 3000))
+    both = limit.posterior(limit.smoothers(setup, 200, 3000), obs)
+    poor = little["effective_particles"] < limit.ENOUGH
+    assert poor.any()
+    for name in ("mean", "std", "mean_error"):
+        np.testing.assert_array_equal(both[name], much[name].where(poor, little[name]))
 
 
 def test_weights_in_pieces_are_weights_at_once():

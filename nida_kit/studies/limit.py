@@ -5,6 +5,7 @@ Monte-Carlo error of its own, which adds to its squared error and is taken off a
 
     limit = MSE(particle mean) - mean(mean_error^2).
 
+Where few particles come near the observations, the window is done again with many more.
 On the paper's law it is held against something simpler that needs no resampling: windows simulated by the million,
 weighted by how well they fit the observations. The pendulum knows no noise, and its limit comes from importance
 sampling over start states.
@@ -13,6 +14,8 @@ sampling over start states.
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,20 +28,44 @@ from nida_kit.assimilate.particle import ImportanceSampler, ParticleSmoother
 from nida_kit.setups import Setup
 from nida_kit.studies.common import LAWS, PENDULUM, TEST, Z_ONLY, Law, command, lorenz63, observed
 
-PARTICLES, DRAWS = 4096, 128
+PARTICLES, MORE, DRAWS, REPEATS = 4096, 65_536, 128, 2
+ENOUGH = 30  # effective particles
 
 
-def limit(setup: Setup, method: Method, truth: xr.DataArray, obs: xr.Dataset, operator=None) -> dict[str, float]:
+def smoothers(setup: Setup, *particles: int) -> list[Method]:
+    """The same particle smoother with ever more particles."""
+    known = {"draws": DRAWS, "repeats": REPEATS}
+    return [ParticleSmoother(setup.system, setup.model_noise_std, particles=n, **known) for n in particles]
+
+
+def posterior(methods: Sequence[Method], obs: xr.Dataset, operator=None) -> xr.Dataset:
+    """Mean, std and mean_error by the first method, and by the next where too few particles counted."""
+    names = ["mean", "std", "mean_error", "effective_particles"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of few particles, which is what the next method is for
+        found = methods[0].assimilate(obs, operator=operator)[names]
+    poor = (found["effective_particles"] < ENOUGH).values
+    if len(methods) == 1 or not poor.any():
+        return found
+    again = posterior(methods[1:], obs.isel(sample=poor), operator)
+    for name in names:
+        found[name][{"sample": poor}] = again[name].values
+    return found
+
+
+def limit(setup: Setup, methods: Sequence[Method], truth: xr.DataArray, obs: xr.Dataset, operator=None) -> dict:
     """The limit on these windows, in climatological variances, and what it rests on."""
-    found = method.assimilate(obs, operator=operator)
+    began = time.perf_counter()
+    found = posterior(methods, obs, operator)
     chance = float(((found["mean_error"] / setup.spread) ** 2).mean())
     return {
         "windows": truth.sizes["sample"],
         "mse": setup.score(found["mean"], truth) - chance,
         "monte_carlo_share": chance,
-        "expected_mse": float(((found["std"] / setup.spread) ** 2).mean()),
+        "posterior_variance": float(((found["std"] / setup.spread) ** 2).mean()),
         "least_effective_particles": float(found["effective_particles"].min()),
-        "seconds_per_window": found.attrs["seconds"] / truth.sizes["sample"],
+        "windows_below_ten_effective_particles": int((found["effective_particles"] < 10).sum()),
+        "seconds_per_window": (time.perf_counter() - began) / truth.sizes["sample"],
     }
 
 
@@ -64,57 +91,52 @@ def weighted_means(setup: Setup, obs: xr.Dataset, simulations: int, chunk: int =
     return (weighted / total[:, None]).view(y.shape), total**2 / squares
 
 
-def agreement(setup: Setup, windows: int, simulations: int, particles: int) -> dict[str, float]:
+def agreement(setup: Setup, methods: Sequence[Method], windows: int, simulations: int) -> dict[str, float]:
     """The particle smoother beside importance weights on the paper's law.
 
     Both have their chance error: the smoother reports its own, that of weights is variance / effective number. If the
-    methods agree, their mean squared difference is the sum of the two.
+    methods agree, their mean squared difference is the sum of the two. That of weights holds where enough count.
     """
     truth, obs = observed(setup, LAWS["paper"], windows)
-    found = ParticleSmoother(setup.system, setup.model_noise_std, particles=particles, draws=DRAWS).assimilate(obs)
+    found = posterior(methods, obs)
     began = time.perf_counter()
     means, counting = weighted_means(setup, obs, simulations)
     seconds = time.perf_counter() - began
     weighted = truth.copy(data=means.numpy())
-    enough = xr.DataArray((counting >= 30).numpy(), dims="sample")
-    difference = (((found["mean"] - weighted) / setup.spread) ** 2).where(enough)
-    own = ((found["mean_error"] / setup.spread) ** 2).where(enough)
-    of_weights = ((found["std"] / setup.spread) ** 2 / xr.DataArray(counting.numpy(), dims="sample")).where(enough)
+    count = xr.DataArray(counting.numpy(), dims="sample")
+
+    def average(x: xr.DataArray) -> float:
+        return float((x / setup.spread**2).where(count >= ENOUGH).mean())
+
     return {
         "windows": windows,
         "simulated_windows": simulations,
-        "windows_with_30_effective_simulations": int(enough.sum()),
+        "windows_with_enough_effective_simulations": int((count >= ENOUGH).sum()),
         "mse_particles": setup.score(found["mean"], truth),
         "mse_importance_weights": setup.score(weighted, truth),
-        "squared_difference": float(difference.mean()),
-        "squared_difference_by_chance": float((own + of_weights).mean()),
+        "squared_difference": average((found["mean"] - weighted) ** 2),
+        "squared_difference_by_chance": average(found["mean_error"] ** 2 + found["std"] ** 2 / count),
         "seconds_of_weighting": seconds,
     }
 
 
-def pendulum(samples: int) -> dict[str, float]:
-    """The limit of the pendulum."""
-    setup = setups.load(PENDULUM)
-    truth = setup.windows(samples, TEST)
-    return limit(setup, ImportanceSampler(setup.system), truth, setup.observe(truth, TEST + 1))
-
-
-def measure(samples: int, simulations: int = 4_000_000, particles: int = PARTICLES) -> dict[str, Any]:
-    """Everything: `samples` windows of the paper's law, a fifth as many of every other."""
+def measure(samples: int, simulations: int = 4_000_000, particles: Sequence[int] = (PARTICLES, MORE)) -> dict[str, Any]:
+    """Everything: `samples` windows of the paper's law, a tenth as many of every other, a fifth for the rest."""
     setup = lorenz63()
-    smoother = ParticleSmoother(setup.system, setup.model_noise_std, particles=particles, draws=DRAWS)
-    few = max(samples // 5, 2)
+    methods = smoothers(setup, *particles)
     laws: dict[str, Law] = LAWS | {"z only": Z_ONLY}
     limits = {}
     for name, law in laws.items():
-        truth, obs = observed(setup, law, samples if name == "paper" else few)
-        limits[name] = limit(setup, smoother, truth, obs, law.operator)
+        truth, obs = observed(setup, law, samples if name == "paper" else max(samples // 10, 2))
+        limits[name] = limit(setup, methods, truth, obs, law.operator)
         print(name, limits[name], flush=True)
+    swinging = setups.load(PENDULUM)
+    truth = swinging.windows(max(samples // 5, 2), TEST)
     return {
         "lorenz63": limits,
-        "agreement": agreement(setup, few, simulations, particles),
-        "pendulum": pendulum(few),
-        "settings": {"particles": particles, "draws": DRAWS, "repeats": 4, "windows_seed": TEST},
+        "agreement": agreement(setup, methods, max(samples // 5, 2), simulations),
+        "pendulum": limit(swinging, [ImportanceSampler(swinging.system)], truth, swinging.observe(truth, TEST + 1)),
+        "settings": {"particles": list(particles), "draws": DRAWS, "repeats": REPEATS, "windows_seed": TEST},
     }
 
 

@@ -1,0 +1,260 @@
+"""Trajectories: made once, then updated by setting data alone.
+
+The layout is that of Blanke, Fablet and Lelarge (2024, arXiv:2406.15076): a row per temperature step, a column per
+component against time, and a phase portrait in the last column. Names and units come from the dataset's coordinates.
+
+>>> from nida_kit.experiment import Parameters, run
+>>> from nida_kit.plots import figure
+>>> fig = figure(rows=1)
+>>> artists = make(fig, run(Parameters()), steps=[-1])
+>>> update(artists, run(Parameters(seed=1)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nida_kit.labels import COMPONENT, TIME
+from nida_kit.plots.style import (
+    BAND,
+    BLUE,
+    CROSSES,
+    LINES,
+    RED,
+    STYLES,
+    label_panels,
+    legend,
+    pick,
+    portrait,
+    styled,
+    trajectory_panels,
+)
+
+
+@dataclass(frozen=True)
+class Artists:
+    """What `make` drew and `update` sets anew.
+
+    Attributes:
+        figure: that they live in.
+        steps: which steps of the dataset are the rows.
+        axes: `(rows, columns)`.
+        drawn: for each row and column the artists, by the variable that they show.
+    """
+
+    figure: Figure
+    steps: list[int] | None
+    axes: np.ndarray
+    drawn: list[list[dict[str, Artist]]]
+
+
+def _rows(ds: xr.Dataset, steps: list[int] | None) -> xr.Dataset:
+    """The first window of a dataset, with the steps that are drawn and at most three components."""
+    ds = pick(ds).isel({COMPONENT: slice(3)})
+    if "step" not in ds["mean"].dims:
+        ds = ds.assign({k: ds[k].expand_dims("step") for k in ("mean", "std") if k in ds})
+    return ds if steps is None else ds.isel(step=steps)
+
+
+def _row_label(ds: xr.Dataset, row: int) -> str:
+    """Its temperature, or for priors without one the number of the step."""
+    s = float(ds["temperature"][row]) if "temperature" in ds.coords else 0.0
+    number = int(ds["step"][row]) if "step" in ds.coords else row + 1
+    return f"s = {s:.2g}" if s > 0 else f"step {number}"
+
+
+def _row_of(ds: xr.Dataset, name: str, row: int) -> np.ndarray | None:
+    """A variable `(time, component)` in one row; None if the dataset has it not."""
+    if name not in ds:
+        return None
+    array = ds[name].isel(step=row) if "step" in ds[name].dims else ds[name]
+    return array.reindex({COMPONENT: ds[COMPONENT]}).transpose(TIME, COMPONENT).values
+
+
+def _curves(ds: xr.Dataset, row: int, column: int) -> dict[str, np.ndarray]:
+    """The points `(..., 2)` of each line in a panel; columns beyond the components are the portrait."""
+    n = ds.sizes[COMPONENT]
+    across, up = (None, column) if column < n else portrait(n)
+    curves = {}
+    for name in (*LINES, "value"):
+        values = _row_of(ds, name, row)
+        if values is not None:
+            curves[name] = np.stack([ds[TIME].values if across is None else values[:, across], values[:, up]], -1)
+    return curves
+
+
+def _band(ds: xr.Dataset, row: int, column: int) -> np.ndarray | None:
+    """The outline `(2 T, 2)` of the 90% interval; None in the portrait or without a spread."""
+    std = _row_of(ds, "std", row)
+    if std is None or column >= ds.sizes[COMPONENT]:
+        return None
+    mean, time = _row_of(ds, "mean", row)[:, column], ds[TIME].values
+    low, high = mean - BAND * std[:, column], mean + BAND * std[:, column]
+    return np.concatenate([np.stack([time, low], -1), np.stack([time, high], -1)[::-1]])
+
+
+def _bounds(values: np.ndarray) -> tuple[float, float]:
+    """Round limits around values: they move in jumps, rarely, while a slider does."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
+    return ticks[0], ticks[-1]
+
+
+def _set_limits(artists: Artists, ds: xr.Dataset) -> None:
+    """Each column's panels share their limits, which hold every line; bands may leave them where the truth is known."""
+    known = [ds[k] for k in (*LINES, "value") if k in ds]
+    if "truth" not in ds and "std" in ds:
+        known += [ds["mean"] - BAND * ds["std"], ds["mean"] + BAND * ds["std"]]
+    bounds = []
+    for component in ds[COMPONENT].values:
+        bounds.append(_bounds(np.concatenate([a.sel({COMPONENT: component}).values.ravel() for a in known])))
+    n, time = len(bounds), ds[TIME].values
+    for ax in artists.axes[:, :n].T.flat:
+        ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)
+    for panels, bound in zip(artists.axes.T, bounds, strict=False):
+        for ax in panels:
+            ax.set_ylim(bound)
+    for ax in artists.axes[:, n:].flat:
+        across, up = portrait(n)
+        ax.set(xlim=bounds[across], ylim=bounds[up])
+
+
+def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Artist]:
+    """A panel's artists, without data."""
+    drawn: dict[str, Artist] = {}
+    if _band(ds, row, column) is not None:
+        (drawn["band"],) = ax.fill([0, 0, 1], [0, 1, 0], color=RED, alpha=0.18, linewidth=0, label="90% interval")
+    for name in _curves(ds, row, column):
+        label, looks = LINES.get(name, ("observation", CROSSES))
+        (drawn[name],) = ax.plot([], [], label=label, **looks)
+    return drawn
+
+
+@styled
+def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Artists:
+    """Draw a reconstruction into an emptied figure.
+
+    Args:
+        fig: from `figure`, or any other.
+        ds: as `experiment.run` or `assimilate` return it, of which the first window is drawn: `mean` and, where
+            there are any, `std`, `truth`, `first_guess` and `value`; with or without the dim `step`.
+        steps: which steps to draw, a row each; None is all. Of more than three components the first three are drawn.
+
+    Returns:
+        The artists, for `update`. With other rows, components or variables, make anew.
+    """
+    steps = None if steps is None else list(steps)
+    shown = _rows(ds, steps)
+    n, rows = shown.sizes[COMPONENT], shown.sizes["step"]
+    columns = n + (portrait(n) is not None)
+    fig.clear()
+    axes = trajectory_panels(fig, rows, n, columns)
+    drawn = [[_draw_panel(axes[i, j], shown, i, j) for j in range(columns)] for i in range(rows)]
+    label_panels(axes, shown)
+    legend(fig, drawn[0][0])
+    artists = Artists(fig, steps, axes, drawn)
+    update(artists, ds)
+    return artists
+
+
+def update(artists: Artists, ds: xr.Dataset) -> None:
+    """Show another dataset of the same rows, components and variables: data, limits and row labels change.
+
+    Raises:
+        ValueError: the dataset does not fit what was made.
+    """
+    shown = _rows(ds, artists.steps)
+    if shown.sizes["step"] != len(artists.drawn):
+        raise ValueError(
+            f"The figure was made for {len(artists.drawn)} rows, the dataset has {shown.sizes['step']}: make it anew."
+        )
+    for row, panels in enumerate(artists.drawn):
+        artists.axes[row, 0].set_ylabel(_row_label(shown, row))
+        for column, drawn in enumerate(panels):
+            for name, points in _curves(shown, row, column).items():
+                drawn[name].set_data(*points.T)
+            if "band" in drawn:
+                drawn["band"].set_xy(_band(shown, row, column))
+    _set_limits(artists, shown)
+
+
+@styled
+def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) -> np.ndarray:
+    """Trajectories over one another: a column per component against time.
+
+    Args:
+        fig: from `figure`.
+        arrays: `(..., time, component)` each, by the label of their line.
+        window: which one to draw of each, over the leading dims.
+
+    Returns:
+        The axes, `(1, columns)`.
+    """
+    fig.clear()
+    first = next(iter(arrays.values()))
+    n = first.sizes[COMPONENT]
+    axes = trajectory_panels(fig, 1, n, n)
+    for (name, array), style in zip(arrays.items(), cycle(STYLES)):
+        for ax, component in zip(axes[0], first[COMPONENT].values, strict=True):
+            ax.plot(array[TIME], pick(array, window).sel({COMPONENT: component}), linestyle=style, label=name)
+    label_panels(axes, first)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=len(arrays), handlelength=2.8)
+    return axes
+
+
+@styled
+def samples(
+    fig: Figure,
+    draws: xr.DataArray,
+    truth: xr.DataArray,
+    mean: xr.DataArray | None = None,
+    value: xr.DataArray | None = None,
+    window: int = 0,
+    component: str | Sequence[str] | None = None,
+) -> np.ndarray:
+    """Draws of one window as thin lines against time, below its truth: a column per component.
+
+    Args:
+        fig: from `figure`.
+        draws: `(member, ..., time, component)`.
+        truth: `(..., time, component)`.
+        mean: the same, if it is to be shown.
+        value: the observations, if they are to be shown; of these components or others.
+        window: which one to draw of each, over the leading dims.
+        component: which to draw, one or many; None is the first three.
+
+    Returns:
+        The axes, `(1, columns)`.
+    """
+    fig.clear()
+    chosen = truth[COMPONENT].values[:3] if component is None else np.atleast_1d(component)
+    shown = pick(truth, window).sel({COMPONENT: chosen})
+    lines = pick(draws, window).sel({COMPONENT: chosen}).transpose(TIME, "member", COMPONENT)
+    over = {k: v for k, v in {"truth": truth, "value": value, "mean": mean}.items() if v is not None}
+    axes = trajectory_panels(fig, 1, len(chosen), len(chosen))
+    for ax, name in zip(axes[0], chosen, strict=True):
+        ax.plot(shown[TIME], lines.sel({COMPONENT: name}), **_thin(lines.sizes["member"]))
+        drawn: dict[str, Artist] = {"draws": ax.plot([], [], color=BLUE, linewidth=1, label="draws")[0]}
+        for key, array in over.items():
+            label, looks = LINES.get(key, ("observation", CROSSES))
+            column = pick(array, window).reindex({COMPONENT: chosen}).sel({COMPONENT: name})
+            (drawn[key],) = ax.plot(column[TIME], column, label="mean" if key == "mean" else label, **looks)
+        ax.set_xlim(shown[TIME][0], shown[TIME][-1])
+    label_panels(axes, shown)
+    legend(fig, drawn)
+    return axes
+
+
+def _thin(count: int) -> dict[str, Any]:
+    """The looks of many lines: the more there are, the fainter is each."""
+    return {"color": BLUE, "linestyle": "-", "linewidth": 0.7, "alpha": min(0.6, max(0.06, 20 / count))}

@@ -1,0 +1,240 @@
+"""Errors, costs and calibration: one figure, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+
+import numpy as np
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from nida_kit.labels import COMPONENT
+from nida_kit.plots.style import (
+    BLUE,
+    MARKERS,
+    RED,
+    STYLES,
+    colours,
+    component_names,
+    one_panel,
+    styled,
+)
+
+_MSE = "mean squared error\n[climatological variances]"
+
+
+@styled
+def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
+    """Error against the number of steps, a line per way of lowering (or holding) the temperature.
+
+    Args:
+        fig: from `figure`.
+        ds: from `experiment.ablate_temperature`: `mse (variant, steps)` and the scalar `first_guess_mse`.
+    """
+    ax = one_panel(fig)
+    for name, style, marker in zip(ds["variant"].values, cycle(STYLES), cycle(MARKERS)):
+        ax.plot(ds["steps"], ds["mse"].sel(variant=name), linestyle=style, marker=marker, label=str(name))
+    ax.axhline(float(ds["first_guess_mse"]), color="black", linewidth=1, linestyle=(0, (3, 2)), label="first guess")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="number of steps", ylabel=_MSE)
+    ax.set_ylim(bottom=0)
+    fig.legend(loc="outside right upper", title="temperature")
+    return ax
+
+
+@styled
+def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
+    """Error of the estimate after each step.
+
+    Args:
+        fig: from `figure`.
+        errors: mean squared errors in climatological variances of the first guess and of each step's estimate, by
+            the label of their line.
+    """
+    ax = one_panel(fig)
+    for (name, values), style, marker in zip(errors.items(), cycle(STYLES), cycle(MARKERS)):
+        ax.plot(range(len(values)), values, linestyle=style, marker=marker, label=name)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="step (0 is the first guess)", ylabel=_MSE)
+    ax.set_ylim(bottom=0)
+    fig.legend(loc="outside right upper")
+    return ax
+
+
+_IDEAL = {"color": "black", "linewidth": 1, "linestyle": (0, (3, 2)), "label": "calibrated"}
+_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}  # a square panel
+
+
+def _log(ax: Axes) -> None:
+    """Logarithmic axes around what is drawn, with plain numbers: enough on short ranges, not too many on long ones."""
+    ax.set(xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+
+
+@styled
+def rank_histogram(fig: Figure, counts: xr.DataArray) -> np.ndarray:
+    """How often the truth has each rank among the members: flat if calibrated, a U if overconfident.
+
+    Args:
+        fig: from `figure`.
+        counts: from `evaluate.rank_histogram`, `(rank,)`, or `(component, rank)` for a column per component.
+
+    Returns:
+        The axes, `(columns,)`.
+    """
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    columns = counts.expand_dims(COMPONENT) if COMPONENT not in counts.dims else counts
+    axes = fig.subplots(1, columns.sizes[COMPONENT], sharey=True, squeeze=False)[0]
+    edges = np.arange(columns.sizes["rank"] + 1) + 0.5
+    for ax, column in zip(axes, columns.transpose(COMPONENT, "rank").values, strict=True):
+        ax.stairs(column, edges, fill=True, color=BLUE, alpha=0.7)
+        ax.axhline(column.mean(), **_IDEAL)
+        ax.set(xlim=(edges[0], edges[-1]), xlabel="rank of the truth")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if COMPONENT in counts.dims:
+        for ax, name in zip(axes, component_names(counts), strict=True):
+            ax.set_title(name)
+    axes[0].set_ylabel("count")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+    return axes
+
+
+@styled
+def reliability(fig: Figure, curves: dict[str, xr.DataArray]) -> Axes:
+    """How often the truth lies in the central intervals, against how often it should: below is overconfident.
+
+    Args:
+        fig: from `figure`.
+        curves: from `evaluate.reliability`, `(level,)` each, by the label of their line.
+    """
+    ax = one_panel(fig)
+    for (name, curve), style, marker in zip(curves.items(), cycle(STYLES), cycle(MARKERS)):
+        ax.plot(curve["level"], curve, linestyle=style, marker=marker, label=name, clip_on=False)
+    ax.axline((0, 0), slope=1, **_IDEAL)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="nominal level", ylabel="observed coverage", box_aspect=1)
+    ax.legend(**_BESIDE)
+    return ax
+
+
+@styled
+def spread_error(fig: Figure, pairs: dict[str, xr.Dataset]) -> Axes:
+    """Error against predicted spread, in bins of the spread, both logarithmic: above the diagonal is overconfident.
+
+    Args:
+        fig: from `figure`.
+        pairs: from `evaluate.spread_error`, `spread (bin)` and `error (bin)` each, by the label of their line.
+    """
+    ax = one_panel(fig)
+    for (name, ds), style, marker in zip(pairs.items(), cycle(STYLES), cycle(MARKERS)):
+        ax.plot(ds["spread"], ds["error"], linestyle=style, marker=marker, label=name)
+    shown = np.concatenate([ds[k].values for ds in pairs.values() for k in ("spread", "error")])
+    ends = shown[shown > 0].min() / 1.3, shown.max() * 1.3
+    ax.plot(ends, ends, **_IDEAL)
+    ax.set(xlim=ends, ylim=ends, xlabel="predicted spread", ylabel="rms error", box_aspect=1)
+    _log(ax)
+    ax.legend(**_BESIDE)
+    return ax
+
+
+@styled
+def pareto(
+    fig: Figure,
+    points: dict[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    floor: float | None = None,
+    floor_label: str = "Bayes limit",
+) -> Axes:
+    """Error against cost, both logarithmic: what lies to the lower left is better.
+
+    Args:
+        fig: from `figure`.
+        points: pairs (cost, error), one or many, in the order in which a line joins them, by the method's name.
+        xlabel: the cost, with its unit.
+        ylabel: the error, with its unit.
+        floor: the least error that can be reached.
+        floor_label: what it is called.
+    """
+    ax = one_panel(fig)
+    for (name, pairs), style, marker in zip(points.items(), cycle(STYLES), cycle(MARKERS)):
+        ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, label=name)
+    if floor is not None:
+        ax.axhline(floor, **_IDEAL | {"label": floor_label})
+    _log(ax)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    fig.legend(loc="outside right upper")
+    return ax
+
+
+@styled
+def by_effort(
+    fig: Figure,
+    panels: dict[str, dict[str, Sequence[tuple[float, float]]]],
+    ylabel: str,
+    floor: float | None = None,
+    floor_label: str = "Bayes limit",
+) -> np.ndarray:
+    """The same error (logarithmic) against several measures of effort, a column each: what lies lower is better.
+
+    Args:
+        fig: from `figure`.
+        panels: pairs (effort, error) in the order in which a line joins them, by the line's name, by the effort's name
+            with its unit. Efforts may be 0: their axis is linear up to 1 and logarithmic beyond.
+        ylabel: the error, with its unit.
+        floor: the least error that can be reached.
+        floor_label: what it is called.
+
+    Returns:
+        The axes, `(columns,)`.
+    """
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    looks = {name: look for name, *look in zip(names, cycle(STYLES), cycle(MARKERS), cycle(colours()))}
+    shown: dict[str, Artist] = {}
+    for ax, (xlabel, lines) in zip(axes, panels.items(), strict=True):
+        for name, pairs in lines.items():
+            style, marker, colour = looks[name]
+            (shown[name],) = ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, color=colour, label=name)
+        if floor is not None:
+            shown[floor_label] = ax.axhline(floor, **_IDEAL | {"label": floor_label})
+        _log(ax)
+        end = 1.6 * max(1, *(x for pairs in lines.values() for x, _ in pairs))
+        ax.set_xscale("symlog", linthresh=1, linscale=0.5)
+        ax.set(xlabel=xlabel, xlim=(-0.3, end), xticks=[0, *(10**k for k in range(9) if 10**k < end)])
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+    axes[0].set_ylabel(ylabel)
+    fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=3, handlelength=2.8)
+    return axes
+
+
+@styled
+def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str) -> Axes:
+    """Errors as dots on a line each, best first, with a line through the one that the others are compared with.
+
+    Args:
+        fig: from `figure`; a row for about eight names.
+        errors: by what they belong to.
+        xlabel: the error, with its unit.
+        reference: one of the names.
+    """
+    ax = one_panel(fig)
+    names = sorted(errors, key=errors.get, reverse=True)
+    ax.axvline(errors[reference], **_IDEAL)
+    for place, name in enumerate(names):
+        marker, face = ("D", RED) if name == reference else ("o", "black")
+        ax.plot(errors[name], place, marker=marker, color=face, linestyle="none")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel=xlabel)
+    return ax

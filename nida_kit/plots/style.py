@@ -1,0 +1,181 @@
+"""What all figures share: the style sheet, the looks of lines, panels at fixed places, and how a figure is saved.
+
+Lines differ in style as well as in colour, so that they can be told apart in grey.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import version
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nida_kit.assimilate.method import versions
+from nida_kit.labels import COMPONENT, TIME
+
+STYLE = Path(__file__).parents[1] / "nida.mplstyle"
+BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations
+BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
+# label, then the line's looks, by the variable that it draws
+LINES = {
+    "truth": ("truth", {"color": "black", "linestyle": "-", "linewidth": 1.3}),
+    "first_guess": ("first guess", {"color": BLUE, "linestyle": (0, (3, 2)), "linewidth": 1.6}),
+    "mean": ("reconstruction", {"color": RED, "linestyle": (0, (7, 1.5, 1.2, 1.5)), "linewidth": 1.9}),
+}
+CROSSES = {
+    "color": "black",
+    "linestyle": "none",
+    "marker": "x",
+    "markersize": 7,
+    "markeredgewidth": 1.8,
+    "zorder": 4,
+    "clip_on": False,
+}
+STYLES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (7, 1.5, 1.2, 1.5))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+
+
+def styled(draw: Callable) -> Callable:
+    """The package's style around a function that draws."""
+
+    @wraps(draw)
+    def inner(*args, **kwargs):
+        with matplotlib.style.context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+@styled
+def figure(rows: int = 1, width: float = 10.0, row_height: float = 1.9) -> Figure:
+    """An empty figure in the package's style.
+
+    Args:
+        rows: of panels.
+        width: in inches, at 90 dots per inch.
+        row_height: in inches.
+    """
+    return Figure(figsize=(width, 1.0 + row_height * rows))
+
+
+def pick(data: xr.Dataset | xr.DataArray, window: int = 0) -> xr.Dataset | xr.DataArray:
+    """One window of data that may hold many: the `window`-th over the leading dims but `step` and `member`.
+
+    Raises:
+        ValueError: there is no such window.
+    """
+    main = data if isinstance(data, xr.DataArray) else data["mean" if "mean" in data else "value"]
+    lead = {d: n for d, n in main.sizes.items() if d not in ("step", "member", TIME, COMPONENT)}
+    count = math.prod(lead.values())
+    if not 0 <= window < count:
+        raise ValueError(f"window={window}: there are {count}, counted from 0.")
+    return data.isel(dict(zip(lead, np.unravel_index(window, tuple(lead.values())), strict=True)))
+
+
+def with_unit(name: str, unit: str | None) -> str:
+    """A label with its unit, unless that is 1."""
+    return name if unit in (None, "", "1") else f"{name} [{unit}]"
+
+
+def component_names(ds: xr.Dataset | xr.DataArray) -> list[str]:
+    """Of the components, with units other than 1."""
+    names = ds["long_name"].values if "long_name" in ds.coords else ds[COMPONENT].values
+    units = ds["units"].values if "units" in ds.coords else [None] * len(names)
+    return [with_unit(str(n), u) for n, u in zip(names, units, strict=True)]
+
+
+def portrait(components: int) -> tuple[int, int] | None:
+    """Which components the phase portrait shows: x and z of three (the classical view of Lorenz-63), both of two."""
+    return {1: None, 2: (0, 1)}.get(components, (0, 2))
+
+
+def legend(fig: Figure, drawn: dict[str, Artist]) -> None:
+    """One line above all panels."""
+    order = [k for k in ("truth", "value", "first_guess", "mean", "band", "draws") if k in drawn]
+    fig.legend(
+        [drawn[k] for k in order],
+        [drawn[k].get_label() for k in order],
+        loc="upper center",
+        ncols=len(order),
+        handlelength=2.8,
+    )
+
+
+def trajectory_panels(fig: Figure, rows: int, components: int, columns: int) -> np.ndarray:
+    """Axes `(rows, columns)` at fixed places, with room for the longest tick labels: nothing ever moves."""
+    width, height = fig.get_size_inches()
+    gaps = [0.75] + [0.5] * (components - 1) + [0.8] * (columns - components)  # inches before each column
+    wide = (width - sum(gaps) - 0.2) / columns
+    left = np.cumsum(gaps) + wide * np.arange(columns)
+    top, bottom, between = 0.65, 0.5, 0.2
+    tall = (height - top - bottom + between) / rows
+    axes = np.empty((rows, columns), dtype=object)
+    for i, j in np.ndindex(rows, columns):
+        low = bottom + (rows - 1 - i) * tall
+        axes[i, j] = fig.add_axes((left[j] / width, low / height, wide / width, (tall - between) / height))
+        axes[i, j].yaxis.set_label_coords(-0.5 / wide, 0.5)
+    return axes
+
+
+def label_panels(axes: np.ndarray, ds: xr.Dataset | xr.DataArray) -> None:
+    """Titles above columns, temperatures before rows, time below."""
+    names, n = component_names(ds), ds.sizes[COMPONENT]
+    time = with_unit(ds[TIME].attrs.get("long_name", "time"), ds[TIME].attrs.get("units"))
+    for ax in axes[:-1].flat:
+        ax.tick_params(labelbottom=False)
+    for ax, name in zip(axes[0], names, strict=False):
+        ax.set_title(name)
+    for ax in axes[-1, :n]:
+        ax.set_xlabel(time)
+    for ax in axes[:, n:].flat:
+        across, up = portrait(n)
+        ax.set_ylabel(names[up])
+    for ax in axes[:1, n:].flat:
+        ax.set_title("phase portrait")
+    for ax in axes[-1:, n:].flat:
+        ax.set_xlabel(names[across])
+
+
+def one_panel(fig: Figure) -> Axes:
+    """The only axes of an emptied figure, with room beside them for a legend."""
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    return fig.subplots()
+
+
+def colours() -> list[str]:
+    """The style's cycle."""
+    return matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+
+
+def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:
+    """Write a figure as PNG, and beside it the numbers behind it as JSON, with the versions that made them.
+
+    Args:
+        fig: the figure.
+        path: of the PNG; the JSON has the same name.
+        numbers: what the figure shows, as plain numbers, lists and names; it must hold the `seed`.
+
+    Raises:
+        ValueError: no seed, or a path that does not end in .png.
+    """
+    path = Path(path)
+    if "seed" not in numbers:
+        raise ValueError("numbers must hold the seed that made them.")
+    if path.suffix != ".png":
+        raise ValueError(f"The figure is written as PNG; {path.name!r} does not end in .png.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path)
+    record = numbers | {"versions": f"{versions()}, matplotlib {version('matplotlib')}"}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
