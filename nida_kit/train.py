@@ -90,14 +90,16 @@ def fixed(windows: Float[Tensor, "N T n"]) -> Windows:
     return draw
 
 
-def simulated(system, steps: int, dt: float, model_noise_std: float = 0.0, latest: int = 0) -> Windows:
-    """Fresh windows of a system; half start where its trajectories do, half up to `latest` steps after."""
+def simulated(
+    system, steps: int, dt: float, model_noise_std: float = 0.0, latest: int = 0, late: float = 0.5
+) -> Windows:
+    """Fresh windows of a system; the share `late` of them starts up to `latest` steps after its trajectory."""
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
         x = system.start(batch, generator, torch.float64, torch.device("cpu"))
         x = system.trajectories(x, steps + latest, dt, model_noise_std, generator)
-        late = torch.rand(batch, generator=generator) < 0.5
-        begin = torch.randint(latest + 1, (batch,), generator=generator) * late
+        starts_late = torch.rand(batch, generator=generator) < late
+        begin = torch.randint(latest + 1, (batch,), generator=generator) * starts_late
         return x[torch.arange(batch)[:, None], begin[:, None] + torch.arange(steps)]
 
     return draw

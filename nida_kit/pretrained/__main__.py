@@ -19,6 +19,7 @@ from nida_kit.prior import Climatology, NeuralPrior, PaperPrior
 from nida_kit.train import Settings, Windows, fixed, simulated, train
 from nida_kit.weights import Card, save
 
+LATE = 0.2  # share of late windows in a refinement
 SAMPLES, SEED = 1000, 20241  # of the windows that the card is scored on; no training seed comes near
 
 
@@ -30,6 +31,7 @@ class Recipe:
         setup: gives system, window and the law it is scored on.
         settings: of the training.
         network: keywords of the network.
+        refinement: of a second training, which goes on from the first with fewer late windows; None is none.
         law: keywords of the mixture of observation laws that it is trained on; None is the setup's own law alone.
         order: of the climatology; None is the full covariance of a window.
         latest: windows start up to this many steps after their trajectory.
@@ -47,13 +49,14 @@ class Recipe:
     odd: tuple[int, ...] = ()
     kind: type[NeuralPrior | PaperPrior] = NeuralPrior
     budget: int | None = None
+    refinement: Settings | None = None
 
-    def windows(self) -> Windows:
-        """What it is trained on."""
+    def windows(self, late: float = 0.5) -> Windows:
+        """What it is trained on; the share `late` starts up to `latest` steps after its trajectory."""
         setup = setups.load(self.setup)
         if self.budget is not None:
             return fixed(torch.from_numpy(setup.windows(self.budget, seed=1).values))
-        return simulated(setup.system, setup.steps, setup.dt, setup.model_noise_std, self.latest)
+        return simulated(setup.system, setup.steps, setup.dt, setup.model_noise_std, self.latest, late)
 
     def observing(self, prior: NeuralPrior | PaperPrior) -> Law:
         """How that is observed."""
@@ -81,6 +84,7 @@ _LORENZ63 = Recipe(
     order=4,
     latest=16,
     odd=(0, 1),
+    refinement=Settings(steps=4500, batch=64, rate=2.5e-3, log_score=0.1, seed=1),
 )
 
 RECIPES = {
@@ -90,11 +94,13 @@ RECIPES = {
         _LORENZ63,
         network=_LORENZ63.network | {"width": 48},
         settings=replace(_LORENZ63.settings, steps=1500),
+        refinement=None,
     ),
     "lorenz63_tiny": replace(
         _LORENZ63,
         network=_LORENZ63.network | {"width": 24, "dilations": (1, 2, 4, 8)},
         settings=replace(_LORENZ63.settings, steps=1500),
+        refinement=None,
     ),
     # Network, law, 1,800 windows and 300 epochs of Blanke et al. (2024), through the unrolled loop.
     "lorenz63_paper": Recipe(
@@ -123,6 +129,11 @@ def make(name: str, checkpoint: Path | None, out: Path, device: str) -> None:
     prior = recipe.begin()
     law = recipe.observing(prior)
     history = train(prior, recipe.windows(), law, recipe.settings, device=device, checkpoint=checkpoint)
+    seconds = history.attrs["seconds"]
+    if recipe.refinement:
+        second = checkpoint and checkpoint.with_name(f"{checkpoint.stem}_refined{checkpoint.suffix}")
+        history = train(prior, recipe.windows(LATE), law, recipe.refinement, device=device, checkpoint=second)
+        seconds += history.attrs["seconds"]
 
     prior.cpu()
     labels = setup.system.labels
@@ -142,7 +153,8 @@ def make(name: str, checkpoint: Path | None, out: Path, device: str) -> None:
         "data": f"{recipe.budget or 'fresh'} simulations, half of them starting up to {recipe.latest} steps late",
         "law": {"name": "nida_kit.observe.mixture", **recipe.law} if recipe.law else recipe.setup,
         "settings": asdict(recipe.settings),
-        "minutes": round(history.attrs["seconds"] / 60, 1),
+        "refinement": asdict(recipe.refinement) | {"late": LATE} if recipe.refinement else None,
+        "minutes": round(seconds / 60, 1),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {device}",
         "scored_on": f"{SAMPLES} fresh windows of {recipe.setup}, seed {SEED}, observed with seed {SEED + 1}",
         "scores": scores,
