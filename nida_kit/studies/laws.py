@@ -29,7 +29,7 @@ def lorenz63_methods(setup: Setup) -> dict[str, Method]:
     return {
         "optimal interpolation": first,
         "4D-Var from optimal interpolation": Chain([first, WeakFourDVar(setup.system, noise)]),
-        "paper's network, 5 temperatures": NeuralIncremental.pretrained("lorenz63_paper", temperatures=5),
+        "paper's network, 2 temperatures": NeuralIncremental.pretrained("lorenz63_paper", temperatures=2),
         "shipped prior, 1 temperature": neural.with_temperatures(1),
         "shipped prior, 4 temperatures": neural,
         "hybrid: shipped prior, then 3 steps of 4D-Var": Chain(
