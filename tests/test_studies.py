@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import nida_kit as nk
 from nida_kit.pretrained.__main__ import RECIPES
@@ -46,7 +47,7 @@ def test_the_limit_is_below_every_method_and_near_the_importance_weights():
     truth, obs = common.observed(setup, common.LAWS["paper"], 12)
     methods = limit.smoothers(setup, 500, 4000)
     found = limit.limit(setup, methods, truth, obs)
-    means, counting = limit.weighted_means(setup, obs, 200_000, chunk=50_000)
+    means, _, counting = limit.weighted_moments(setup, obs, 200_000)
     enough = (counting > 50).numpy()
     assert enough.sum() >= 5
     weighted = truth.copy(data=means.numpy())
@@ -69,6 +70,18 @@ def test_windows_with_too_few_particles_are_done_again_with_more():
         np.testing.assert_array_equal(both[name], much[name].where(poor, little[name]))
 
 
+def test_the_expected_ratio_is_that_of_many_truths():
+    setup = common.lorenz63()
+    exact = xr.Dataset({"mean": setup.windows(4, seed=3), "std": 0.3 * xr.ones_like(setup.windows(4, seed=3))})
+    methods = {"first guess": nk.OptimalInterpolation.fit(setup.windows(2000, seed=2))}
+    found = laws.beyond(setup, methods, exact)["first guess"]["expected_over_limit"]
+    _, obs = common.observed(setup, common.LAWS["paper"], 4)
+    estimate = methods["first guess"].assimilate(obs)["mean"]
+    noise = np.random.default_rng(0).normal(size=(4000, *exact["mean"].shape))
+    errors = ((estimate.values - exact["mean"].values - 0.3 * noise) / setup.spread.values) ** 2
+    assert found == pytest.approx(errors.mean() / ((0.3 * noise / setup.spread.values) ** 2).mean(), rel=0.01)
+
+
 def test_weights_in_pieces_are_weights_at_once():
     setup = common.lorenz63()
     _, obs = common.observed(setup, common.LAWS["noisy"], 2)
@@ -80,8 +93,10 @@ def test_weights_in_pieces_are_weights_at_once():
     log_p = -0.5 * np.nansum(misfit**2, (-2, -1))
     weights = np.exp(log_p - log_p.max(0))
     expected = np.einsum("nb,ntc->btc", weights / weights.sum(0), x)
-    means, counting = limit.weighted_means(setup, obs, 3000, chunk=3000)
+    means, variances, counting = limit.weighted_moments(setup, obs, 3000)
     np.testing.assert_allclose(means, expected, rtol=1e-9)
+    spread = np.einsum("nb,nbtc->btc", weights / weights.sum(0), (x[:, None] - expected) ** 2)
+    np.testing.assert_allclose(variances, spread, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(counting, weights.sum(0) ** 2 / (weights**2).sum(0), rtol=1e-9)
 
 
@@ -89,7 +104,7 @@ def test_the_table_has_every_law_and_method_and_its_ratio_to_the_limit(tmp_path)
     known = {"windows": 2, "mse": 0.5}
     path = tmp_path / "limit.json"
     path.write_text(json.dumps({"lorenz63": {"paper": known}, "pendulum": known}))
-    found = laws.measure(3, path)
+    found = laws.measure(3, tmp_path)
     assert set(found["lorenz63"]) == set(EVERY_LAW)
     setup = common.lorenz63()
     truth, obs = common.observed(setup, common.LAWS["paper"], 3)

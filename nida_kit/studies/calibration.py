@@ -258,4 +258,4 @@ def particle_table(beside: dict[str, Any]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    command("calibration", measure, samples=1000)
+    command("calibration", lambda samples, _: measure(samples), samples=1000)

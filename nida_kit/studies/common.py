@@ -108,11 +108,11 @@ def record(path: Path, study: str, findings: dict[str, Any]) -> None:
     path.write_text(json.dumps(findings | about, indent=2) + "\n")
 
 
-def command(study: str, measure: Callable[[int], dict[str, Any]], samples: int) -> None:
-    """The command of a study: `measure(samples)` on one thread, into a JSON file."""
+def command(study: str, measure: Callable[[int, Path], dict[str, Any]], samples: int) -> None:
+    """The command of a study: `measure(samples, folder)` on one thread, into a JSON file of that folder."""
     parser = argparse.ArgumentParser(prog=f"python -m nida_kit.studies.{study}")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the JSON file")
     parser.add_argument("--samples", type=int, default=samples, help="windows of each law")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    record(arguments.out / f"{study}.json", study, measure(arguments.samples))
+    record(arguments.out / f"{study}.json", study, measure(arguments.samples, arguments.out))

@@ -458,4 +458,4 @@ def descents(
 
 
 if __name__ == "__main__":
-    common.command("cost", measure, samples=200)
+    common.command("cost", lambda samples, _: measure(samples), samples=200)

@@ -104,17 +104,57 @@ def sweep(methods: dict[str, Method], spacings: Sequence[int], noises: Sequence[
     return xr.Dataset({"mse": (("method", "spacing", "noise"), errors)}, coords, {"samples": samples, "seed": TEST})
 
 
-def measure(samples: int, limits: Path = Path("figures/limit.json")) -> dict[str, Any]:
-    """The table; `limits` is what `limit` wrote."""
+def beyond(setup: Setup, methods: dict[str, Method], exact: xr.Dataset) -> dict[str, dict[str, float]]:
+    """How far methods are from the limit under the paper's law, with less chance than a ratio of two errors has.
+
+    Given the observations, the truth is a draw from the posterior, and the expected error of an estimate a is
+
+        E |a - truth|^2 = posterior variance + |a - posterior mean|^2.
+
+    So its ratio to the limit can be had without the truth, whose luck it does not share.
+
+    Args:
+        setup: of the paper's law.
+        methods: by name.
+        exact: posterior `mean` and `std` of the first test windows, from `limit`.
+
+    Returns:
+        `mse_over_limit` with the truth, and `expected_over_limit` without it, on these windows.
+    """
+    truth, obs = observed(setup, LAWS["paper"], exact.sizes["sample"])
+    mean, variance = truth.copy(data=exact["mean"].values), float(((exact["std"] / setup.spread) ** 2).mean())
+    limit = setup.score(mean, truth)
+    found = {title: method.assimilate(obs)["mean"] for title, method in methods.items()}
+    return {
+        title: {
+            "mse_over_limit": round(setup.score(x, truth) / limit, 3),
+            "expected_over_limit": round(1 + setup.score(x, mean) / variance, 3),
+        }
+        for title, x in found.items()
+    }
+
+
+def measure(samples: int, folder: Path) -> dict[str, Any]:
+    """The table; `folder` is where `limit` wrote."""
+    limits = folder / "limit.json"
     known = json.loads(limits.read_text()) if limits.exists() else {"lorenz63": {}, "pendulum": {}}
     setup = lorenz63()
-    rows = table(setup, lorenz63_methods(setup), LAWS | {"z only": Z_ONLY}, samples, known["lorenz63"])
+    named = lorenz63_methods(setup)
+    rows = table(setup, named, LAWS | {"z only": Z_ONLY}, samples, known["lorenz63"])
+    exact = folder / "posterior_paper.nc"
+    ratios = beyond(setup, named, xr.load_dataset(exact).isel(sample=slice(samples))) if exact.exists() else {}
     swinging = setups.load(PENDULUM)
     truth = swinging.windows(samples, TEST)
     obs = swinging.observe(truth, TEST + 1)
     methods = pendulum_methods(swinging)
     pendulum = {title: score(swinging, m, truth, obs, None, known["pendulum"]) for title, m in methods.items()}
-    return {"lorenz63": rows, "pendulum": pendulum, "windows": samples, "windows_seed": TEST}
+    return {
+        "lorenz63": rows,
+        "paper_beyond_limit": ratios,
+        "pendulum": pendulum,
+        "windows": samples,
+        "windows_seed": TEST,
+    }
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,15 +70,17 @@ def limit(setup: Setup, methods: Sequence[Method], truth: xr.DataArray, obs: xr.
     }
 
 
-def weighted_means(setup: Setup, obs: xr.Dataset, simulations: int, chunk: int = 100_000) -> tuple[Tensor, Tensor]:
-    """Posterior means `(B, T, n)` by weighting simulated windows, and the effective number of these, `(B,)`."""
+def weighted_moments(
+    setup: Setup, obs: xr.Dataset, simulations: int, chunk: int = 50_000
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Posterior means and variances `(B, T, n)` by weighting simulated windows, and how many of these count, `(B,)`."""
     y = torch.tensor(obs["value"].values)
     std = torch.tensor(obs["noise_std"].broadcast_like(obs["value"]).values)
     seen = ~y.isnan()
     generator = torch.Generator().manual_seed(TEST + 2)
     top = torch.full((len(y),), -torch.inf, dtype=torch.float64)
     total, squares = torch.zeros(2, len(y), dtype=torch.float64)
-    weighted = torch.zeros(len(y), y[0].numel(), dtype=torch.float64)
+    first, second = torch.zeros(2, len(y), y[0].numel(), dtype=torch.float64)
     for _ in range(max(simulations // chunk, 1)):
         start = setup.system.start(min(chunk, simulations), generator, torch.float64, torch.device("cpu"))
         x = setup.system.trajectories(start, setup.steps, setup.dt, setup.model_noise_std, generator)
@@ -86,9 +89,40 @@ def weighted_means(setup: Setup, obs: xr.Dataset, simulations: int, chunk: int =
         shrink, weights = (top - higher).exp(), (fit - higher[:, None]).exp()
         total = total * shrink + weights.sum(-1)
         squares = squares * shrink**2 + (weights**2).sum(-1)
-        weighted = weighted * shrink[:, None] + weights @ x.flatten(1)
+        first = first * shrink[:, None] + weights @ x.flatten(1)
+        second = second * shrink[:, None] + weights @ x.flatten(1) ** 2
         top = higher
-    return (weighted / total[:, None]).view(y.shape), total**2 / squares
+    mean, square = (moment / total[:, None] for moment in (first, second))
+    return mean.view(y.shape), (square - mean**2).view(y.shape), total**2 / squares
+
+
+def paper_posterior(samples: int, simulations: int, particles: int = MORE) -> tuple[xr.Dataset, dict[str, float]]:
+    """The posterior of test windows under the paper's law: by weights, and by particles where too few weights count.
+
+    Returns:
+        `mean`, `std` and `effective` of each window, and what they say: the error of the mean on these windows, and
+        the error to be expected of it, the posterior variance, which is what it would be on average over all truths.
+    """
+    setup = lorenz63()
+    truth, obs = observed(setup, LAWS["paper"], samples)
+    mean, variance, counting = weighted_moments(setup, obs, simulations)
+    found = xr.Dataset({"mean": truth.copy(data=mean), "std": truth.copy(data=variance.clamp(min=0).sqrt())})
+    found["effective"] = ("sample", counting.numpy())
+    poor = (counting < ENOUGH).numpy()
+    if poor.any():
+        again = posterior(smoothers(setup, particles), obs.isel(sample=poor))
+        for name in ("mean", "std"):
+            found[name][{"sample": poor}] = again[name].values
+    variance = ((found["std"] / setup.spread) ** 2).mean(("time", "component"))
+    by_chance = (variance / found["effective"]).where(~poor, 0.0)
+    return found, {
+        "windows": samples,
+        "simulated_windows": simulations,
+        "windows_by_particles": int(poor.sum()),
+        "mse": setup.score(found["mean"], truth),
+        "posterior_variance": float(variance.mean()),
+        "monte_carlo_share_of_weights": float(by_chance.mean()),
+    }
 
 
 def agreement(setup: Setup, methods: Sequence[Method], windows: int, simulations: int) -> dict[str, float]:
@@ -100,7 +134,7 @@ def agreement(setup: Setup, methods: Sequence[Method], windows: int, simulations
     truth, obs = observed(setup, LAWS["paper"], windows)
     found = posterior(methods, obs)
     began = time.perf_counter()
-    means, counting = weighted_means(setup, obs, simulations)
+    means, _, counting = weighted_moments(setup, obs, simulations)
     seconds = time.perf_counter() - began
     weighted = truth.copy(data=means.numpy())
     count = xr.DataArray(counting.numpy(), dims="sample")
@@ -120,14 +154,23 @@ def agreement(setup: Setup, methods: Sequence[Method], windows: int, simulations
     }
 
 
-def measure(samples: int, simulations: int = 4_000_000, particles: Sequence[int] = (PARTICLES, MORE)) -> dict[str, Any]:
-    """Everything: `samples` windows of the paper's law, a tenth as many of every other, a fifth for the rest."""
+def measure(
+    samples: int, folder: Path, simulations: int = 4_000_000, particles: Sequence[int] = (PARTICLES, MORE)
+) -> dict[str, Any]:
+    """Everything: `samples` windows of the paper's law, whose posterior goes to `folder` as NetCDF.
+
+    Other laws get a tenth as many windows, the pendulum and the agreement a fifth.
+    """
     setup = lorenz63()
     methods = smoothers(setup, *particles)
-    laws: dict[str, Law] = LAWS | {"z only": Z_ONLY}
-    limits = {}
+    exact, paper = paper_posterior(samples, simulations, particles[-1])
+    folder.mkdir(exist_ok=True)
+    exact.astype("float32").to_netcdf(folder / "posterior_paper.nc")
+    print("paper", paper, flush=True)
+    limits = {"paper": paper}
+    laws: dict[str, Law] = {k: law for k, law in LAWS.items() if k != "paper"} | {"z only": Z_ONLY}
     for name, law in laws.items():
-        truth, obs = observed(setup, law, samples if name == "paper" else max(samples // 10, 2))
+        truth, obs = observed(setup, law, max(samples // 10, 2))
         limits[name] = limit(setup, methods, truth, obs, law.operator)
         print(name, limits[name], flush=True)
     swinging = setups.load(PENDULUM)

@@ -217,4 +217,4 @@ def modes_table(findings: dict[str, Any]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    command("sampling", measure, samples=50)
+    command("sampling", lambda samples, _: measure(samples), samples=50)
