@@ -203,7 +203,7 @@ def _ratio(one: xr.DataArray, other: xr.DataArray) -> dict[str, float]:
     return _rounded({"crps_over_particles": ratio, "standard_error": error})
 
 
-def measure(samples: int, reference: int = 250, members: int = 512, particles: int = 16384) -> dict[str, Any]:
+def measure(samples: int, reference: int = 60, members: int = 256, particles: int = 8192) -> dict[str, Any]:
     """The study.
 
     Args:

@@ -248,16 +248,16 @@ def _time(
 
 
 def measure(
-    samples: int = 200,
+    samples: int = 100,
     *,
     networks: dict[str, str] | None = None,
     temperatures: Sequence[int] = (1, 2, 4, 8),
     steps: Sequence[int] = (1, 2, 3, 5, 10, 30),
     starts: Sequence[int] = (2, 4, 8, 16, 32, 64),
     budgets: Sequence[int] = (10, 30),
-    repeats: int = 3,
-    alone: int = 10,
-    particles: int = 16384,
+    repeats: int = 2,
+    alone: int = 5,
+    particles: int = 4096,
     seed: int = common.TEST,
 ) -> Findings:
     """Error and cost of everyone on the same windows, and the time that 4D-Var needs for NIDA's error.
@@ -458,4 +458,4 @@ def descents(
 
 
 if __name__ == "__main__":
-    common.command("cost", lambda samples, _: measure(samples), samples=200)
+    common.command("cost", lambda samples, _: measure(samples), samples=100)

@@ -173,7 +173,7 @@ def modes(scores: xr.Dataset) -> dict[str, dict[str, Any]]:
     return found
 
 
-def measure(samples: int, members: int = 1024, particles: int = 16384) -> dict[str, Any]:
+def measure(samples: int, members: int = 512, particles: int = 8192) -> dict[str, Any]:
     """The study.
 
     Args:
@@ -217,4 +217,4 @@ def modes_table(findings: dict[str, Any]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    command("sampling", lambda samples, _: measure(samples), samples=50)
+    command("sampling", lambda samples, _: measure(samples), samples=12)
