@@ -258,7 +258,8 @@ class NeuralPrior(nn.Module):
         climatology: gives the first guess, and the units.
         width: features per time step, over all streams.
         dilations: of the residual blocks.
-        odd: indices of the components that change sign in the mirror; none is no symmetry.
+        odd: indices of the components that change sign in the mirror, about their climatological mean; none is no
+            symmetry. Fit the climatology to windows and their mirror images, so that the first guess is mirrored too.
         order: steps before x_t that its row of F sees, the bandwidth of the precision; 0 is block-diagonal.
 
     Attributes:
@@ -277,9 +278,14 @@ class NeuralPrior(nn.Module):
         n = climatology.mean.shape[-1]
         if not set(odd) <= set(range(n)):
             raise ValueError(f"odd={list(odd)} must be indices of the {n} components, from 0 to {n - 1}.")
+        streams = 2 if odd else 1
+        if order < 0 or width < streams or width % streams:
+            raise ValueError(
+                f"order={order} must not be negative, and width={width} be a positive multiple of {streams}: with odd "
+                "components, half of the features are even and half are odd."
+            )
         self.settings = {"width": width, "dilations": list(dilations), "odd": list(odd), "order": order}
         self.climate = _Climate(climatology)
-        streams = 2 if odd else 1
         width = width // streams
         self.inside = _Linear(streams, 2 * n + 1, width)
         self.temperature = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))

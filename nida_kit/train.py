@@ -49,7 +49,7 @@ class Settings:
         one_step: share of the batches that take one step from a random temperature; the others unroll the loop.
         longest: unrolled schedules have 2 to `longest` steps, of random shape.
         log_score: weight of the log score.
-        decay: AdamW's weight decay.
+        decay: decoupled weight decay.
         clip: largest gradient norm.
         seed: of everything drawn.
     """

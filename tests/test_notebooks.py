@@ -19,6 +19,10 @@ EXTRA_KEYS = "metadata.papermill cell.metadata.papermill"
 RUNS = {
     "00_start_here": [{}, {"prior": "pendulum", "temperatures": 2, "window": 1, "seed": 3}],
     "02_pendulum": [{"samples": 2, "temperatures": 2}, {"samples": 3, "temperatures": 1, "window": 2, "seed": 5}],
+    "04_any_observation": [
+        {"samples": 2, "spacings": [8], "noises": [0.1], "temperatures": 2},
+        {"samples": 3, "spacings": [4, 16], "noises": [0.2], "temperatures": 1, "window": 2, "seed": 5, "export": True},
+    ],
     "03_temperature": [
         {"samples": 2, "most": 2, "temperatures": 2},
         {"samples": 2, "most": 3, "temperatures": 3, "held": [0.7], "seed": 4, "window": 1, "export": True},
@@ -145,6 +149,7 @@ def test_unknown_parameters_are_refused(tmp_path):
         ("00_start_here", {"temperatures": "four"}),
         ("02_pendulum", {"samples": "many"}),
         ("03_temperature", {"held": [2.0]}),
+        ("04_any_observation", {"spacings": [0]}),
         ("05_four_d_var_and_hybrid", {"starts": 1}),
         ("06_uncertainty", {"law": "everything"}),
     ],

@@ -321,6 +321,12 @@ def test_a_mirror_costs_half_the_weights_between_features():
     assert matrices(odd=(0,)) * 2 == matrices()
 
 
+@pytest.mark.parametrize("wrong", [{"width": 9, "odd": (0,)}, {"width": 1, "odd": (0,)}, {"width": 0}, {"order": -1}])
+def test_sizes_that_no_network_has_are_an_error(wrong):
+    with pytest.raises(ValueError, match="must not be negative, and width"):
+        NeuralPrior(climatology(), **wrong)
+
+
 @pytest.mark.parametrize("odd", [(2,), (-1,), (0, 7)])
 def test_components_that_there_are_not_cannot_be_odd(odd):
     with pytest.raises(ValueError, match="indices of the 2 components"):

@@ -31,13 +31,13 @@ class Recipe:
         setup: gives system, window and the law it is scored on.
         settings: of the training.
         network: keywords of the network.
-        refinement: of a second training, which goes on from the first with fewer late windows; None is none.
         law: keywords of the mixture of observation laws that it is trained on; None is the setup's own law alone.
         order: of the climatology; None is the full covariance of a window.
         latest: windows start up to this many steps after their trajectory.
         odd: components that change sign in the system's mirror, see `NeuralPrior`.
         kind: of network.
         budget: windows that there are, for ever the same; None is fresh ones for every batch.
+        refinement: of a second training, which goes on from the first with fewer late windows; None is none.
     """
 
     setup: str
@@ -68,7 +68,7 @@ class Recipe:
         return partial(regular, components=components, every=setup.law["every"], noise_std=noise_std)
 
     def begin(self) -> NeuralPrior | PaperPrior:
-        """The untrained network, around the climatology of the budget or of 10,000 windows, and their mirror images."""
+        """The untrained network, around the climatology of 10,000 windows, or of as many draws as the budget has."""
         torch.manual_seed(self.settings.seed)
         x = self.windows()(self.budget or 10_000, torch.Generator().manual_seed(self.settings.seed))
         if self.odd:
@@ -150,7 +150,7 @@ def make(name: str, checkpoint: Path | None, out: Path, device: str) -> None:
     about = {
         "setup": recipe.setup,
         "command": f"python -m nida_kit.pretrained {name}",
-        "data": f"{recipe.budget or 'fresh'} simulations, half of them starting up to {recipe.latest} steps late",
+        "data": f"{recipe.budget or 'fresh'} simulated windows, starting up to {recipe.latest} steps late",
         "law": {"name": "nida_kit.observe.mixture", **recipe.law} if recipe.law else recipe.setup,
         "settings": asdict(recipe.settings),
         "refinement": asdict(recipe.refinement) | {"late": LATE} if recipe.refinement else None,

@@ -1,6 +1,7 @@
 """The measurements behind README and notebooks: one short file, one command and one JSON in `figures/` each.
 
-    limit         error of every method under many observation laws, beside the Bayes limit
+    limit         the least error that any method can have, and the posterior itself under the paper's law (NetCDF)
+    laws          error of every method under many observation laws, beside that limit
     training      what matters in training, by ablation on validation windows
     calibration   whether the spread is a probability forecast
     sampling      draws against the particle reference

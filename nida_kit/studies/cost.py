@@ -366,8 +366,8 @@ def reach(rows: list[Row], network: str) -> Row:
         `target`, the network's row by name, and its `mse`; whether it was `reached`, and `by` which row: the fastest
         that did, else the longest try. Its `reached_mse` and milliseconds, and how many times the network's these are,
         in a batch and alone: bounds from below where it was not reached. `lowest_mse` is that of all tries. `waiting`
-        is the share of its steps that windows spend in the batch after they have converged; a descent that sent them
-        home could save at most that.
+        is the share of its steps that the winning start of a window spends in the batch after it has converged: about
+        what a descent that sent windows home would save.
     """
     target = next(r for r in rows if r["line"] == nida(network) and r["at"] == DEFAULT)
     tries = [r for name in _names(rows) if _is_several(name) for r in line(rows, name)]

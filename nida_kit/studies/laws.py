@@ -119,19 +119,21 @@ def beyond(setup: Setup, methods: dict[str, Method], exact: xr.Dataset) -> dict[
     Args:
         setup: of the paper's law.
         methods: by name.
-        exact: posterior `mean` and `std` of the first test windows, from `limit`.
+        exact: posterior `mean`, `std` and `mean_error` of the first test windows, from `limit`; the error that chance
+            adds to the mean is taken off.
 
     Returns:
         `mse_over_limit` with the truth, and `expected_over_limit` without it, on these windows.
     """
     truth, obs = observed(setup, LAWS["paper"], exact.sizes["sample"])
     mean, variance = truth.copy(data=exact["mean"].values), float(((exact["std"] / setup.spread) ** 2).mean())
-    limit = setup.score(mean, truth)
+    chance = float(((exact["mean_error"] / setup.spread) ** 2).mean())
+    limit = setup.score(mean, truth) - chance
     found = {title: method.assimilate(obs)["mean"] for title, method in methods.items()}
     return {
         title: {
             "mse_over_limit": round(setup.score(x, truth) / limit, 3),
-            "expected_over_limit": round(1 + setup.score(x, mean) / variance, 3),
+            "expected_over_limit": round(1 + (setup.score(x, mean) - chance) / variance, 3),
         }
         for title, x in found.items()
     }
