@@ -433,7 +433,7 @@ def test_every_method_takes_every_shape_mask_and_dtype(methods, lead, steps, sha
             (16, 32, 100),
             0.1,
         ),
-        ("pendulum", {"components": ["angle"], "every": 20, "offset": 10, "noise_std": 1e-3}, (50, 100, 200), 0.01),
+        ("pendulum", {"components": ["angle"], "every": 20, "offset": 10, "noise_std": 1e-3}, (50, 100, 200), 0.002),
     ],
 )
 def test_the_shipped_priors_serve_windows_of_any_length(name, law, lengths, most):
@@ -445,8 +445,8 @@ def test_the_shipped_priors_serve_windows_of_any_length(name, law, lengths, most
         obs = nk.observe(truth, seed=78, **{k: v for k, v in law.items() if k != "spinup"})
         error = method.assimilate(obs)["mean"] - truth
         errors.append(float((error**2).mean() / ((truth - truth.mean(("sample", "time"))) ** 2).mean()))
-    assert errors[0] > errors[1] > 0.95 * errors[2]
-    assert errors[1] < most
+    assert errors[0] > errors[1]
+    assert max(errors[1:]) < most
 
 
 def test_fill_values_are_pointed_out(methods, some):

@@ -71,7 +71,7 @@ def test_findings_are_plain_and_their_lines_go_on_from_where_they_start(findings
     oi, four = row(findings, cost.OI), row(findings, "NIDA (shipped), 4 temperatures")
     assert cost.FROM_TRUTH not in lines and cost.OI not in lines
     assert lines[cost.FROM_OI][0] == (oi["milliseconds_batch"], oi["mse"])
-    assert [len(pairs) for pairs in lines.values()] == [2, 3, 3, 2]
+    assert [len(pairs) for pairs in lines.values()] == [2, 2, 3, 3, 2]  # two networks
     panels = cost.efforts(findings)
     assert panels["physics steps"][cost.hybrid("shipped")][0] == (0, four["mse"])
     assert [x for x, _ in panels["physics steps"][cost.FROM_OI]] == [0, 1, 3]
@@ -82,7 +82,7 @@ def test_findings_are_plain_and_their_lines_go_on_from_where_they_start(findings
 
 def test_the_figures_draw_the_findings(findings):
     ax = plots.pareto(plots.figure(), cost.front(findings, "alone"), "ms", "error", findings["posterior_mean"]["mse"])
-    assert len(ax.lines) == 5
+    assert len(ax.lines) == 6
     axes = plots.by_effort(plots.figure(), cost.efforts(findings), "error", 0.05, "floor")
     assert [ax.get_xlabel() for ax in axes] == list(cost.efforts(findings))
     for ax, lines in zip(axes, cost.efforts(findings).values(), strict=True):

@@ -10,6 +10,7 @@ import nida_kit as nk
 from nida_kit import weights
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior
 
+NAME = "inside.maps.0.bias"  # one of the tensors
 CARD = weights.Card(nk.Pendulum().labels, 0.1, {"seed": 3, "scores": {"mse": 0.1}})
 
 
@@ -112,7 +113,7 @@ WRONG = {
     "no json": lambda path: rewrite(path, card="{"),
     "json of another form": lambda path: rewrite(path, card="[1]"),
     "no card": lambda path: rewrite(path, card=None),
-    "a missing tensor": lambda path: rewrite(path, lambda t: {k: v for k, v in t.items() if k != "norm.bias"}),
+    "a missing tensor": lambda path: rewrite(path, lambda t: {k: v for k, v in t.items() if k != NAME}),
     "no climatology": lambda path: rewrite(path, lambda t: {k: v for k, v in t.items() if "climate" not in k}),
     "a mean of no axis": lambda path: rewrite(path, lambda t: t | {"climate.mean": torch.tensor(1.0)}),
     "a mean of one axis": lambda path: rewrite(path, lambda t: t | {"climate.mean": t["climate.mean"][0]}),
@@ -132,7 +133,7 @@ def test_weights_that_do_not_fit_their_card_are_refused(path, name):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_that_are_not_finite_are_refused(path, value):
-    rewrite(path, lambda t: t | {"norm.bias": torch.full_like(t["norm.bias"], value)})
+    rewrite(path, lambda t: t | {NAME: torch.full_like(t[NAME], value)})
     with pytest.raises(ValueError, match="not finite"):
         weights.load(path)
 

@@ -96,12 +96,6 @@ RECIPES = {
         settings=replace(_LORENZ63.settings, steps=1500),
         refinement=None,
     ),
-    "lorenz63_tiny": replace(
-        _LORENZ63,
-        network=_LORENZ63.network | {"width": 24, "dilations": (1, 2, 4, 8)},
-        settings=replace(_LORENZ63.settings, steps=1500),
-        refinement=None,
-    ),
     # Network, law, 1,800 windows and 300 epochs of Blanke et al. (2024), through two unrolled steps.
     "lorenz63_paper": Recipe(
         "blanke2024-lorenz63",

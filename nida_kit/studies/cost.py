@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -48,10 +47,8 @@ DEFAULT = 4  # temperatures of the NIDA that is compared with, and that the hybr
 
 
 def shipped_networks() -> dict[str, str]:
-    """Weights of the shipped networks for Lorenz-63, by a short name; those of other sizes where there are any."""
-    known = {"shipped": "lorenz63", "small": "lorenz63_small", "tiny": "lorenz63_tiny"}
-    folder = files("nida_kit.pretrained")
-    return {k: v for k, v in known.items() if k == "shipped" or folder.joinpath(f"{v}.safetensors").is_file()}
+    """Weights of the shipped networks for Lorenz-63, by a short name."""
+    return {"shipped": "lorenz63", "small": "lorenz63_small"}
 
 
 # Counting

@@ -153,6 +153,8 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
     obs = swinging.observe(truth, TEST + 1)
     methods = pendulum_methods(swinging)
     pendulum = {title: score(swinging, m, truth, obs, None, known["pendulum"]) for title, m in methods.items()}
+    limit = known["pendulum"]
+    pendulum |= {"Bayes limit": {k: limit[k] for k in ("mse", "windows")}} if limit else {}
     return {
         "lorenz63": rows,
         "paper_beyond_limit": ratios,
