@@ -1,5 +1,6 @@
 """The project's files agree with each other."""
 
+import json
 import re
 import subprocess
 import sys
@@ -55,3 +56,18 @@ def test_importing_the_package_loads_neither_widgets_nor_plotting_nor_scores():
 @pytest.mark.parametrize("path", ["nida_kit/pretrained"])
 def test_shipped_weights_stay_small(path):
     assert sum(f.stat().st_size for f in (ROOT / path).glob("*.safetensors")) < 5e6
+
+
+def test_the_readme_shows_the_errors_on_record():
+    readme = (ROOT / "README.md").read_text()
+    rows = json.loads((ROOT / "figures" / "laws.json").read_text())["lorenz63"]
+    shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", readme, re.M)
+    names = (
+        "optimal interpolation",
+        "4D-Var from optimal interpolation",
+        "shipped prior, 4 temperatures",
+        "hybrid: shipped prior, then 3 steps of 4D-Var",
+    )
+    assert len(shown) == len(rows)
+    for line, row in zip(shown, rows.values(), strict=True):
+        assert [float(x) for x in re.findall(r"[\d.]+", line)] == [round(row[name]["mse"], 3) for name in names]
