@@ -17,8 +17,7 @@ SMALL = {"temperatures": (1,), "steps": (1, 3), "starts": (2,), "budgets": (3,),
 
 @pytest.fixture(scope="module")
 def findings():
-    with pytest.warns(UserWarning, match="fewer than 10 particles"):
-        return cost.measure(4, **SMALL, particles=100)
+    return cost.measure(4, **SMALL, particles=100)
 
 
 def row(findings, name):
