@@ -103,6 +103,21 @@ def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArra
     return (std**2).mean(dim, skipna=False) ** 0.5 / rmse(mean, truth, dim)
 
 
+def gaussian_scores(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray) -> dict[str, float]:
+    """Error and calibration of Gaussian marginals over everything, in the units given.
+
+    Returns:
+        `mse`, `crps`, `coverage_90` and `coverage_50` of the central intervals, and `spread_error_ratio`.
+    """
+    return {
+        "mse": float(mse(mean, truth)),
+        "crps": float(crps(mean, std, truth)),
+        "coverage_90": float(coverage(mean, std, truth, 0.9)),
+        "coverage_50": float(coverage(mean, std, truth, 0.5)),
+        "spread_error_ratio": float(spread_error_ratio(mean, std, truth)),
+    }
+
+
 def reliability(
     mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, levels: Sequence[float] = LEVELS, dim: Dims = None
 ) -> xr.DataArray:

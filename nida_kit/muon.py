@@ -20,7 +20,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315  # Jordan et al. (2024): steepest at 0, abo
 
 
 def orthogonalised(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
-    """About U V' of the matrix U S V': its singular values move to between 0.7 and 1.2, if they were not tiny."""
+    """About U V' of the matrix U S V': its singular values move to between 0.65 and 1.2, if not tiny."""
     wide = matrix.shape[0] <= matrix.shape[1]
     X = matrix if wide else matrix.mT
     X = X / (X.norm() + 1e-12)

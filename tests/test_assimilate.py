@@ -16,6 +16,7 @@ from nida_kit.assimilate.methods import first_guess_of
 from nida_kit.gaussian import Gaussian
 from nida_kit.observe import Observations
 from nida_kit.prior import Climatology, NeuralPrior
+from nida_kit.studies.sampling import LastGaussian
 
 T, DT, NOISE = 12, 0.1, 0.05
 OSCILLATOR = nk.LinearOscillator()
@@ -352,9 +353,18 @@ def test_where_the_posterior_has_two_modes_incremental_draws_fall_into_both():
     truth = setup.windows(20, seed=5)
     obs = nk.observe(truth, components=["z"], every=8, noise_std=0.05 * setup.spread, seed=6)
     neural = nk.NeuralIncremental.pretrained("lorenz63")
-    draws = neural.sample(obs, 100, seed=0)
-    side = draws.sel(component="x").mean("time") > 0
-    assert 0.4 < float(side.mean()) < 0.6
+    neural = neural.with_temperatures(8)
+    incremental_draws, gaussian_draws = (
+        method.sample(obs, 100, seed=0).sel(component="x") for method in (neural, LastGaussian(neural))
+    )
+
+    def between(x):
+        """The share of draws near 0 where |x| is largest: of a Gaussian, 38% within half a standard deviation."""
+        spread = (x**2).mean("member") ** 0.5
+        return float((abs(x) < spread / 2).mean("member").isel(time=spread.argmax("time")).mean())
+
+    assert 0.4 < float((incremental_draws.mean("time") > 0).mean()) < 0.6
+    assert between(incremental_draws) < 0.15 < 0.3 < between(gaussian_draws)
     # Mirrored by construction, from a symmetric first guess: the mean cannot choose a side.
     assert float(abs(neural.assimilate(obs)["mean"].sel(component=["x", "y"])).max()) < 1e-2
 

@@ -34,7 +34,6 @@ class Recipe:
         law: keywords of the mixture of observation laws that it is trained on; None is the setup's own law alone.
         order: of the climatology; None is the full covariance of a window.
         latest: windows start up to this many steps after their trajectory.
-        odd: components that change sign in the system's mirror, see `NeuralPrior`.
         kind: of network.
         budget: windows that there are, for ever the same; None is fresh ones for every batch.
         refinement: of a second training, which goes on from the first with fewer late windows; None is none.
@@ -46,7 +45,6 @@ class Recipe:
     law: dict | None = None
     order: int | None = None
     latest: int = 0
-    odd: tuple[int, ...] = ()
     kind: type[NeuralPrior | PaperPrior] = NeuralPrior
     budget: int | None = None
     refinement: Settings | None = None
@@ -71,8 +69,9 @@ class Recipe:
         """The untrained network, around the climatology of 10,000 windows, or of as many draws as the budget has."""
         torch.manual_seed(self.settings.seed)
         x = self.windows()(self.budget or 10_000, torch.Generator().manual_seed(self.settings.seed))
-        if self.odd:
-            x = torch.cat([x, x * torch.tensor([-1.0 if i in self.odd else 1.0 for i in range(x.shape[-1])]).to(x)])
+        odd = self.network.get("odd", ())
+        if odd:
+            x = torch.cat([x, x * torch.tensor([-1.0 if i in odd else 1.0 for i in range(x.shape[-1])]).to(x)])
         return self.kind(Climatology.fit(x, self.order), **self.network)
 
 
@@ -83,7 +82,6 @@ _LORENZ63 = Recipe(
     law={"noise": (0.02, 0.2), "spacing": (2, 12), "count": (4, 20)},
     order=4,
     latest=16,
-    odd=(0, 1),
     refinement=Settings(steps=4500, batch=64, rate=2.5e-3, log_score=0.1, seed=1),
 )
 
@@ -111,7 +109,6 @@ RECIPES = {
         law={"noise": (1e-3, 0.1), "spacing": (5, 30), "count": (4, 20)},
         order=1,
         latest=40,
-        odd=(0, 1),
     ),
 }
 

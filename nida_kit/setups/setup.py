@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from nida_kit.evaluate import coverage, crps, mse, spread_error_ratio
+from nida_kit.evaluate import gaussian_scores, mse
 from nida_kit.observe import observe
 from nida_kit.simulate import System
 
@@ -97,23 +97,12 @@ class Setup:
         return float(mse(self._in_spreads(estimate), self._in_spreads(truth)))
 
     def scores(self, result: xr.Dataset, truth: xr.DataArray) -> dict[str, float]:
-        """Error and calibration of a result's `mean` and `std`, each component in units of its spread at that time.
-
-        Returns:
-            `mse`, `crps` of the Gaussian marginals, `coverage_50` and `coverage_90` of their central intervals, and
-            `spread_error_ratio`.
+        """`evaluate.gaussian_scores` of `mean` and `std`, each component in units of its spread at that time.
 
         Raises:
             ValueError: as `score`.
         """
-        mean, std, true = (self._in_spreads(x) for x in (result["mean"], result["std"], truth))
-        return {
-            "mse": float(mse(mean, true)),
-            "crps": float(crps(mean, std, true)),
-            "coverage_50": float(coverage(mean, std, true, 0.5)),
-            "coverage_90": float(coverage(mean, std, true)),
-            "spread_error_ratio": float(spread_error_ratio(mean, std, true)),
-        }
+        return gaussian_scores(*(self._in_spreads(x) for x in (result["mean"], result["std"], truth)))
 
     def _in_spreads(self, x: xr.DataArray) -> xr.DataArray:
         if not isinstance(x, xr.DataArray) or not set(self.spread.dims) <= set(x.dims):

@@ -26,9 +26,9 @@ from nida_kit.assimilate.method import Chain, Method
 from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar
 from nida_kit.assimilate.particle import ParticleSmoother
 from nida_kit.evaluate import (
-    coverage,
     crps,
     crps_ensemble,
+    gaussian_scores,
     mse,
     rank_histogram,
     reliability,
@@ -69,19 +69,6 @@ def drawn(method: Method, obs: xr.Dataset, members: int, operator=None) -> xr.Da
 
 def _rounded(scores: dict[str, Any]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in scores.items()}
-
-
-def gaussian_scores(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray) -> dict[str, float]:
-    """Scores of Gaussian marginals over all windows, in the units given; of the mean, the squared error."""
-    return _rounded(
-        {
-            "mse": mse(mean, truth),
-            "crps": crps(mean, std, truth),
-            "coverage_90": coverage(mean, std, truth, 0.9),
-            "coverage_50": coverage(mean, std, truth, 0.5),
-            "spread_error_ratio": spread_error_ratio(mean, std, truth),
-        }
-    )
 
 
 def log_score(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray) -> float:
@@ -154,7 +141,7 @@ def of_method(setup: Setup, law: Law, method: Method, truth: xr.DataArray, obs: 
     truth, mean, std = truth / setup.spread, result["mean"] / setup.spread, result["std"] / setup.spread
     few = {"sample": slice(DRAWN)}
     draws = drawn(LastGaussian(method), obs.isel(few), RANKED, law.operator) / setup.spread
-    scores = gaussian_scores(mean, std, truth)
+    scores = _rounded(gaussian_scores(mean, std, truth))
     found = {"scores": scores, "outside": outside(scores)} | curves(mean, std, truth)
     found["ranks"] = {"last Gaussian": _by_component(ranks(draws, truth.isel(few)))}
     if isinstance(method, NeuralIncremental):
@@ -192,7 +179,7 @@ def against_particles(
     for name, method in named.items():
         result = method.assimilate(obs, operator=law.operator)
         forecast = result["mean"] / setup.spread, result["std"] / setup.spread
-        scores[name], by_window[name] = gaussian_scores(*forecast, truth), crps(*forecast, truth, CORE)
+        scores[name], by_window[name] = _rounded(gaussian_scores(*forecast, truth)), crps(*forecast, truth, CORE)
     least = by_window["particles"] / (1 + 1 / members)  # of the posterior itself, not of so many draws
     return {name: {"scores": scores[name]} | _ratio(by_window[name], least) for name in scores}
 
