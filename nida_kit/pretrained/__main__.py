@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nida_kit import setups
 from nida_kit.assimilate.method import Method
@@ -19,7 +20,7 @@ from nida_kit.prior import Climatology, NeuralPrior, PaperPrior
 from nida_kit.train import Settings, Windows, fixed, simulated, train
 from nida_kit.weights import Card, save
 
-LATE = 0.2  # share of late windows in a refinement
+LATE = 0.2  # share of late windows in refinements
 SAMPLES, SEED = 1000, 20241  # of the windows that the card is scored on; no training seed comes near
 
 
@@ -36,7 +37,7 @@ class Recipe:
         latest: windows start up to this many steps after their trajectory.
         kind: of network.
         budget: windows that there are, for ever the same; None is fresh ones for every batch.
-        refinement: of a second training, which goes on from the first with fewer late windows; None is none.
+        refinements: of further trainings, each going on from the one before, with fewer late windows.
     """
 
     setup: str
@@ -47,14 +48,18 @@ class Recipe:
     latest: int = 0
     kind: type[NeuralPrior | PaperPrior] = NeuralPrior
     budget: int | None = None
-    refinement: Settings | None = None
+    refinements: tuple[Settings, ...] = ()
 
     def windows(self, late: float = 0.5) -> Windows:
         """What it is trained on; the share `late` starts up to `latest` steps after its trajectory."""
         setup = setups.load(self.setup)
         if self.budget is not None:
-            return fixed(torch.from_numpy(setup.windows(self.budget, seed=1).values))
+            return fixed(self._all())
         return simulated(setup.system, setup.steps, setup.dt, setup.model_noise_std, self.latest, late)
+
+    def _all(self) -> Tensor:
+        """The budget's windows."""
+        return torch.from_numpy(setups.load(self.setup).windows(self.budget, seed=1).values)
 
     def observing(self, prior: NeuralPrior | PaperPrior) -> Law:
         """How that is observed."""
@@ -66,9 +71,10 @@ class Recipe:
         return partial(regular, components=components, every=setup.law["every"], noise_std=noise_std)
 
     def begin(self) -> NeuralPrior | PaperPrior:
-        """The untrained network, around the climatology of 10,000 windows, or of as many draws as the budget has."""
+        """The untrained network, around the climatology of 10,000 windows, or of the budget's."""
         torch.manual_seed(self.settings.seed)
-        x = self.windows()(self.budget or 10_000, torch.Generator().manual_seed(self.settings.seed))
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        x = self._all() if self.budget else self.windows()(10_000, generator)
         odd = self.network.get("odd", ())
         if odd:
             x = torch.cat([x, x * torch.tensor([-1.0 if i in odd else 1.0 for i in range(x.shape[-1])]).to(x)])
@@ -82,7 +88,10 @@ _LORENZ63 = Recipe(
     law={"noise": (0.02, 0.2), "spacing": (2, 12), "count": (4, 20)},
     order=4,
     latest=16,
-    refinement=Settings(steps=4500, batch=64, rate=2.5e-3, log_score=0.1, seed=1),
+    refinements=(
+        Settings(steps=4500, batch=64, rate=2.5e-3, log_score=0.1, seed=1),
+        Settings(steps=13_000, batch=64, rate=3e-3, log_score=0.1, seed=2),
+    ),
 )
 
 RECIPES = {
@@ -92,7 +101,7 @@ RECIPES = {
         _LORENZ63,
         network=_LORENZ63.network | {"width": 48},
         settings=replace(_LORENZ63.settings, steps=1500),
-        refinement=None,
+        refinements=(),
     ),
     # Network, law, 1,800 windows and 300 epochs of Blanke et al. (2024), through two unrolled steps.
     "lorenz63_paper": Recipe(
@@ -121,9 +130,9 @@ def make(name: str, checkpoint: Path | None, out: Path, device: str) -> None:
     law = recipe.observing(prior)
     history = train(prior, recipe.windows(), law, recipe.settings, device=device, checkpoint=checkpoint)
     seconds = history.attrs["seconds"]
-    if recipe.refinement:
-        second = checkpoint and checkpoint.with_name(f"{checkpoint.stem}_refined{checkpoint.suffix}")
-        history = train(prior, recipe.windows(LATE), law, recipe.refinement, device=device, checkpoint=second)
+    for i, settings in enumerate(recipe.refinements, 1):
+        path = checkpoint and checkpoint.with_name(f"{checkpoint.stem}_{i}{checkpoint.suffix}")
+        history = train(prior, recipe.windows(LATE), law, settings, device=device, checkpoint=path)
         seconds += history.attrs["seconds"]
 
     prior.cpu()
@@ -144,7 +153,7 @@ def make(name: str, checkpoint: Path | None, out: Path, device: str) -> None:
         "data": f"{recipe.budget or 'fresh'} simulated windows, starting up to {recipe.latest} steps late",
         "law": {"name": "nida_kit.observe.mixture", **recipe.law} if recipe.law else recipe.setup,
         "settings": asdict(recipe.settings),
-        "refinement": asdict(recipe.refinement) | {"late": LATE} if recipe.refinement else None,
+        "refinements": [asdict(settings) | {"late": LATE} for settings in recipe.refinements],
         "minutes": round(seconds / 60, 1),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {device}",
         "scored_on": f"{SAMPLES} fresh windows of {recipe.setup}, seed {SEED}, observed with seed {SEED + 1}",

@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 
 from nida_kit.assimilate.method import Chain, Method
-from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar
+from nida_kit.assimilate.methods import NeuralIncremental, WeakFourDVar
 from nida_kit.assimilate.particle import ParticleSmoother
 from nida_kit.evaluate import (
     crps,
@@ -37,7 +37,7 @@ from nida_kit.evaluate import (
 )
 from nida_kit.labels import COMPONENT, CORE, TIME
 from nida_kit.setups import Setup
-from nida_kit.studies.common import LAWS, TEST, Law, command, lorenz63, observed
+from nida_kit.studies.common import LAWS, TEST, Law, command, interpolation, lorenz63, observed
 from nida_kit.studies.sampling import LastGaussian
 
 BOUNDS = {"coverage_90": (0.87, 0.93), "coverage_50": (0.45, 0.57), "spread_error_ratio": (0.9, 1.1)}
@@ -52,7 +52,7 @@ def methods(setup: Setup, neural: NeuralIncremental) -> dict[str, Method]:
     """What is compared, by name."""
     physics = WeakFourDVar(setup.system, setup.model_noise_std, iterations=3)
     return {
-        "OI": OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt),
+        "OI": interpolation(setup),
         "NIDA": neural,
         "hybrid": Chain([neural, physics]),
     }

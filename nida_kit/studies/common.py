@@ -21,6 +21,7 @@ import xarray as xr
 
 from nida_kit import setups
 from nida_kit.assimilate.method import versions
+from nida_kit.assimilate.methods import OptimalInterpolation
 from nida_kit.observe import observe
 from nida_kit.setups import Setup
 
@@ -96,6 +97,11 @@ def observed(setup: Setup, law: Law, samples: int, seed: int = TEST) -> tuple[xr
 def lorenz63() -> Setup:
     """The Lorenz-63 experiment of the paper."""
     return setups.load(LORENZ63)
+
+
+def interpolation(setup: Setup) -> OptimalInterpolation:
+    """Optimal interpolation at its best: the full covariance of a window, from 10,000 of them."""
+    return OptimalInterpolation.fit(setup.windows(10_000, seed=2))
 
 
 def record(path: Path, study: str, findings: dict[str, Any]) -> None:

@@ -157,6 +157,7 @@ def contestants(
     """Everyone who takes part; sizes as in `measure`."""
     neural = {name: NeuralIncremental.pretrained(weights, DEFAULT) for name, weights in networks.items()}
     first_name, first = next(iter(neural.items()))
+    # The one that NIDA itself starts from: narrow, so as fast as can be.
     interpolation = OptimalInterpolation(first.prior.climatology, first.labels, first.dt)
 
     def always(method: Method) -> Callable[[System], Method]:

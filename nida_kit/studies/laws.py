@@ -19,12 +19,12 @@ from nida_kit.assimilate.method import Chain, Method
 from nida_kit.assimilate.methods import KalmanSmoother, NeuralIncremental, OptimalInterpolation, WeakFourDVar
 from nida_kit.setups import Setup
 from nida_kit.simulate import LinearOscillator
-from nida_kit.studies.common import LAWS, PENDULUM, TEST, Z_ONLY, Law, command, lorenz63, observed
+from nida_kit.studies.common import LAWS, PENDULUM, TEST, Z_ONLY, Law, command, interpolation, lorenz63, observed
 
 
 def lorenz63_methods(setup: Setup) -> dict[str, Method]:
     """The columns of the table."""
-    first = OptimalInterpolation.fit(setup.windows(10_000, seed=2))
+    first = interpolation(setup)
     neural = NeuralIncremental.pretrained("lorenz63")
     noise = setup.model_noise_std
     shipped = files("nida_kit.pretrained").joinpath("lorenz63_paper.safetensors").is_file()
@@ -44,6 +44,7 @@ def lorenz63_methods(setup: Setup) -> dict[str, Method]:
 def pendulum_methods(setup: Setup) -> dict[str, Method]:
     """The same for the pendulum; a noise-free model has no weak constraint, so 4D-Var gets a small model noise."""
     neural = NeuralIncremental.pretrained("pendulum")
+    # Without model noise the full covariance of a window is singular.
     first = OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt)
     physics = WeakFourDVar(setup.system, 0.01)
     return {

@@ -21,13 +21,13 @@ import pandas as pd
 import xarray as xr
 
 from nida_kit.assimilate.method import Method
-from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation
+from nida_kit.assimilate.methods import NeuralIncremental
 from nida_kit.assimilate.particle import ParticleSmoother
 from nida_kit.evaluate import energy_score, wasserstein
 from nida_kit.labels import COMPONENT, CORE, TIME
 from nida_kit.setups import Setup
 from nida_kit.studies.common import LAWS as REFERENCE_LAWS
-from nida_kit.studies.common import TEST, Z_ONLY, Law, command, lorenz63, observed
+from nida_kit.studies.common import TEST, Z_ONLY, Law, command, interpolation, lorenz63, observed
 
 LAWS = {
     "paper": REFERENCE_LAWS["paper"],
@@ -63,7 +63,7 @@ def forecasts(setup: Setup, neural: NeuralIncremental, particles: int = 16384) -
         particles: of each filter.
     """
     return {
-        "OI": OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt),
+        "OI": interpolation(setup),
         "NIDA, last Gaussian": LastGaussian(neural.with_temperatures(4)),
         "NIDA, incremental, 4 temperatures": neural.with_temperatures(4),
         "NIDA, incremental, 8 temperatures": neural.with_temperatures(8),

@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from nida_kit import schedule as schedules
 from nida_kit.assimilate.methods import NeuralIncremental
 from nida_kit.observe import Law, regular
 from nida_kit.pretrained.__main__ import RECIPES
@@ -115,12 +116,14 @@ def measure(variant: Variant, batches: int, samples: int) -> dict[str, float]:
     setup = lorenz63()
     method = NeuralIncremental(prior, setup.system.labels, setup.dt)
 
-    def mse(name: str, temperatures: int, seed: int) -> float:
+    def mse(name: str, temperatures: int, seed: int = VALIDATION, schedule: schedules.Schedule = schedules.linear):
         truth, obs = observed(setup, LAWS[name], samples, seed)
-        return round(setup.score(method.with_temperatures(temperatures).assimilate(obs)["mean"], truth), 4)
+        return round(setup.score(method.with_temperatures(temperatures, schedule).assimilate(obs)["mean"], truth), 4)
 
-    scores = {f"paper, {k} temperatures": mse("paper", k, VALIDATION) for k in (1, 2, 4, 6)}
-    scores["two, 4 temperatures"] = mse("two", 4, VALIDATION)
+    scores = {f"paper, {k} temperatures": mse("paper", k) for k in (1, 2, 4, 6)}
+    for schedule in (schedules.cosine, schedules.geometric):
+        scores[f"paper, 4 temperatures, {schedule.__name__}"] = mse("paper", 4, schedule=schedule)
+    scores["two, 4 temperatures"] = mse("two", 4)
     if variant.length > 1:
         scores |= {f"test windows of {name}, 4 temperatures": mse(name, 4, TEST) for name in ("paper", "two")}
     return scores | {
@@ -131,7 +134,7 @@ def measure(variant: Variant, batches: int, samples: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """The command: variants that the JSON file has already, at the same sizes, are not trained again."""
+    """The command: variants that the JSON file has already, of the same recipe and sizes, are not trained again."""
     parser = argparse.ArgumentParser(prog="python -m nida_kit.studies.training", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of training.json")
     parser.add_argument("--samples", type=int, default=1000, help="validation windows of each law")
@@ -140,7 +143,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = arguments.out / "training.json"
+    recipe = RECIPES["lorenz63"]
     sizes = {"batches": arguments.batches, "validation_windows": arguments.samples, "validation_seed": VALIDATION}
+    sizes["recipe"] = asdict(recipe.settings) | recipe.network | recipe.law | {"order": recipe.order}
+    sizes = json.loads(json.dumps(sizes))  # as a file gives it back
     found = json.loads(path.read_text()) if path.exists() else {}
     variants = found.get("variants", {}) if sizes.items() <= found.items() else {}
     for name in arguments.variants:
