@@ -25,9 +25,18 @@ The package reads top to bottom as the data flows:
 """
 
 from nida_kit import schedule, setups
+from nida_kit.assimilate.ensemble import LETKF, EnKF, EnKS, IEnKS
 from nida_kit.assimilate.method import Chain, Method
-from nida_kit.assimilate.methods import KalmanSmoother, NeuralIncremental, OptimalInterpolation, WeakFourDVar
-from nida_kit.assimilate.particle import ImportanceSampler, ParticleSmoother
+from nida_kit.assimilate.methods import (
+    ClimatologicalForecast,
+    KalmanSmoother,
+    NeuralIncremental,
+    OptimalInterpolation,
+    WeakFourDVar,
+)
+from nida_kit.assimilate.particle import ImportanceSampler, ParticleFilter, ParticleSmoother
+from nida_kit.assimilate.sequential import ExtendedKalmanFilter, ThreeDVar
+from nida_kit.assimilate.strong import StrongFourDVar
 from nida_kit.evaluate import (
     coverage,
     crps,
@@ -45,15 +54,21 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.labels import StateLabels
 from nida_kit.observe import mixture, observe, regular
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
-from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, Pendulum, System
+from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, Pendulum, Started, System
 from nida_kit.train import Settings, fixed, simulated, train
 from nida_kit.weights import Card, load, save
 
 __all__ = [
+    "LETKF",
     "Card",
     "Chain",
+    "ClimatologicalForecast",
     "Climatology",
+    "EnKF",
+    "EnKS",
+    "ExtendedKalmanFilter",
     "Gaussian",
+    "IEnKS",
     "ImportanceSampler",
     "KalmanSmoother",
     "LinearOscillator",
@@ -64,12 +79,16 @@ __all__ = [
     "NeuralPrior",
     "OptimalInterpolation",
     "PaperPrior",
+    "ParticleFilter",
     "ParticleSmoother",
     "Pendulum",
     "Physics",
     "Settings",
+    "Started",
     "StateLabels",
+    "StrongFourDVar",
     "System",
+    "ThreeDVar",
     "WeakFourDVar",
     "coverage",
     "crps",

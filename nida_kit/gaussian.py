@@ -90,8 +90,12 @@ def linearise(
 ) -> tuple[Float[Tensor, "*batch p"], Float[Tensor, "*batch p n"]]:
     """f(x) and its Jacobian at every point of a batch: one pullback (torch.func) of the whole batch per component of f.
 
-    f must treat the points independently. Reverse mode, since forward mode is not safe under Dask's threads.
+    f must treat the points independently. Reverse mode, since forward mode is not safe under Dask's threads. Many
+    pullbacks of a small batch are done at once: there it is the calls that take the time.
     """
     value, pull = torch.func.vjp(function, x)
-    unit = torch.eye(value.shape[-1]).to(value)
-    return value, torch.stack([pull(e.expand_as(value))[0] for e in unit], -2)
+    units = torch.eye(value.shape[-1]).to(value)
+    if len(units) > 8 and value.numel() * len(units) < 1_000_000:
+        units = units.view(-1, *[1] * (value.ndim - 1), value.shape[-1]).expand(-1, *value.shape)
+        return value, torch.func.vmap(pull)(units)[0].movedim(0, -2)
+    return value, torch.stack([pull(e.expand_as(value))[0] for e in units], -2)

@@ -115,6 +115,24 @@ class Observations:
         """The same observations on another device."""
         return Observations(self.value.to(device), self.noise_std.to(device), self.operator)
 
+    def at(self, t: int) -> Observations:
+        """Those of one time step, T = 1."""
+        return Observations(self.value[..., t : t + 1, :], self.noise_std[..., t : t + 1, :], self.operator)
+
+    def predicted(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch p"]:
+        """h(x).
+
+        Raises:
+            ValueError: an operator that cannot take such states, or makes another number of values than were observed.
+        """
+        value = _apply(self.operator, x)
+        if value.shape[-1] != self.value.shape[-1]:
+            raise ValueError(
+                f"The operator gives {value.shape[-1]} values per time step, the observations have "
+                f"{self.value.shape[-1]}: pass the operator they were made with."
+            )
+        return value
+
     def linearise(self, x: Float[Tensor, "*batch T n"]) -> tuple[Tensor, Tensor, Tensor]:
         """(H, R, y) for `Gaussian.condition`: h(x') = h(x) + H (x' - x), with y moved accordingly.
 
@@ -123,12 +141,7 @@ class Observations:
         """
         if self.operator is _identity:
             return torch.eye(x.shape[-1]).to(x).expand(*x.shape, -1), self.noise_std**2, self.value
-        predicted, H = linearise(partial(_apply, self.operator), x)
-        if predicted.shape[-1] != self.value.shape[-1]:
-            raise ValueError(
-                f"The operator gives {predicted.shape[-1]} values per time step, the observations have "
-                f"{self.value.shape[-1]}: pass the operator they were made with."
-            )
+        predicted, H = linearise(self.predicted, x)
         seen = ~self.value.isnan()
         bad = seen & ~(predicted.isfinite() & H.isfinite().all(-1))
         if bad.any():
@@ -142,7 +155,7 @@ class Observations:
 
     def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
         """1/2 (y - h(x))' R^-1 (y - h(x)) over what was observed; NaN where h(x) is."""
-        error = (self.value - _apply(self.operator, x)) / self.noise_std
+        error = (self.value - self.predicted(x)) / self.noise_std
         return error.where(~self.value.isnan(), 0.0).square().sum((-2, -1)) / 2
 
 
@@ -329,6 +342,15 @@ def regular(
     which = torch.zeros(n, dtype=torch.bool)
     which[list(components)] = True
     return when[:, :, None] & which, torch.as_tensor(noise_std, dtype=torch.float64).expand(shape)
+
+
+def either(
+    shape: tuple[int, int, int], generator: torch.Generator, *, law: Law, other: Law, share: float
+) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
+    """One law for a random share of the windows, another one for the rest."""
+    first, second = law(shape, generator), other(shape, generator)
+    chosen = torch.rand(shape[0], 1, 1, generator=generator) < share
+    return tuple(torch.where(chosen, a, b) for a, b in zip(first, second, strict=True))
 
 
 def mixture(

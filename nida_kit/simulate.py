@@ -76,6 +76,17 @@ class System(ABC):
             "log density (...) of its start law at states (..., n), -inf where none starts."
         )
 
+    def distances(self) -> Float[Tensor, "n n"]:
+        """How far apart the components are, for localisation.
+
+        Raises:
+            ValueError: a system whose components have no place.
+        """
+        raise ValueError(
+            f"The components of {type(self).__name__} have no places: give distances=, a matrix (component, observed "
+            "value), or a method without localisation."
+        )
+
     def step(self, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
         """M(x): the noise-free state dt later; differentiable.
 
@@ -159,7 +170,7 @@ class System(ABC):
         return {k: v for k, v in asdict(self).items() if isinstance(v, (int, float))} if is_dataclass(self) else {}
 
 
-def _log_normal(x: Float[Tensor, "*batch n"], mean: float | Tensor, std: float) -> Float[Tensor, "*batch"]:
+def _log_normal(x: Float[Tensor, "*batch n"], mean: float | Tensor, std: float | Tensor) -> Float[Tensor, "*batch"]:
     """Log density of independent normal components."""
     return torch.distributions.Normal(mean, std, validate_args=False).log_prob(x).sum(-1)
 
@@ -271,3 +282,44 @@ class Lorenz96(System):
 
     def log_start(self, x):
         return _log_normal(x, self.forcing, 1.0)
+
+    def distances(self):
+        """In sites, the shorter way around the ring."""
+        away = (torch.arange(self.sites)[:, None] - torch.arange(self.sites)).abs()
+        return torch.minimum(away, self.sites - away).double()
+
+
+class Started(System):
+    """A system whose trajectories start from independent normal components instead.
+
+    Args:
+        system: any.
+        mean: of the start, per component or one for all, in state units.
+        std: its standard deviation, likewise; positive.
+    """
+
+    def __init__(self, system: System, mean, std):
+        n = len(system.labels.components)
+        self.system, self.labels, self.longest_substep = system, system.labels, system.longest_substep
+        try:
+            self.mean, self.std = (torch.as_tensor(x, dtype=torch.float64).expand(n) for x in (mean, std))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{mean=} and {std=} must be a number or {n} of them: {error}") from error
+        if not (self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all():
+            raise ValueError(f"{mean=} must be finite, and {std=} positive and finite.")
+
+    def tendency(self, x):
+        return self.system.tendency(x)
+
+    def start(self, samples, generator, dtype, device):
+        noise = torch.randn(samples, len(self.mean), generator=generator, dtype=dtype, device=device)
+        return self.mean.to(noise) + self.std.to(noise) * noise
+
+    def log_start(self, x):
+        return _log_normal(x, self.mean.to(x), self.std.to(x))
+
+    def distances(self):
+        return self.system.distances()
+
+    def parameters(self):
+        return self.system.parameters()

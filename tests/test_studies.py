@@ -40,7 +40,7 @@ def test_three_laws_and_more_lie_outside_the_training():
 
 def test_training_validation_and_test_windows_differ():
     scored = {common.VALIDATION, common.VALIDATION + 1, common.TEST, common.TEST + 1, common.TEST + 2}
-    refined = {settings.seed for recipe in RECIPES.values() for settings in recipe.refinements}
+    refined = {more.settings.seed for recipe in RECIPES.values() for more in recipe.refinements}
     trained = {recipe.settings.seed for recipe in RECIPES.values()} | refined | {1, 2}  # budget, first guess
     assert len(scored) == 5 and not scored & trained
 

@@ -14,12 +14,13 @@ step, at the prior's centre; a prior that knows nothing of h takes several such 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.banded import BlockBanded
+from nida_kit.assimilate.method import Reconstruction
 from nida_kit.gaussian import Gaussian, linearise
 from nida_kit.observe import Observations
 from nida_kit.prior import Physics, Prior
@@ -152,24 +153,50 @@ def laplace(local: Gaussian, observations: Observations) -> Gaussian:
     return linearised(local, observations).at(local.centre)
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """A prior that stands still, whatever the estimate; it can be descended from like `Physics`.
+
+    Attributes:
+        prior: the Gaussian.
+    """
+
+    prior: Gaussian
+
+    def __call__(self, current: Gaussian, s: float | Tensor = 0.0) -> Gaussian:
+        return self.around(current.mean)
+
+    def around(self, x: Float[Tensor, "*batch T n"]) -> Gaussian:
+        """The same Gaussian, centred at x."""
+        return Gaussian(x, self.prior.precision, self.prior.precision.matvec(self.prior.mean - x))
+
+    def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
+        """-log density up to a constant."""
+        away = x - self.prior.mean
+        return (away * self.prior.precision.matvec(away)).sum((-2, -1)) / 2
+
+
+def descend(
+    prior: Physics | Fixed, observations: Observations, x: Tensor, steps: int, damping: float, tolerance: float
+) -> Reconstruction:
+    """Damped Gauss-Newton steps from x, whose leading axes may be more than those of the windows.
+
+    Returns:
+        Laplace posteriors around each estimate on the way, the best one last; `cost`, `iterations` and `converged`.
+    """
+    descent = LevenbergMarquardt(prior, lambda x: prior.misfit(x) + observations.misfit(x), damping, tolerance)
+    path = [laplace(local, observations) for local in descent.descend(x, observations, steps)]
+    path = [*path[1:], laplace(prior.around(descent.best), observations)]
+    diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
+    return Reconstruction(path, [0.0] * len(path), x, diagnostics)
+
+
 def descended(local: Gaussian, observations: Observations, steps: int = 20) -> Gaussian:
     """The update for a nonlinear h: the most probable trajectory under the local prior, by a damped descent.
 
     It is the same loop once more, with a prior that stands still. Its first step is undamped, so a linear h takes one.
     """
-
-    def still(current: Gaussian, s: float | Tensor = 0.0) -> Gaussian:
-        x = current.mean
-        return Gaussian(x, local.precision, local.precision.matvec(local.mean - x))
-
-    def cost(x: Tensor) -> Tensor:
-        away = x - local.mean
-        return (away * local.precision.matvec(away)).sum((-2, -1)) / 2 + observations.misfit(x)
-
-    descent = LevenbergMarquardt(still, cost, damping=0.0)
-    for _ in descent.descend(local.mean, observations, steps):
-        pass
-    return laplace(still(Gaussian.flat(descent.best)), observations)
+    return descend(Fixed(local), observations, local.mean, steps, damping=0.0, tolerance=1e-6).posteriors[-1]
 
 
 def conditioned(local: Gaussian, observations: Observations) -> Gaussian:
@@ -177,26 +204,55 @@ def conditioned(local: Gaussian, observations: Observations) -> Gaussian:
     return (linearised if observations.linear else descended)(local, observations)
 
 
-def extended_kalman_filter(physics: Physics, observations: Observations, steps: int) -> Float[Tensor, "*batch T n"]:
-    """The filtered means: each state given the observations up to its time, the model linearised at the state before.
+def gaussian_filter(
+    forecast: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    mean: Float[Tensor, "*batch n"],
+    covariance: Float[Tensor, "*batch n n"],
+    observations: Observations,
+) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]:
+    """Mean and covariance of each state before and after the analysis of what was observed at its time.
 
-    One loop over time of the same update, on windows of one step.
+    A walk through time by the same update on windows of one step, but by covariances: without model noise, they become
+    singular as directions contract.
+
+    Args:
+        forecast: mean and covariance of the next state, from those of this one.
+        mean: of the first state.
+        covariance: of the first state.
+        observations: of the whole batch.
     """
-    mean, covariance = physics.start_mean, torch.diag_embed(physics.start_std**2)
-    means = []
-    for t in range(steps):
-        here = Observations(
-            observations.value[..., t : t + 1, :], observations.noise_std[..., t : t + 1, :], observations.operator
-        )
+    value = observations.value
+    mean = mean.expand(*value.shape[:-2], -1)
+    covariance = covariance.expand(*mean.shape, -1)
+    for t in range(value.shape[-2]):
         if t:
-            mean, J = linearise(physics.step, mean)
-            covariance = J @ covariance @ J.mT + torch.diag_embed(physics.noise_std**2)
-        forecast = Gaussian(
-            mean.unsqueeze(-2).expand(*here.value.shape[:-1], -1),
-            BlockBanded(torch.linalg.inv(covariance)[..., None, None, :, :]),
-        )
-        analysis = forecast.condition(*here.linearise(forecast.centre))
-        mean = analysis.mean.squeeze(-2)
-        covariance = analysis.precision.selected_inverse()[..., 0, 0, :, :]
-        means.append(mean)
-    return torch.stack(means, -2)
+            mean, covariance = forecast(mean, covariance)
+            covariance = covariance.expand(*mean.shape, -1)
+        before, here = (mean, covariance), observations.at(t)
+        if not here.value.isnan().all():
+            H, R, y = here.linearise(mean.unsqueeze(-2))
+            mean, covariance = _analysis(mean, covariance, H.squeeze(-3), R.squeeze(-2), y.squeeze(-2))
+        yield before, (mean, covariance)
+
+
+def _analysis(mean: Tensor, covariance: Tensor, H: Tensor, R: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """`Gaussian.condition` of one state `(..., n)`, by its covariance."""
+    seen = ~y.isnan()
+    H = H * seen.unsqueeze(-1)
+    innovation = torch.where(seen, y, 0.0) - (H @ mean.unsqueeze(-1)).squeeze(-1)
+    cross = H @ covariance
+    gain = torch.linalg.solve(cross @ H.mT + torch.diag_embed(R.expand_as(y)), cross).mT
+    mean = mean + (gain @ innovation.unsqueeze(-1)).squeeze(-1)
+    shrink = torch.eye(mean.shape[-1]).to(mean) - gain @ H
+    return mean, shrink @ covariance @ shrink.mT + gain * R.unsqueeze(-2) @ gain.mT  # Joseph's form stays positive
+
+
+def extended_kalman_filter(physics: Physics, observations: Observations) -> Float[Tensor, "*batch T n"]:
+    """The filtered means, given the observations up to each time; the model is linearised at the state before."""
+
+    def forecast(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+        mean, J = linearise(physics.step, mean)
+        return mean, J @ covariance @ J.mT + torch.diag_embed(physics.noise_std**2)
+
+    start = physics.start_mean, torch.diag_embed(physics.start_std**2)
+    return torch.stack([mean for _, (mean, _) in gaussian_filter(forecast, *start, observations)], -2)

@@ -51,6 +51,19 @@ class Posterior(Protocol):
 
 
 @dataclass(frozen=True)
+class Moments:
+    """A posterior of which only mean and spread are known.
+
+    Attributes:
+        mean: `(..., T, n)`.
+        std: marginal standard deviations, `(..., T, n)`.
+    """
+
+    mean: Float[Tensor, "*batch T n"]
+    std: Float[Tensor, "*batch T n"]
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """What a method found.
 

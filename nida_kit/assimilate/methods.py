@@ -16,11 +16,10 @@ from torch import Tensor
 
 from nida_kit import schedule as schedules
 from nida_kit.assimilate.incremental import (
-    LevenbergMarquardt,
     conditioned,
+    descend,
     extended_kalman_filter,
     incremental,
-    laplace,
 )
 from nida_kit.assimilate.method import Method, Reconstruction
 from nida_kit.banded import BlockBanded
@@ -72,6 +71,14 @@ class OptimalInterpolation(Method):
         _warn_of_outliers(self.climatology, observations)
         posteriors = list(incremental(self.climatology, [1.0], observations, start, conditioned))
         return Reconstruction(posteriors, [float("nan")], start.mean)
+
+
+class ClimatologicalForecast(OptimalInterpolation):
+    """The climatology alone, whatever was observed: what every method should beat."""
+
+    def reconstruct(self, observations, dt, first_guess):
+        nothing = Observations(torch.full_like(observations.value, torch.nan), observations.noise_std)
+        return super().reconstruct(nothing, dt, first_guess)
 
 
 class NeuralIncremental(Method):
@@ -222,9 +229,9 @@ class KalmanSmoother(_PhysicalMethod):
     """
 
     def reconstruct(self, observations, dt, first_guess):
-        physics, steps = self.physics(dt), observations.value.shape[-2]
+        physics = self.physics(dt)
         if first_guess is None:
-            filtered = extended_kalman_filter(physics, observations, steps)
+            filtered = extended_kalman_filter(physics, observations)
         else:
             filtered = first_guess.to(observations.value)
         return Reconstruction(list(incremental(physics, [0.0], observations, Gaussian.flat(filtered))), [0.0], filtered)
@@ -284,27 +291,17 @@ class WeakFourDVar(_PhysicalMethod):
         first_guess = physics.forecast(steps) if first_guess is None else first_guess.to(observations.value)
         first_guess = first_guess.expand(*observations.value.shape[:-1], first_guess.shape[-1])
         if self.starts == 1:
-            return self._descend(physics, observations, first_guess)
+            return descend(physics, observations, first_guess, self.steps, self.damping, self.tolerance)
         starts = [first_guess, *self._drawn(physics, steps)]
         at_once = self._at_once(first_guess)
         best: list[Reconstruction] = []
         for i in range(0, self.starts, at_once):
             some = self._hopeful(starts[i : i + at_once], first_guess, physics, observations)
-            found = self._descend(physics, observations, some)
+            found = descend(physics, observations, some, self.steps, self.damping, self.tolerance)
             number = torch.arange(i, i + len(some)).view(-1, *[1] * (some.ndim - 3))
             found.diagnostics["start"] = number.expand_as(found.diagnostics["cost"])
             best = [_lowest(*best, found)]
         return _combined(lambda x: x[0], best[0])
-
-    def _descend(self, physics: Physics, observations: Observations, x: Float[Tensor, "*batch T n"]) -> Reconstruction:
-        """From x, whose leading axes may be more than those of the windows."""
-        descent = LevenbergMarquardt(
-            physics, lambda x: physics.misfit(x) + observations.misfit(x), self.damping, self.tolerance
-        )
-        path = [laplace(local, observations) for local in descent.descend(x, observations, self.steps)]
-        path = [*path[1:], laplace(physics.around(descent.best), observations)]
-        diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
-        return Reconstruction(path, [0.0] * len(path), x, diagnostics)
 
     def _drawn(self, physics: Physics, steps: int) -> Float[Tensor, "starts T n"]:
         """Trajectories of the system's law, all but the first start."""

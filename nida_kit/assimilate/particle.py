@@ -32,40 +32,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nida_kit.assimilate.method import Method, Reconstruction
-from nida_kit.observe import Observations, _apply
+from nida_kit.assimilate.method import Method, Moments, Reconstruction
+from nida_kit.assimilate.sequential import CPU, DOUBLE, Sequential, check_finite, count, noise
+from nida_kit.observe import Observations
 from nida_kit.simulate import System
 
 TOO_FEW = 10  # effective particles: below, averages over them are left to chance
-CPU, DOUBLE = torch.device("cpu"), torch.float64
-
-
-@dataclass(frozen=True)
-class Moments:
-    """A posterior of which mean and spread are kept.
-
-    Attributes:
-        mean: `(..., T, n)`.
-        std: marginal standard deviations, `(..., T, n)`.
-    """
-
-    mean: Float[Tensor, "*batch T n"]
-    std: Float[Tensor, "*batch T n"]
 
 
 class _Simulations(Method):
     """What both methods share: the system, one window at a time, warnings."""
 
     def __init__(self, system: System, seed: int, **counts: int):
-        for name, (count, least) in counts.items():
-            if not isinstance(count, Integral) or count < least:
-                raise ValueError(f"{name}={count!r} must be a whole number of at least {least}.")
+        found = {name: count(name, number, least) for name, (number, least) in counts.items()}
         if not isinstance(seed, Integral):
             raise ValueError(f"seed={seed!r} must be a whole number.")
         self.system, self.labels, self.seed = system, system.labels, int(seed)
         self.settings = {"system": type(system).__name__, "seed": self.seed}
         self.settings |= {f"system_{name}": value for name, value in system.parameters().items()}
-        self.settings |= {name: int(count) for name, (count, _) in counts.items()}
+        self.settings |= found
 
     @abstractmethod
     def estimate(self, window: Observations, dt: float) -> dict[str, Tensor]:
@@ -78,7 +63,7 @@ class _Simulations(Method):
     def reconstruct(self, observations, dt, first_guess):
         lead, steps = observations.value.shape[:-2], observations.value.shape[-2]
         start = self.system.start(1000, torch.Generator().manual_seed(self.seed), DOUBLE, CPU)
-        _check_operator(observations, start)
+        observations.predicted(start)  # says now what does not fit, before anything is simulated
         estimates = [self.estimate(window, dt) for window in _windows(observations)]
         found = {k: torch.stack([e[k] for e in estimates]).reshape((*lead, *v.shape)) for k, v in estimates[0].items()}
         posterior = Moments(found.pop("mean"), found.pop("std"))
@@ -88,7 +73,7 @@ class _Simulations(Method):
         return Reconstruction([posterior], [math.nan], first_guess, found)
 
     def draw(self, observations, dt, first_guess, noise):
-        _check_operator(observations, self.system.start(1, torch.Generator().manual_seed(self.seed), DOUBLE, CPU))
+        observations.predicted(self.system.start(1, torch.Generator().manual_seed(self.seed), DOUBLE, CPU))
         uniform = torch.special.ndtr(noise[0, ..., 0]).reshape(noise.shape[1], -1, noise.shape[-2])
         drawn = [
             self.draw_one(window, dt, u) for window, u in zip(_windows(observations), uniform.unbind(1), strict=True)
@@ -103,16 +88,6 @@ def _windows(observations: Observations) -> Iterator[Observations]:
     size = value.shape[-2:]
     for y, std in zip(value.reshape(-1, *size), noise_std.reshape(-1, *size), strict=True):
         yield Observations(y, std, observations.operator)
-
-
-def _check_operator(observations: Observations, x: Float[Tensor, "N n"]) -> None:
-    """That it fits the observations; now, before anything is simulated."""
-    predicted = _apply(observations.operator, x)
-    if predicted.shape[-1:] != observations.value.shape[-1:]:
-        raise ValueError(
-            f"The operator makes {tuple(predicted.shape)} of states {tuple(x.shape)}, and the observations have "
-            f"{observations.value.shape[-1]} values per time step: pass the operator they were made with."
-        )
 
 
 def _warn_of_few(effective: Tensor) -> None:
@@ -148,11 +123,11 @@ def effective(log_weights: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch"]
     return (2 * log_weights.logsumexp(-1) - (2 * log_weights).logsumexp(-1)).exp()
 
 
-def systematic(log_weights: Float[Tensor, " N"], uniform: Tensor, count: int) -> Int[Tensor, " count"]:
+def systematic(log_weights: Float[Tensor, "*batch N"], uniform: Tensor, count: int) -> Int[Tensor, "*batch count"]:
     """Indices drawn by the weights, evenly spread (Kitagawa 1996, doi:10.1080/10618600.1996.10474692)."""
     cumulative = log_weights.softmax(-1).cumsum(-1)
-    points = (torch.arange(count, dtype=DOUBLE) + uniform) / count * cumulative[-1]
-    return torch.searchsorted(cumulative, points, right=True).clamp(max=len(cumulative) - 1)
+    points = (torch.arange(count, dtype=DOUBLE) + uniform) / count * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, points, right=True).clamp(max=cumulative.shape[-1] - 1)
 
 
 def pick(log_weights: Float[Tensor, "M N"], uniform: Float[Tensor, " M"]) -> Int[Tensor, " M"]:
@@ -177,6 +152,87 @@ class Filtered:
     forecasts: Float[Tensor, "T N n"]
     log_weights: Float[Tensor, "T N"]
     log_evidence: Float[Tensor, ""]
+
+
+class ParticleFilter(Sequential):
+    """The bootstrap particle filter with adaptive, regularised resampling; it needs no model noise.
+
+    Particles are resampled when few of them count, systematically; the copies are then moved by draws from a Gaussian
+    kernel, since without model noise they would never part (Musso, Oudjane & Le Gland 2001). The kernel's covariance is
+    that of the particles times (jitter N^(-1/(n + 4)))^2, Silverman's rule for jitter = 1. The moves bias what is
+    otherwise exact for many particles; with model noise, `nk.ParticleSmoother` needs none.
+
+    Args:
+        system: an `nk.System`; its `start` draws the first states.
+        model_noise_std: of the model error per step, per component or one for all, in state units; may be 0.
+        particles: N.
+        jitter: scale of the kernel; 0 is none.
+        resample_below: share of N that the effective sample size must reach, else the particles are resampled.
+        seed: of all random numbers.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        model_noise_std=0.0,
+        *,
+        particles: int = 1000,
+        jitter: float = 1.0,
+        resample_below: float = 0.3,
+        seed: int = 0,
+    ):
+        self.particles, self.seed = count("particles", particles, 2), count("seed", seed, 0)
+        self.noise_std = noise(model_noise_std, len(system.labels.components))
+        if not 0 <= jitter < math.inf or not 0 <= resample_below <= 1:
+            raise ValueError(f"{jitter=} must be finite and not negative, {resample_below=} a share from 0 to 1.")
+        self.jitter, self.resample_below = float(jitter), float(resample_below)
+        own = {"particles": self.particles, "jitter": self.jitter, "resample_below": self.resample_below}
+        super().__init__(system, **own, seed=self.seed, model_noise_std=self.noise_std.tolist())
+
+    def walk(self, observations, dt):
+        generator = torch.Generator().manual_seed(self.seed)
+        windows, steps = len(observations.value), observations.value.shape[-2]
+        x = self.system.start(self.particles, generator, DOUBLE, CPU).expand(windows, -1, -1)
+        log_weights = torch.zeros(windows, self.particles, dtype=DOUBLE)
+        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": []}
+        for t in range(steps):
+            if t:
+                x = self.system.step(x, dt)
+                if self.noise_std.any():
+                    x = x + self.noise_std * torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE)
+            found["forecast"].append(_weighted_moments(x, log_weights))
+            here = observations.at(t)
+            if not here.value.isnan().all():
+                each = Observations(here.value.unsqueeze(1), here.noise_std.unsqueeze(1), here.operator)
+                log_weights = (log_weights - each.misfit(x.unsqueeze(-2))).log_softmax(-1)
+                check_finite(log_weights.amax(-1))
+            found["analysis"].append(_weighted_moments(x, log_weights))
+            if not here.value.isnan().all():
+                x, log_weights = self._resampled(x, log_weights, generator)
+        return {name: Moments(*torch.stack(moments, 2)) for name, moments in found.items()}
+
+    def _resampled(self, x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"], generator: torch.Generator):
+        """The windows where few particles count, resampled."""
+        uniform = torch.rand(1, generator=generator, dtype=DOUBLE)
+        kernel = torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE)  # always drawn, as elsewhere here
+        poor = effective(log_weights) < self.resample_below * self.particles
+        if not poor.any():
+            return x, log_weights
+        index = systematic(log_weights, uniform, self.particles)
+        copies = torch.cat([torch.zeros_like(poor)[:, None], index[:, 1:] == index[:, :-1]], 1)
+        away = x - _weighted_moments(x, log_weights)[0].unsqueeze(-2)
+        spread = away.mT @ (away * log_weights.softmax(-1).unsqueeze(-1))
+        root = torch.linalg.cholesky(_widened(spread) + 1e-300 * torch.eye(x.shape[-1], dtype=DOUBLE))
+        width = self.jitter * self.particles ** (-1 / (x.shape[-1] + 4))
+        moved = x.take_along_dim(index.unsqueeze(-1), 1) + width * (kernel @ root.mT) * copies.unsqueeze(-1)
+        return torch.where(poor[:, None, None], moved, x), log_weights.where(~poor[:, None], 0.0)
+
+
+def _weighted_moments(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "two W n"]:
+    """Mean and standard deviation."""
+    w = log_weights.softmax(-1).unsqueeze(-1)
+    mean = (w * x).sum(-2)
+    return torch.stack([mean, (w * (x - mean.unsqueeze(-2)).square()).sum(-2).sqrt()])
 
 
 class ParticleSmoother(_Simulations):

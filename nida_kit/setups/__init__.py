@@ -1,4 +1,6 @@
-"""Reference experiments: system, window, observation law, source and published scores, one short file each.
+"""Reference experiments: system, observation law, source and published scores, one short file each.
+
+Some are of windows, `Setup`; others of filters that run for thousands of cycles, `Cycling`.
 
 >>> import nida_kit as nk
 >>> setup = nk.setups.load("blanke2024-lorenz63")
@@ -6,24 +8,36 @@
 >>> obs = setup.observe(truth, seed=1)
 >>> int(obs["value"].notnull().sum())
 8
+>>> table = nk.setups.run("sakov2012-lorenz63", "EnKF, 10 members", samples=2, cycles=100)
+>>> list(table.columns)
+['forecast', 'analysis', 'error', 'spread', 'seconds', 'published']
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
-from nida_kit.setups.setup import Score, Setup
+import pandas as pd
 
-__all__ = ["Score", "Setup", "load", "names"]
+from nida_kit.assimilate.method import Method
+from nida_kit.setups.cycling import Cycling
+from nida_kit.setups.score import Score
+from nida_kit.setups.setup import Setup
+
+__all__ = ["Cycling", "Score", "Setup", "list", "load", "names", "run"]
 
 
-def names() -> list[str]:
+def names() -> Sequence[str]:
     """Of all reference experiments."""
-    return sorted(m.name.replace("_", "-") for m in iter_modules(__path__) if m.name != "setup")
+    return sorted(m.name.replace("_", "-") for m in iter_modules(__path__) if m.name not in _HERE)
 
 
-def load(name: str) -> Setup:
+_HERE = ("cycling", "score", "setup", "static")
+
+
+def load(name: str) -> Setup | Cycling:
     """One reference experiment.
 
     Raises:
@@ -32,3 +46,52 @@ def load(name: str) -> Setup:
     if name not in names():
         raise ValueError(f"There is no setup {name!r}; there are {names()}.")
     return import_module(f"{__name__}.{name.replace('-', '_')}").setup
+
+
+def run(name: str, method: str | Method | None = None, samples: int = 3, seed: int = 0, **how) -> pd.DataFrame:
+    """The score table of a reference experiment.
+
+    Args:
+        name: of the experiment.
+        method: a method, or the name of one with a published score; None is all of these that can be run here.
+        samples: independent experiments, or windows.
+        seed: of truths; of observations, one more.
+        how: `cycles` of a `Cycling`, if not its own.
+
+    Returns:
+        A row per method: its scores (`Setup.scores` or `Cycling.scores`), seconds, and what was `published`.
+
+    Raises:
+        ValueError: unknown names.
+    """
+    setup = load(name)
+    known = {title: score for title, score in setup.published.items() if score.method}
+    if isinstance(method, Method):
+        rows = {type(method).__name__: setup.run(method, samples, seed, **how)}
+    elif method is not None and method not in known:
+        raise ValueError(f"{method!r} is no method on record for {name}; there are {[*known]}: or pass a method.")
+    else:
+        chosen = known if method is None else {method: known[method]}
+        rows = {
+            title: setup.run(score.method(setup), samples, seed, **how) | {"published": score.value}
+            for title, score in chosen.items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def list() -> pd.DataFrame:
+    """What there is: a row per experiment."""
+    rows = {}
+    for name in names():
+        setup = load(name)
+        cycled = isinstance(setup, Cycling)
+        rows[name] = {
+            "system": type(getattr(setup.system, "system", setup.system)).__name__,
+            "steps": setup.every * setup.cycles + 1 if cycled else setup.steps,
+            "dt": setup.dt,
+            "observed every": setup.every if cycled else setup.law["every"],
+            "model noise": setup.model_noise_std,
+            "methods on record": ", ".join(setup.published),
+            "source": setup.source,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("setup")

@@ -4,7 +4,8 @@ The scores on record were measured by scripts of our own before this package: th
 differ in difficulty, so compare methods on the same ones.
 """
 
-from nida_kit.setups.setup import Score, Setup, in_spreads
+from nida_kit.setups.score import Score
+from nida_kit.setups.setup import Setup, in_spreads
 from nida_kit.simulate import Lorenz63
 
 setup = Setup(

@@ -5,30 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 import xarray as xr
 
+from nida_kit.assimilate.method import Method
 from nida_kit.evaluate import gaussian_scores, mse
 from nida_kit.observe import observe
+from nida_kit.setups.score import Score
 from nida_kit.simulate import System
-
-
-@dataclass(frozen=True)
-class Score:
-    """A mean squared error on record, in climatological variances as `Setup.score` gives it.
-
-    Attributes:
-        mse: the number.
-        windows: how many it is the mean of.
-        what: which method, trained or started how.
-        tolerance: relative, within which a test holds it on 1,000 other windows; None where no test can.
-    """
-
-    mse: float
-    windows: int | None
-    what: str
-    tolerance: float | None = None
 
 
 def in_state_units(spread: xr.DataArray) -> float:
@@ -87,6 +73,13 @@ class Setup:
     def observe(self, truth: xr.DataArray, seed: int = 0) -> xr.Dataset:
         """Observations under the experiment's law."""
         return observe(truth, noise_std=self.noise, seed=seed, **self.law)
+
+    def run(self, method: Method, samples: int = 100, seed: int = 0) -> dict[str, float]:
+        """`scores` of a method on windows, and the `seconds` that it took."""
+        truth = self.windows(samples, seed)
+        obs, began = self.observe(truth, seed + 1), perf_counter()
+        result = method.assimilate(obs)
+        return self.scores(result, truth) | {"seconds": perf_counter() - began}
 
     def score(self, estimate: xr.DataArray, truth: xr.DataArray) -> float:
         """Mean squared error over everything, each component in units of its spread at that time; NaN if any is.

@@ -1,0 +1,160 @@
+r"""Strong-constraint 4D-Var: the model is exact, so a trajectory is a function of its first state.
+
+    cost(x_0) = 1/2 |x_0 - x_b|^2_B  +  1/2 sum_t |y_t - h(M_t(x_0))|^2_R
+
+That is the loop of `incremental` again, on a window of one step: the prior N(x_b, B) stands still, and what is observed
+of the first state is h(M_t(x_0)), linearised around the current one by the model's derivatives (automatic ones).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.assimilate.ensemble import cycles
+from nida_kit.assimilate.incremental import Fixed, descend
+from nida_kit.assimilate.method import Moments, Reconstruction
+from nida_kit.assimilate.sequential import Sequential, count, covariance, observed_times, positive, start_moments
+from nida_kit.banded import BlockBanded
+from nida_kit.gaussian import Gaussian, linearise
+from nida_kit.observe import Observations
+from nida_kit.simulate import System
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """Observations of a trajectory, as observations of its first state; it stands in for `Observations`.
+
+    Attributes:
+        observations: of the trajectory, `(..., T, p)`.
+        step: M, from `(..., n)` to `(..., n)`.
+    """
+
+    observations: Observations
+    step: Callable[[Tensor], Tensor]
+
+    def path(self, x: Float[Tensor, "*batch one n"]) -> Float[Tensor, "*batch T n"]:
+        """The trajectory from x on."""
+        states = [x.squeeze(-2)]
+        for _ in range(self.observations.value.shape[-2] - 1):
+            states.append(self.step(states[-1]))
+        return torch.stack(states, -2)
+
+    def tangent(self, path: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T n n"]:
+        """The derivative of each state by the first."""
+        n = path.shape[-1]
+        products = [torch.eye(n).to(path).expand(*path.shape[:-2], n, n)]
+        if path.shape[-2] > 1:
+            _, J = linearise(self.step, path[..., :-1, :])
+            for each in J.unbind(-3):
+                products.append(each @ products[-1])
+        return torch.stack(products, -3)
+
+    def linearise(self, x: Float[Tensor, "*batch one n"]) -> tuple[Tensor, Tensor, Tensor]:
+        """(H, R, y) of the first state, for `Gaussian.condition`; errors as in `Observations.linearise`."""
+        path = self.path(x)
+        H, R, y = self.observations.linearise(path)
+        whole = H @ self.tangent(path)
+        y = y - (H @ path.unsqueeze(-1) - whole @ x.unsqueeze(-3).mT).squeeze(-1)
+        flat = whole.flatten(-3, -2).unsqueeze(-3)
+        return flat, R.expand_as(y).flatten(-2).unsqueeze(-2), y.flatten(-2).unsqueeze(-2)
+
+    def misfit(self, x: Float[Tensor, "*batch one n"]) -> Float[Tensor, "*batch"]:
+        """As `Observations.misfit`."""
+        return self.observations.misfit(self.path(x))
+
+    def moments(self, first: Gaussian) -> tuple[Float[Tensor, "*batch T n"], Float[Tensor, "*batch T n"]]:
+        """Mean and standard deviation along the trajectory, the model linearised there."""
+        path = self.path(first.mean)
+        lower = torch.linalg.cholesky(first.precision.blocks[..., 0, 0, :, :]).unsqueeze(-3)
+        root = torch.linalg.solve_triangular(lower.mT, self.tangent(path), upper=True, left=False)
+        return path, root.square().sum(-1).sqrt()
+
+
+class StrongFourDVar(Sequential):
+    """Strong-constraint 4D-Var by damped Gauss-Newton steps, over the whole window or cycled with a lag.
+
+    Over the whole window it takes all observations at once, from the first guess on, and its result holds `cost`,
+    `iterations` and `converged`. With a lag, each window begins that many observed times before the one whose
+    observations it uses, as for `nk.IEnKS`, but its background covariance is always the same; a first guess is not
+    used. Model noise, if there is any, is neglected. std is that of the linearised model (Laplace).
+
+    Args:
+        system: an `nk.System`; the background of the first window has the mean of its `start`.
+        background: covariance of the background, `(n, n)`, state units; None is that of the system's start.
+        lag: in observed times; None is the whole window.
+        iterations: at most.
+        damping: the first lambda.
+        tolerance: relative fall of the cost that counts as none.
+    """
+
+    stops_early = True
+
+    def __init__(
+        self,
+        system: System,
+        background=None,
+        *,
+        lag: int | None = None,
+        iterations: int = 30,
+        damping: float = 1e-2,
+        tolerance: float = 1e-6,
+    ):
+        self._mean, own = start_moments(system)
+        self.background = own if background is None else covariance(background, len(self._mean))
+        self.lag = None if lag is None else count("lag", lag, 1)
+        self.steps, self.tolerance = count("iterations", iterations, 1), positive("tolerance", tolerance)
+        if not 0 <= damping < math.inf:
+            raise ValueError(f"damping={damping!r} must be finite and not negative.")
+        self.damping = float(damping)
+        own = {"lag": "whole window" if lag is None else self.lag, "max_iterations": self.steps}
+        super().__init__(system, background=str(self.background.tolist()), **own, first_lambda=self.damping)
+        self.settings |= {"tolerance": self.tolerance}
+
+    def _around(self, x: Float[Tensor, "*batch n"]) -> Gaussian:
+        """The background with mean x, a window of one step."""
+        precision = torch.linalg.inv(self.background)[None, None].expand(*x.shape[:-1], -1, -1, -1, -1)
+        return Gaussian(x.unsqueeze(-2), BlockBanded(precision))
+
+    def _solve(self, background: Gaussian, seen: Propagated, x: Float[Tensor, "*batch n"]) -> Reconstruction:
+        """From x on: posteriors of the first state."""
+        return descend(Fixed(background), seen, x.unsqueeze(-2), self.steps, self.damping, self.tolerance)
+
+    def reconstruct(self, observations, dt, first_guess):
+        if self.lag is not None:
+            return super().reconstruct(observations, dt, first_guess)
+        seen = Propagated(observations, partial(self.system.step, dt=dt))
+        lead = observations.value.shape[:-2]
+        x = self._mean if first_guess is None else first_guess[..., 0, :].to(self._mean)
+        x = x.expand(*lead, -1)
+        found = self._solve(self._around(self._mean.expand(*lead, -1)), seen, x)
+        posteriors = [Moments(*seen.moments(first)) for first in found.posteriors]
+        return Reconstruction(posteriors, found.temperatures, seen.path(x.unsqueeze(-2)), found.diagnostics)
+
+    def walk(self, observations, dt):
+        step, value = partial(self.system.step, dt=dt), observations.value
+        x, steps = self._mean.expand(len(value), -1), value.shape[-2]
+        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}  # mean and std of each time
+        for cycle in cycles(observed_times(observations), self.lag, steps):
+            here = slice(cycle.begin, cycle.end + 1)
+            use = torch.zeros(steps, 1, dtype=torch.bool)
+            use[cycle.used] = True
+            window = Observations(value.where(use, torch.nan)[:, here], observations.noise_std[:, here])
+            seen = Propagated(replace(window, operator=observations.operator), step)
+            background = self._around(x)
+            first = self._solve(background, seen, x).posteriors[-1]
+            before, path = (list(torch.stack(seen.moments(g)).unbind(-2)) for g in (background, first))
+            new = slice(len(found["forecast"]) - cycle.begin, None)
+            split = (cycle.used or [cycle.end])[-1] - cycle.begin
+            found["forecast"] += before[new]
+            found["analysis"] += [*before[:split], *path[split:]][new]
+            found["smoothed"] += path[: cycle.following - cycle.begin]
+            if cycle.following <= cycle.end:
+                x = path[cycle.following - cycle.begin][0]
+        return {name: Moments(*torch.stack(x, -2)) for name, x in found.items()}

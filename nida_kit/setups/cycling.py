@@ -1,0 +1,105 @@
+"""Reference experiments of filters: one long trajectory, observed at regular times, cycle after cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+import xarray as xr
+
+from nida_kit.assimilate.method import Method
+from nida_kit.evaluate import rmse
+from nida_kit.observe import observe
+from nida_kit.setups.score import Score
+from nida_kit.simulate import System
+
+
+@dataclass(frozen=True)
+class Cycling:
+    """A system, how it is observed, and how long.
+
+    Attributes:
+        name: as `load` takes it.
+        system: the dynamics, with the start that truth and methods share.
+        dt: time step.
+        every: steps from one observation to the next; the first state is not observed.
+        noise_std: of the observations, in units of what is observed.
+        burn_in: time at the beginning that no score counts, in the system's unit.
+        source: paper, with its identifier.
+        cycles: observed times of one experiment.
+        components: which are observed; None is all.
+        operator: what is observed of the state, for `nk.observe`; None is the state itself.
+        model_noise_std: per step and component, state units.
+        published: scores on record, by method.
+    """
+
+    name: str
+    system: System
+    dt: float
+    every: int
+    noise_std: float
+    burn_in: float
+    source: str
+    cycles: int = 1000
+    components: Sequence[str] | None = None
+    operator: Callable | None = None
+    model_noise_std: float = 0.0
+    published: dict[str, Score] = field(default_factory=dict)
+
+    def windows(self, samples: int, seed: int = 0, cycles: int | None = None) -> xr.DataArray:
+        """True trajectories `(sample, time, component)`, one experiment each, of `cycles` or the setup's own."""
+        steps = self.every * (cycles or self.cycles) + 1
+        truth = self.system.simulate(samples, steps, self.dt, model_noise_std=self.model_noise_std, seed=seed)
+        return truth.assign_attrs(setup=self.name, source=self.source)
+
+    def observe(self, truth: xr.DataArray, seed: int = 0) -> xr.Dataset:
+        """Observations under the experiment's law."""
+        how = {"components": self.components, "operator": self.operator, "noise_std": self.noise_std}
+        return observe(truth, every=self.every, offset=self.every, seed=seed, **how)
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """States of the attractor, `(20000, n)`, for climatological means and covariances."""
+        x = self.system.simulate(
+            100, 200, 5 * self.dt, model_noise_std=self.model_noise_std, seed=2**31 - 1, spinup=500
+        )
+        return x.values.reshape(-1, x.sizes["component"])
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Climatological covariance, `(n, n)`, of one state."""
+        return np.cov(self.states.T)
+
+    def scores(self, result: xr.Dataset, truth: xr.DataArray) -> dict[str, float]:
+        """Root mean squared errors over components, meaned over the observed times after the burn-in and experiments.
+
+        Returns:
+            `forecast`, `analysis` and `smoothed`, as far as the method has them; `error`, the standard error of the
+            `analysis` over experiments; and its `spread`, the mean standard deviation.
+
+        Raises:
+            ValueError: no observed time is left after the burn-in.
+        """
+        observed = truth["time"].values[self.every :: self.every]
+        counted = {"time": observed[observed > self.burn_in]}
+        if not counted["time"].size:
+            raise ValueError(f"No observed time is later than the burn-in, {self.burn_in}: run more cycles.")
+        smoother = "analysis" in result
+        means = {"forecast": result.get("forecast"), "analysis": result["analysis" if smoother else "mean"]}
+        means |= {"smoothed": result["mean"]} if smoother else {}
+        truth = truth.sel(counted)
+        errors = {k: rmse(x.sel(counted), truth, "component").mean("time") for k, x in means.items() if x is not None}
+        found = {name: float(error.mean()) for name, error in errors.items()}
+        if truth.sizes["sample"] > 1:
+            found["error"] = float(errors["analysis"].std("sample", ddof=1)) / truth.sizes["sample"] ** 0.5
+        return found | {"spread": float((result["std"].sel(counted) ** 2).mean() ** 0.5)}
+
+    def run(self, method: Method, samples: int = 3, seed: int = 0, cycles: int | None = None) -> dict[str, float]:
+        """`scores` of a method on experiments of their own seeds, and the `seconds` that it took."""
+        truth = self.windows(samples, seed, cycles)
+        obs, began = self.observe(truth, seed + 1), perf_counter()
+        result = method.assimilate(obs, operator=self.operator)
+        return self.scores(result, truth) | {"seconds": perf_counter() - began}

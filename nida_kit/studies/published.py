@@ -1,0 +1,42 @@
+"""Methods beside the scores that others published: `python -m nida_kit.studies.published`.
+
+Every method on record in the cycled reference experiments, with the settings of the record, on independent experiments
+of their full length. A run of 1,000 cycles has a Monte-Carlo error of a few percent, and so has what was published.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nida_kit import setups
+from nida_kit.setups import Cycling, Score
+from nida_kit.studies.common import command
+
+
+def of_setup(setup: Cycling, samples: int, seed: int = 0, cycles: int | None = None) -> dict[str, dict[str, Any]]:
+    """Scores by method, and their ratio to the published one."""
+    rows = {}
+    for title, score in setup.published.items():
+        found = setup.run(score.method(setup), samples, seed, cycles)
+        rows[title] = {k: float(f"{v:.4g}") for k, v in found.items()} | _beside(score, found["analysis"])
+        print(f"{setup.name:28} {title:45} {found['analysis']:.3f} published {score.value}", flush=True)
+    return rows
+
+
+def _beside(score: Score, analysis: float) -> dict[str, Any]:
+    return {"published": score.value, "by": score.what, "ratio": round(analysis / score.value, 3)}
+
+
+def measure(samples: int, folder: Path) -> dict[str, Any]:
+    """All cycled experiments, `samples` independent runs of each."""
+    experiments = [setup for name in setups.names() if isinstance(setup := setups.load(name), Cycling)]
+    return {
+        "setups": {setup.name: of_setup(setup, samples) for setup in experiments},
+        "experiments": f"{samples} of each, truths of seed 0, observations of seed 1",
+        "score": "time mean, after burn-in, of the root mean square over components of analysis minus truth",
+    }
+
+
+if __name__ == "__main__":
+    command("published", measure, samples=3)
