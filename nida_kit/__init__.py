@@ -26,7 +26,7 @@ The package reads top to bottom as the data flows:
 
 from nida_kit import schedule, setups
 from nida_kit.assimilate.ensemble import LETKF, EnKF, EnKS, IEnKS
-from nida_kit.assimilate.method import Chain, Method
+from nida_kit.assimilate.method import Chain, Method, QuasiStatic
 from nida_kit.assimilate.methods import (
     ClimatologicalForecast,
     KalmanSmoother,
@@ -83,6 +83,7 @@ __all__ = [
     "ParticleSmoother",
     "Pendulum",
     "Physics",
+    "QuasiStatic",
     "Settings",
     "Started",
     "StateLabels",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -85,6 +86,15 @@ def _apply(operator: Operator, x: Tensor) -> Tensor:
             "for one observed value per time step, return x[..., :1], not x[..., 0]."
         )
     return value
+
+
+@runtime_checkable
+class Observing(Protocol):
+    """What the loop asks of observations, whatever they are of."""
+
+    def linearise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def misfit(self, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -430,7 +430,7 @@ class IEnKS(_Ensemble):
                 analysed = cycle.used[-1]
             new = slice(len(found["forecast"]) - cycle.begin, None)
             split = analysed - cycle.begin
-            found["forecast"] += [keep(x) for x in before[new]]
+            found["forecast"] += [keep(x) for x in [*before[: split + 1], *path[split + 1 :]][new]]
             found["analysis"] += [keep(x) for x in [*before[:split], *path[split:]][new]]
             found["smoothed"] += [keep(x) for x in path[: cycle.following - cycle.begin]]
             if cycle.following <= cycle.end:

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from nida_kit.assimilate.method import Reconstruction
 from nida_kit.gaussian import Gaussian, linearise
-from nida_kit.observe import Observations
+from nida_kit.observe import Observations, Observing
 from nida_kit.prior import Physics, Prior
 
-Update = Callable[[Gaussian, Observations], Gaussian]
+Update = Callable[[Gaussian, Observing], Gaussian]
 Move = Callable[[Gaussian], Gaussian]
 
 
-def linearised(local: Gaussian, observations: Observations) -> Gaussian:
+def linearised(local: Gaussian, observations: Observing) -> Gaussian:
     """The local prior conditioned on the observations, h linearised at its centre: exact for a linear h."""
     return local.condition(*observations.linearise(local.centre))
 
@@ -42,7 +42,7 @@ def to_the_mean(posterior: Gaussian) -> Gaussian:
 def incremental(
     prior: Prior,
     schedule: Sequence[float | Tensor],
-    observations: Observations,
+    observations: Observing,
     start: Gaussian,
     update: Update = linearised,
     move: Move = to_the_mean,
@@ -134,7 +134,7 @@ class LevenbergMarquardt:
         identity = torch.eye(scale.shape[-1]).to(scale).expand(*scale.shape, -1)
         return self.local.condition(identity, 1 / scale, self.best)
 
-    def descend(self, x: Float[Tensor, "*batch T n"], observations: Observations, steps: int) -> Iterator[Gaussian]:
+    def descend(self, x: Float[Tensor, "*batch T n"], observations: Observing, steps: int) -> Iterator[Gaussian]:
         """Run the loop from x for at most `steps`; afterwards `best` is the answer.
 
         Yields:
@@ -148,7 +148,7 @@ class LevenbergMarquardt:
         self.judge(reached)
 
 
-def laplace(local: Gaussian, observations: Observations) -> Gaussian:
+def laplace(local: Gaussian, observations: Observing) -> Gaussian:
     """The posterior's spread around the prior's centre itself, not around the next Gauss-Newton point."""
     return linearised(local, observations).at(local.centre)
 
@@ -177,7 +177,7 @@ class Fixed:
 
 
 def descend(
-    prior: Physics | Fixed, observations: Observations, x: Tensor, steps: int, damping: float, tolerance: float
+    prior: Physics | Fixed, observations: Observing, x: Tensor, steps: int, damping: float, tolerance: float
 ) -> Reconstruction:
     """Damped Gauss-Newton steps from x, whose leading axes may be more than those of the windows.
 

@@ -6,11 +6,12 @@ the input, labels, records, lazy Dask samples.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
@@ -321,3 +322,32 @@ class Chain(Method):
         for method in self.methods[:-1]:
             first_guess = method.reconstruct(observations, dt, first_guess).posteriors[-1].mean
         return self.methods[-1].draw(observations, dt, first_guess, noise)
+
+
+class QuasiStatic(Method):
+    """A descent whose window is lengthened piece by piece (Pires, Vautard & Talagrand 1996).
+
+    Each piece starts from the answer of the one before, whose model has forecast the rest. So the cost, which has more
+    minima the longer the window, is followed from where it has few.
+
+    Args:
+        method: that starts from a first guess, as 4D-Var does.
+        pieces: how many, of equal length.
+    """
+
+    stops_early = True
+
+    def __init__(self, method: Method, pieces: int = 4):
+        if not isinstance(pieces, Integral) or pieces < 1:
+            raise ValueError(f"pieces={pieces!r} must be a whole number of at least 1.")
+        self.method, self.pieces, self.labels, self.dt = method, int(pieces), method.labels, method.dt
+        self.settings = method.settings | {"pieces": self.pieces}
+
+    def reconstruct(self, observations, dt, first_guess):
+        steps = observations.value.shape[-2]
+        for k in range(1, self.pieces + 1):
+            later = torch.arange(steps)[:, None] >= math.ceil(steps * k / self.pieces)
+            known = replace(observations, value=observations.value.masked_fill(later, math.nan))
+            found = self.method.reconstruct(known, dt, first_guess)
+            first_guess = found.posteriors[-1].mean
+        return found

@@ -123,7 +123,7 @@ def covariance(value, n: int) -> Float[Tensor, "n n"]:
 def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
     """Mean and covariance of the system's start law, from 10,000 draws."""
     draws = system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
-    return draws.mean(0), draws.mT.cov()
+    return draws.mean(0), torch.atleast_2d(draws.mT.cov())
 
 
 class _GaussianFilter(Sequential):

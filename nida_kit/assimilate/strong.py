@@ -77,13 +77,22 @@ class Propagated:
         return path, root.square().sum(-1).sqrt()
 
 
+def _picked(first: Gaussian, best: Tensor) -> Gaussian:
+    """Of several starts along the leading axis, one in each window."""
+    mean = first.mean.take_along_dim(best[..., None, None], 0)[0]
+    blocks = first.precision.blocks.take_along_dim(best[..., None, None, None, None], 0)[0]
+    return Gaussian(mean, BlockBanded(blocks))
+
+
 class StrongFourDVar(Sequential):
     """Strong-constraint 4D-Var by damped Gauss-Newton steps, over the whole window or cycled with a lag.
 
     Over the whole window it takes all observations at once, from the first guess on, and its result holds `cost`,
-    `iterations` and `converged`. With a lag, each window begins that many observed times before the one whose
-    observations it uses, as for `nk.IEnKS`, but its background covariance is always the same; a first guess is not
-    used. Model noise, if there is any, is neglected. std is that of the linearised model (Laplace).
+    `iterations` and `converged`. With several starts, it descends from the first guess and from draws of the system's
+    `start`, the same for all windows, and keeps what has the lowest cost in each. With a lag, each window begins that
+    many observed times before the one whose observations it uses, as for `nk.IEnKS`, but its background covariance is
+    always the same; a first guess is not used. Model noise, if there is any, is neglected. std is that of the
+    linearised model (Laplace).
 
     Args:
         system: an `nk.System`; the background of the first window has the mean of its `start`.
@@ -92,6 +101,8 @@ class StrongFourDVar(Sequential):
         iterations: at most.
         damping: the first lambda.
         tolerance: relative fall of the cost that counts as none.
+        starts: how many, the first guess included; over the whole window only.
+        seed: of the other starts.
     """
 
     stops_early = True
@@ -105,6 +116,8 @@ class StrongFourDVar(Sequential):
         iterations: int = 30,
         damping: float = 1e-2,
         tolerance: float = 1e-6,
+        starts: int = 1,
+        seed: int = 0,
     ):
         self._mean, own = start_moments(system)
         self.background = own if background is None else covariance(background, len(self._mean))
@@ -113,9 +126,13 @@ class StrongFourDVar(Sequential):
         if not 0 <= damping < math.inf:
             raise ValueError(f"damping={damping!r} must be finite and not negative.")
         self.damping = float(damping)
+        self.starts, self.seed = count("starts", starts, 1), count("seed", seed, 0)
+        if starts > 1 and lag is not None:
+            raise ValueError(f"{starts=} with {lag=}: several starts are for the whole window, lag=None.")
         own = {"lag": "whole window" if lag is None else self.lag, "max_iterations": self.steps}
         super().__init__(system, background=str(self.background.tolist()), **own, first_lambda=self.damping)
         self.settings |= {"tolerance": self.tolerance}
+        self.settings |= {"starts": self.starts, "seed": self.seed} if starts > 1 else {}
 
     def _around(self, x: Float[Tensor, "*batch n"]) -> Gaussian:
         """The background with mean x, a window of one step."""
@@ -133,9 +150,24 @@ class StrongFourDVar(Sequential):
         lead = observations.value.shape[:-2]
         x = self._mean if first_guess is None else first_guess[..., 0, :].to(self._mean)
         x = x.expand(*lead, -1)
-        found = self._solve(self._around(self._mean.expand(*lead, -1)), seen, x)
-        posteriors = [Moments(*seen.moments(first)) for first in found.posteriors]
-        return Reconstruction(posteriors, found.temperatures, seen.path(x.unsqueeze(-2)), found.diagnostics)
+        first_guess = seen.path(x.unsqueeze(-2))
+        found = self._solve(self._around(self._mean.expand(*lead, -1)), seen, self._starts(x))
+        firsts, diagnostics = found.posteriors, found.diagnostics
+        if self.starts > 1:
+            best = diagnostics["cost"].argmin(0, keepdim=True)
+            diagnostics = {name: x.take_along_dim(best, 0)[0] for name, x in diagnostics.items()} | {"start": best[0]}
+            firsts = [_picked(firsts[-1], best)]
+        return Reconstruction(
+            [Moments(*seen.moments(x)) for x in firsts], [0.0] * len(firsts), first_guess, diagnostics
+        )
+
+    def _starts(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*starts n"]:
+        """The first guess itself, or beside others along a new leading axis."""
+        if self.starts == 1:
+            return x
+        others = self.system.start(self.starts - 1, torch.Generator().manual_seed(self.seed), x.dtype, x.device)
+        others = others.view(-1, *[1] * (x.ndim - 1), x.shape[-1]).expand(-1, *x.shape)
+        return torch.cat([x.unsqueeze(0), others])
 
     def walk(self, observations, dt):
         step, value = partial(self.system.step, dt=dt), observations.value
@@ -152,7 +184,7 @@ class StrongFourDVar(Sequential):
             before, path = (list(torch.stack(seen.moments(g)).unbind(-2)) for g in (background, first))
             new = slice(len(found["forecast"]) - cycle.begin, None)
             split = (cycle.used or [cycle.end])[-1] - cycle.begin
-            found["forecast"] += before[new]
+            found["forecast"] += [*before[: split + 1], *path[split + 1 :]][new]
             found["analysis"] += [*before[:split], *path[split:]][new]
             found["smoothed"] += path[: cycle.following - cycle.begin]
             if cycle.following <= cycle.end:

@@ -48,13 +48,15 @@ def load(name: str) -> Setup | Cycling:
     return import_module(f"{__name__}.{name.replace('-', '_')}").setup
 
 
-def run(name: str, method: str | Method | None = None, samples: int = 3, seed: int = 0, **how) -> pd.DataFrame:
+def run(
+    name: str, method: str | Method | None = None, samples: int | None = None, seed: int = 0, **how
+) -> pd.DataFrame:
     """The score table of a reference experiment.
 
     Args:
         name: of the experiment.
         method: a method, or the name of one with a published score; None is all of these that can be run here.
-        samples: independent experiments, or windows.
+        samples: independent experiments, or windows; None is the setup's own number.
         seed: of truths; of observations, one more.
         how: `cycles` of a `Cycling`, if not its own.
 

@@ -33,6 +33,7 @@ class Cycling:
         components: which are observed; None is all.
         operator: what is observed of the state, for `nk.observe`; None is the state itself.
         model_noise_std: per step and component, state units.
+        experiments: how many a score needs, so that chance does not decide it.
         published: scores on record, by method.
     """
 
@@ -47,6 +48,7 @@ class Cycling:
     components: Sequence[str] | None = None
     operator: Callable | None = None
     model_noise_std: float = 0.0
+    experiments: int = 3
     published: dict[str, Score] = field(default_factory=dict)
 
     def windows(self, samples: int, seed: int = 0, cycles: int | None = None) -> xr.DataArray:
@@ -97,9 +99,11 @@ class Cycling:
             found["error"] = float(errors["analysis"].std("sample", ddof=1)) / truth.sizes["sample"] ** 0.5
         return found | {"spread": float((result["std"].sel(counted) ** 2).mean() ** 0.5)}
 
-    def run(self, method: Method, samples: int = 3, seed: int = 0, cycles: int | None = None) -> dict[str, float]:
-        """`scores` of a method on experiments of their own seeds, and the `seconds` that it took."""
-        truth = self.windows(samples, seed, cycles)
+    def run(
+        self, method: Method, samples: int | None = None, seed: int = 0, cycles: int | None = None
+    ) -> dict[str, float]:
+        """`scores` of a method on `samples` experiments or the setup's own number, and the `seconds` that it took."""
+        truth = self.windows(samples or self.experiments, seed, cycles)
         obs, began = self.observe(truth, seed + 1), perf_counter()
         result = method.assimilate(obs, operator=self.operator)
         return self.scores(result, truth) | {"seconds": perf_counter() - began}

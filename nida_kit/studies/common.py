@@ -114,7 +114,7 @@ def record(path: Path, study: str, findings: dict[str, Any]) -> None:
     path.write_text(json.dumps(findings | about, indent=2) + "\n")
 
 
-def command(study: str, measure: Callable[[int, Path], dict[str, Any]], samples: int) -> None:
+def command(study: str, measure: Callable[[Any, Path], dict[str, Any]], samples: int | None) -> None:
     """The command of a study: `measure(samples, folder)` on one thread, into a JSON file of that folder."""
     parser = argparse.ArgumentParser(prog=f"python -m nida_kit.studies.{study}")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the JSON file")

@@ -14,7 +14,9 @@ from nida_kit.setups import Cycling, Score
 from nida_kit.studies.common import command
 
 
-def of_setup(setup: Cycling, samples: int, seed: int = 0, cycles: int | None = None) -> dict[str, dict[str, Any]]:
+def of_setup(
+    setup: Cycling, samples: int | None = None, seed: int = 0, cycles: int | None = None
+) -> dict[str, dict[str, Any]]:
     """Scores by method, and their ratio to the published one."""
     rows = {}
     for title, score in setup.published.items():
@@ -28,15 +30,16 @@ def _beside(score: Score, analysis: float) -> dict[str, Any]:
     return {"published": score.value, "by": score.what, "ratio": round(analysis / score.value, 3)}
 
 
-def measure(samples: int, folder: Path) -> dict[str, Any]:
-    """All cycled experiments, `samples` independent runs of each."""
+def measure(samples: int | None, folder: Path) -> dict[str, Any]:
+    """All cycled experiments, `samples` independent runs of each; None is as many as each needs."""
     experiments = [setup for name in setups.names() if isinstance(setup := setups.load(name), Cycling)]
     return {
         "setups": {setup.name: of_setup(setup, samples) for setup in experiments},
-        "experiments": f"{samples} of each, truths of seed 0, observations of seed 1",
+        "experiments": {setup.name: samples or setup.experiments for setup in experiments},
+        "seeds": "truths of seed 0, observations of seed 1",
         "score": "time mean, after burn-in, of the root mean square over components of analysis minus truth",
     }
 
 
 if __name__ == "__main__":
-    command("published", measure, samples=3)
+    command("published", measure, samples=None)

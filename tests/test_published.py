@@ -1,0 +1,84 @@
+"""Every method on record keeps its published score; what takes long only in `pytest -m slow`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nida_kit as nk
+from nida_kit.setups import Cycling
+from nida_kit.studies import published
+
+RECORD = json.loads(Path("figures/published.json").read_text())["setups"]
+CYCLED = [name for name in nk.setups.names() if isinstance(nk.setups.load(name), Cycling)]
+SLOW = 20  # seconds that the record took
+
+
+def cases():
+    """All that can be held, and whether it is slow."""
+    for name in CYCLED:
+        for title, score in nk.setups.load(name).published.items():
+            if score.tolerance is not None:
+                slow = RECORD[name][title]["seconds"] > SLOW
+                yield pytest.param(name, title, marks=[pytest.mark.slow] if slow else [], id=f"{name}: {title}")
+
+
+@pytest.mark.parametrize(("name", "title"), cases())
+def test_a_method_keeps_its_published_score(name, title):
+    setup = nk.setups.load(name)
+    score = setup.published[title]
+    found = setup.run(score.method(setup))
+    assert setup.cycles >= 1000 and setup.experiments >= 3
+    assert found["analysis"] == pytest.approx(score.value, rel=score.tolerance)
+    assert RECORD[name][title]["analysis"] == pytest.approx(found["analysis"], rel=0.05)
+
+
+def test_every_method_is_on_record_with_what_was_published():
+    for name in CYCLED:
+        setup = nk.setups.load(name)
+        assert RECORD[name].keys() == setup.published.keys()
+        for title, score in setup.published.items():
+            assert RECORD[name][title]["published"] == score.value
+
+
+def test_the_order_of_the_methods_is_the_published_one():
+    ordered = ["iEnKS, 10 members", "EnKF, 10 members", "3D-Var", "optimal interpolation", "climatology"]
+    found = [RECORD["sakov2012-lorenz63"][title]["analysis"] for title in ordered]
+    assert found == sorted(found) and found[0] < 0.7 * found[1]
+    ordered = ["EnKF, 24 members", "3D-Var", "optimal interpolation", "climatology"]
+    found = [RECORD["sakov2008-lorenz96"][title]["analysis"] for title in ordered]
+    assert found == sorted(found)
+    particles = [RECORD["sakov2012-lorenz63"][f"particle filter, {n} particles"]["analysis"] for n in (4000, 800, 100)]
+    assert (
+        particles == sorted(particles) and particles[0] < RECORD["sakov2012-lorenz63"]["iEnKS, 10 members"]["analysis"]
+    )
+
+
+def test_the_study_scores_the_setup(tmp_path):
+    setup = nk.setups.load("sakov2008-lorenz96")
+    found = published.of_setup(setup, samples=2, cycles=450)
+    row = found["EnKF, 24 members"]
+    truth = setup.windows(2, 0, 450)
+    result = setup.published["EnKF, 24 members"].method(setup).assimilate(setup.observe(truth, 1))
+    error = (result["mean"] - truth).values[:, 401:]  # after 20 time units
+    assert row["analysis"] == pytest.approx(np.sqrt((error**2).mean(-1)).mean(), rel=1e-3)
+    assert row["ratio"] == pytest.approx(row["analysis"] / 0.18, abs=1e-3)
+    assert row["forecast"] > row["analysis"] and row["spread"] == pytest.approx(row["analysis"], rel=0.3)
+
+
+def test_a_table_has_a_row_for_each_method_on_record_or_one():
+    table = nk.setups.run("sakov2008-lorenz96", "3D-Var", samples=2, cycles=420)
+    assert list(table.index) == ["3D-Var"] and table.loc["3D-Var", "published"] == 0.41
+    own = nk.setups.run("sakov2008-lorenz96", nk.LETKF(nk.setups.load("sakov2008-lorenz96").system), 1, cycles=420)
+    assert list(own.index) == ["LETKF"] and "published" not in own
+    with pytest.raises(ValueError, match="3D-Var"):
+        nk.setups.run("sakov2008-lorenz96", "4D-Var")
+    with pytest.raises(ValueError, match="burn-in"):
+        nk.setups.run("sakov2008-lorenz96", "3D-Var", samples=1, cycles=10)
+
+
+def test_the_listing_has_every_setup_with_its_source():
+    listing = nk.setups.list()
+    assert list(listing.index) == list(nk.setups.names())
+    assert listing["source"].str.contains("doi:|arXiv:").all()

@@ -1,0 +1,383 @@
+"""Methods that walk through time: exact where theory is, and what batches, gaps and bad input do."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize
+
+import nida_kit as nk
+from nida_kit.assimilate import ensemble, sequential
+from nida_kit.assimilate.incremental import gaussian_filter
+from nida_kit.banded import BlockBanded
+from nida_kit.gaussian import linearise
+from nida_kit.labels import StateLabels
+from nida_kit.observe import Observations
+
+
+@dataclass(frozen=True)
+class Oscillator(nk.LinearOscillator):
+    """Linear, and any number of its start states has exactly the mean (1, -0.5) and the covariance ROOT ROOT'."""
+
+    def start(self, samples, generator, dtype, device):
+        z = torch.randn(samples, 2, generator=generator, dtype=dtype, device=device)
+        if samples > 2:
+            z = z - z.mean(0)
+            z = torch.linalg.solve_triangular(torch.linalg.cholesky(z.mT.cov()), z.mT, upper=False).mT
+        return MEAN + z @ ROOT.mT
+
+
+MEAN, ROOT = torch.tensor([1.0, -0.5], dtype=torch.float64), torch.tensor([[1.2, 0.0], [0.4, 0.7]], dtype=torch.float64)
+TWICE = lambda x: torch.stack([x[..., 0] + x[..., 1], 2 * x[..., 1]], -1)  # noqa: E731
+
+
+@pytest.fixture(scope="module")
+def linear():
+    truth = Oscillator().simulate(3, 25, 0.2, seed=4)
+    obs = nk.observe(truth, every=4, offset=2, noise_std=0.5, seed=5, operator=TWICE)
+    obs["value"][0, 6, 1] = np.nan  # half of what is seen at one time is missing
+    return truth, obs
+
+
+def exact(obs, steps=25, dt=0.2):
+    """Kalman filter statistics, and the strong-constraint smoother's, by dense linear algebra."""
+    M = linearise(partial(Oscillator().step, dt=dt), torch.zeros(2, dtype=torch.float64))[1].numpy()
+    H = np.array([[1.0, 1.0], [0.0, 2.0]])
+    B = (ROOT @ ROOT.mT).numpy()
+    powers = [np.linalg.matrix_power(M, t) for t in range(steps)]
+    value = obs["value"].values
+
+    def start_given(w, until):
+        """Mean and covariance of the first state, given what was observed up to a time."""
+        precision, pull = np.linalg.inv(B), np.linalg.inv(B) @ MEAN.numpy()
+        for t in range(until + 1):
+            for row, y in zip(H, value[w, t], strict=True):
+                if np.isfinite(y):
+                    h = row @ powers[t]
+                    precision, pull = precision + np.outer(h, h) / 0.25, pull + h * y / 0.25
+        return np.linalg.solve(precision, pull), np.linalg.inv(precision)
+
+    def at(w, t, until):
+        mean, spread = start_given(w, until)
+        return powers[t] @ mean, np.sqrt(np.diag(powers[t] @ spread @ powers[t].T))
+
+    return at
+
+
+METHODS = {
+    "EnKF": lambda: nk.EnKF(Oscillator(), members=6),
+    "EnKS": lambda: nk.EnKS(Oscillator(), members=6),
+    "EnKS, lag 1": lambda: nk.EnKS(Oscillator(), members=6, lag=1),
+    "iEnKS, lag 1": lambda: nk.IEnKS(Oscillator(), members=6, lag=1),
+    "iEnKS, lag 3": lambda: nk.IEnKS(Oscillator(), members=6, lag=3),
+    "iEnKS, whole window": lambda: nk.IEnKS(Oscillator(), members=6, lag=None),
+    "extended Kalman filter": lambda: nk.ExtendedKalmanFilter(Oscillator()),
+    "LETKF, everything near": lambda: nk.LETKF(Oscillator(), members=6, distances=np.zeros((2, 2))),
+    "strong 4D-Var": lambda: nk.StrongFourDVar(Oscillator(), tolerance=1e-14),
+}
+TIMES = (2, 6, 10, 14, 18, 22)
+
+
+FILTERS = ("EnKF", "extended Kalman filter", "LETKF, everything near")
+
+
+def known(name, t):
+    """The last time whose observations the smoothed state at t knows."""
+    if name.startswith("iEnKS, lag"):  # windows begin at observed times
+        first, lag = next((i for i, k in enumerate(TIMES) if k > t), len(TIMES)), int(name[-1])
+        return TIMES[min(first + lag, len(TIMES)) - 1]
+    if name == "EnKS, lag 1":  # its own analysis, or the next one, and one more
+        return TIMES[min(next((i for i, k in enumerate(TIMES) if k >= t), len(TIMES)) + 1, len(TIMES) - 1)]
+    return TIMES[-1]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_on_a_linear_model_every_method_is_exact(linear, name):
+    _, obs = linear
+    at = exact(obs)
+    result = METHODS[name]().assimilate(obs, operator=TWICE)
+    cycled = name not in ("iEnKS, whole window", "strong 4D-Var")
+    for w in range(3):
+        for t in range(25):
+            now, before = (max((k for k in TIMES if k <= u), default=-1) for u in (t, t - 1))
+            mean, std = at(w, t, now if name in FILTERS else known(name, t))
+            np.testing.assert_allclose(result["mean"][w, t], mean, atol=1e-8)
+            np.testing.assert_allclose(result["std"][w, t], std, atol=1e-8)
+            if cycled:
+                np.testing.assert_allclose(result["forecast"][w, t], at(w, t, before)[0], atol=1e-8)
+                if name not in FILTERS:
+                    np.testing.assert_allclose(result["analysis"][w, t], at(w, t, now)[0], atol=1e-8)
+
+
+def test_a_cycled_strong_4d_var_is_the_extended_kalman_filter_with_a_covariance_that_stays(linear):
+    """With the background that the filter has at the window's start, one cycle is one step of the filter."""
+    _, obs = linear
+    at = exact(obs)
+    result = nk.StrongFourDVar(Oscillator(), lag=1, tolerance=1e-14).assimilate(
+        obs.isel(time=slice(0, 6)), operator=TWICE
+    )
+    for w in range(3):
+        np.testing.assert_allclose(result["analysis"][w, 2], at(w, 2, 2)[0], atol=1e-8)
+        np.testing.assert_allclose(result["mean"][w, 0], at(w, 0, 2)[0], atol=1e-8)
+        np.testing.assert_allclose(result["std"][w, 0], at(w, 0, 2)[1], atol=1e-8)
+
+
+@dataclass(frozen=True)
+class Growing(nk.System):
+    """x_t = a^t x_0, started from N(0, 1)."""
+
+    labels = StateLabels(("x",), ("1",), ("x",))
+    longest_substep = 1.0
+
+    def tendency(self, x):
+        return 0.0 * x
+
+    def step(self, x, dt):
+        return 1.1 * x
+
+    def start(self, samples, generator, dtype, device):
+        x = torch.randn(samples, 1, generator=generator, dtype=dtype, device=device)
+        return (x - x.mean()) / x.std() if samples > 2 else x
+
+
+def test_strong_4d_var_of_growth_has_its_closed_form():
+    """With B = R = 1 and exact observations of x_t = a^t x_0, x_0 is S / (1 + S) of the truth, S the sum of a^2t."""
+    truth = Growing().simulate(4, 12, 1.0, seed=0)
+    obs = nk.observe(truth, noise_std=1.0, seed=0)
+    obs["value"][:] = truth
+    result = nk.StrongFourDVar(Growing(), tolerance=1e-14).assimilate(obs)
+    S = float(sum(1.1 ** (2 * t) for t in range(12)))
+    np.testing.assert_allclose(result["mean"][:, 0], S / (1 + S) * truth[:, 0], atol=1e-10)
+    np.testing.assert_allclose(result["std"][:, 0], (1 / (1 + S)) ** 0.5, atol=1e-10)
+
+
+def test_the_answer_of_strong_4d_var_is_a_minimum_of_its_cost():
+    system = nk.Started(nk.Lorenz63(), [1.5, -1.5, 25.0], 1.0)
+    truth = system.simulate(3, 12, 0.05, seed=1)
+    obs = nk.observe(truth, every=3, offset=2, noise_std=1.0, seed=2)
+    method = nk.StrongFourDVar(system, tolerance=1e-14)
+    result = method.assimilate(obs)
+    x = torch.from_numpy(result["mean"][:, 0].values.copy()).requires_grad_()
+    path = system.trajectories(x, 12, 0.05)
+    seen = Observations(torch.from_numpy(obs["value"].values), torch.tensor(1.0))
+    away = x - method._mean
+    cost = (away * torch.linalg.solve(method.background, away.mT).mT).sum(-1) / 2 + seen.misfit(path)
+    np.testing.assert_allclose(result["cost"], cost.detach(), rtol=1e-9)
+    (gradient,) = torch.autograd.grad(cost.sum(), x)
+    assert gradient.abs().max() < 1e-4 and result["converged"].all()
+
+
+def test_analysis_weights_are_a_gaussian_conditioned_on_the_observations():
+    generator = torch.Generator().manual_seed(0)
+    Y = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    y, R = torch.randn(2, 1, 3, generator=generator, dtype=torch.float64), torch.tensor([[0.5, 1.0, 2.0]]).double()
+    y[0, 0, 1] = torch.nan
+    mean, lower = ensemble.weights(Y, R, y)
+    prior = nk.Gaussian(torch.zeros(2, 1, 5).double(), BlockBanded(torch.eye(5).double().expand(2, 1, 1, 5, 5)))
+    posterior = prior.condition(Y.mT.unsqueeze(1), R, y)
+    torch.testing.assert_close(mean, posterior.mean, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(lower @ lower.mT, posterior.precision.blocks[:, 0, 0], rtol=1e-10, atol=1e-12)
+
+
+def test_turned_noise_is_exactly_centred_and_uncorrelated_and_new_each_time():
+    generator = torch.Generator().manual_seed(0)
+    one, two = (ensemble.turned(7, generator) for _ in range(2))
+    for noise in (one, two):
+        torch.testing.assert_close(noise.mean(0), torch.zeros(6).double(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(noise.mT.cov(), torch.eye(6).double(), rtol=0, atol=1e-12)
+    assert (one - two).abs().max() > 0.1
+
+
+def test_perturbed_observations_come_to_the_kalman_filter_with_many_members(linear):
+    _, obs = linear
+    at = exact(obs)
+    result = nk.EnKF(Oscillator(), members=300, perturbed=True).assimilate(obs, operator=TWICE)
+    for w in range(3):
+        mean, std = at(w, 24, 22)
+        assert np.abs(result["mean"][w, 24] - mean).max() < 5 * std.max() / 300**0.5
+        np.testing.assert_allclose(result["std"][w, 24], std, rtol=0.2)
+
+
+def test_finite_size_inflation_minimises_its_cost():
+    generator = torch.Generator().manual_seed(3)
+    Y = torch.randn(4, 6, 3, generator=generator, dtype=torch.float64)
+    R, d = torch.full((1, 3), 0.5).double(), 3 * torch.randn(4, 1, 3, generator=generator, dtype=torch.float64)
+    found = ensemble.finite_size_inflation(Y, R.expand(4, 1, 3), d, 7).flatten()
+    for w in range(4):
+
+        def cost(log_factor, w=w):
+            factor = math.exp(log_factor)
+            C = factor**2 * (Y[w].mT @ Y[w]) + R[0].diag()
+            fit = float(d[w, 0] @ torch.linalg.solve(C, d[w, 0]))
+            return fit + 8 * 6 / 7 / factor**2 + 14 * log_factor
+
+        best = optimize.minimize_scalar(cost, bounds=(-0.7, 3.0), method="bounded")
+        assert math.log(found[w]) == pytest.approx(best.x, abs=0.011)
+
+
+def test_the_taper_is_one_here_and_nothing_far_away_and_like_a_gaussian_between():
+    x = torch.linspace(0, 20, 2001).double()
+    taper = ensemble.gaspari_cohn(x, 4.0)
+    assert taper[0] == 1 and (taper[x > 4 * 3.652] == 0).all() and (taper.diff() <= 1e-12).all()
+    assert (taper - (-(x**2) / 32).exp()).abs().max() < 0.035
+
+
+def test_localisation_does_not_see_what_is_far_away():
+    system = nk.Started(nk.Lorenz96(), 8.0, 1.0)
+    truth = system.simulate(1, 2, 0.05, seed=0)
+    obs = nk.observe(truth, components=["x0"], noise_std=0.1, seed=1, every=1, offset=1)
+    result = nk.LETKF(system, members=5, radius=2.0).assimilate(obs)
+    change = abs(result["mean"] - result["forecast"])[0, 1]
+    assert change[0] > 0.1 and (change[8:33] < 1e-12).all()
+
+
+WALKERS = {
+    "3D-Var": lambda: nk.ThreeDVar(nk.Lorenz63(), 5 * np.eye(3)),
+    "extended Kalman filter": lambda: nk.ExtendedKalmanFilter(nk.Lorenz63(), 0.2, inflation=2.0),
+    "EnKF": lambda: nk.EnKF(nk.Lorenz63(), 0.2, members=12, inflation=1.02),
+    "EnKF, perturbed": lambda: nk.EnKF(nk.Lorenz63(), 0.2, members=12, perturbed=True),
+    "EnKF-N": lambda: nk.EnKF(nk.Lorenz63(), members=12, finite_size=True),
+    "EnKS": lambda: nk.EnKS(nk.Lorenz63(), 0.2, members=12, lag=2),
+    "LETKF": lambda: nk.LETKF(nk.Lorenz63(), 0.2, members=6, distances=np.ones((3, 3))),
+    "iEnKS": lambda: nk.IEnKS(nk.Lorenz63(), members=12, lag=2),
+    "strong 4D-Var": lambda: nk.StrongFourDVar(nk.Lorenz63(), 5 * np.eye(3), lag=2, iterations=4),
+    "particle filter": lambda: nk.ParticleFilter(nk.Lorenz63(), 0.2, particles=200),
+}
+every_walker = pytest.mark.parametrize("name", WALKERS)
+
+
+@pytest.fixture(scope="module")
+def irregular():
+    truth = nk.Lorenz63().simulate(5, 20, 0.05, model_noise_std=0.2, seed=1)
+    obs = nk.observe(truth, fraction=0.15, noise_std=1.0, seed=2)
+    obs["value"][4] = np.nan  # a window in which nothing is observed
+    return truth, obs
+
+
+@every_walker
+@pytest.mark.filterwarnings("ignore:1 of 5 windows")
+def test_windows_and_chunks_do_not_change_each_other(irregular, name):
+    _, obs = irregular
+    method = WALKERS[name]()
+    together = method.assimilate(obs)
+    assert set(together["mean"].dims) == {"sample", "time", "component"}
+    for i in range(5):
+        with np.testing.suppress_warnings() as quiet:
+            quiet.filter(UserWarning)
+            alone = method.assimilate(obs.isel(sample=i))
+        for variable in set(together.data_vars) - {"observed"}:
+            np.testing.assert_allclose(together[variable][i], alone[variable], rtol=1e-7, atol=1e-8)
+    lazy = method.assimilate(obs.chunk(sample=2)).compute()
+    np.testing.assert_allclose(lazy["mean"], together["mean"], rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(lazy["forecast"], together["forecast"], rtol=1e-7, atol=1e-8)
+
+
+@every_walker
+def test_observations_help(name):
+    truth = nk.Lorenz63().simulate(40, 41, 0.05, model_noise_std=0.0, seed=3, spinup=100)
+    obs = nk.observe(truth, every=4, offset=4, noise_std=1.0, seed=4)
+    result = WALKERS[name]().assimilate(obs)
+    late = {"time": slice(20, None, 4)}
+    assert nk.rmse(result["mean"].isel(late), truth.isel(late)) < 1.2
+    assert nk.rmse(result["forecast"].isel(late), truth.isel(late)) < 3
+
+
+@every_walker
+def test_what_is_observed_later_changes_no_filter(irregular, name):
+    _, obs = irregular
+    cut = obs.copy(deep=True)
+    cut["value"][:4, 12:] = np.nan
+    method = WALKERS[name]()
+    full, before = method.assimilate(obs.isel(sample=slice(4))), method.assimilate(cut.isel(sample=slice(4)))
+    variable = "analysis" if "analysis" in full else "mean"
+    np.testing.assert_allclose(full[variable][:, :12], before[variable][:, :12], rtol=1e-6, atol=1e-7)
+    assert abs(full[variable][:, 12:] - before[variable][:, 12:]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["EnKF", "EnKS", "LETKF", "iEnKS"])
+def test_draws_are_members_and_have_their_moments(name):
+    truth = nk.Lorenz63().simulate(2, 12, 0.05, seed=1)
+    obs = nk.observe(truth, every=4, noise_std=1.0, seed=2)
+    method = WALKERS[name]()
+    result, draws = method.assimilate(obs), method.sample(obs, 3000, seed=1)
+    error = result["std"] / 3000**0.5
+    assert (abs(draws.mean("member") - result["mean"]) < 5 * error + 1e-9).all()
+    assert len(np.unique(draws[:, 0, 5, 0])) == method.members
+
+
+WRONG = {
+    "one member": lambda: nk.EnKF(nk.Lorenz63(), members=1),
+    "half a member": lambda: nk.EnKF(nk.Lorenz63(), members=2.5),
+    "no inflation": lambda: nk.EnKF(nk.Lorenz63(), inflation=0.0),
+    "two inflations": lambda: nk.EnKF(nk.Lorenz63(), inflation=1.1, finite_size=True),
+    "negative noise": lambda: nk.EnKF(nk.Lorenz63(), -0.1),
+    "noise of another state": lambda: nk.EnKF(nk.Lorenz63(), [0.1, 0.2]),
+    "no lag": lambda: nk.IEnKS(nk.Lorenz63(), lag=0),
+    "negative lag": lambda: nk.EnKS(nk.Lorenz63(), lag=-1),
+    "no places": lambda: nk.LETKF(nk.Lorenz63()),
+    "distances of another state": lambda: nk.LETKF(nk.Lorenz63(), distances=np.ones((2, 3))),
+    "no radius": lambda: nk.LETKF(nk.Lorenz96(), radius=0.0),
+    "a covariance of another state": lambda: nk.ThreeDVar(nk.Lorenz63(), np.eye(2)),
+    "a covariance that is none": lambda: nk.StrongFourDVar(nk.Lorenz63(), np.ones((3, 3))),
+    "no iterations": lambda: nk.StrongFourDVar(nk.Lorenz63(), iterations=0),
+    "negative damping": lambda: nk.StrongFourDVar(nk.Lorenz63(), damping=-1.0),
+    "one particle": lambda: nk.ParticleFilter(nk.Lorenz63(), particles=1),
+    "negative jitter": lambda: nk.ParticleFilter(nk.Lorenz63(), jitter=-1.0),
+    "a start that does not vary": lambda: nk.Started(nk.Lorenz63(), 0.0, 0.0),
+    "a start of another state": lambda: nk.Started(nk.Lorenz63(), [0.0, 1.0], 1.0),
+}
+
+
+@pytest.mark.parametrize("which", WRONG)
+def test_settings_that_cannot_be_used_are_refused(which):
+    with pytest.raises(ValueError):
+        WRONG[which]()
+
+
+@every_walker
+def test_an_operator_that_does_not_fit_is_told(irregular, name):
+    _, obs = irregular
+    with pytest.raises(ValueError, match="The operator gives 2 values per time step, the observations have 3"):
+        WALKERS[name]().assimilate(obs.isel(sample=slice(4)), operator=np.eye(2, 3))
+
+
+def test_members_that_run_apart_are_told():
+    truth = nk.Lorenz63().simulate(1, 200, 0.05, seed=0)
+    obs = nk.observe(truth, every=20, noise_std=1e-6, seed=1)
+    with pytest.raises(ValueError, match="Try a shorter lag, more members"):
+        nk.IEnKS(nk.Lorenz63(), lag=None, members=10).assimilate(obs)
+
+
+def test_cycles_use_every_observed_time_once_and_cover_all():
+    for lag in (1, 2, 5, 9, None):
+        cycles = ensemble.cycles([2, 5, 6, 9], lag, 12)
+        assert [t for c in cycles for t in c.used] == [2, 5, 6, 9]
+        assert cycles[0].begin == 0 and cycles[-1].end == 11 and cycles[-1].following == 12
+        assert all(a.following == b.begin for a, b in pairwise(cycles))
+
+
+def test_by_times_puts_every_window_back():
+    value = torch.full((2, 3, 4, 1), torch.nan).double()
+    value[0, :, 1], value[1, 0, 2], value[1, 1, 1] = 1.0, 2.0, 3.0
+    groups = list(sequential.by_times(Observations(value, torch.ones(4, 1).double())))
+    assert sorted(i for index, _ in groups for i in index.tolist()) == list(range(6))
+    assert sorted(len(index) for index, _ in groups) == [1, 1, 4]
+    for index, group in groups:
+        assert torch.equal(group.value.nan_to_num(), value.flatten(0, 1)[index].nan_to_num())
+
+
+def test_a_gaussian_filter_of_a_flat_forecast_is_one_analysis():
+    value = torch.tensor([[[1.0], [torch.nan]]]).double()
+    steps = gaussian_filter(
+        lambda m, P: (m, P),
+        torch.zeros(1).double(),
+        torch.eye(1).double(),
+        Observations(value, torch.ones(1, 2, 1).double()),
+    )
+    (_, (mean, spread)), (before, after) = steps
+    assert mean.item() == pytest.approx(0.5) and spread.item() == pytest.approx(0.5)
+    assert torch.equal(before[0], after[0]) and after[1].item() == pytest.approx(0.5)
