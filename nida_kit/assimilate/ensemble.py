@@ -339,13 +339,12 @@ class LETKF(EnKF):
                 "distances= (component, observed value) for this operator."
             )
         innovation = here.value - seen.mean(-2, keepdim=True)
-        weight = torch.where(innovation.isnan(), 0.0, 1 / R)
-        Y, m = deviations(seen), self.members - 1
+        weight = torch.where(innovation.isnan(), 0.0, 1 / R).mT
+        Y, m = deviations(seen).mT, self.members - 1  # (W, p, m)
         # Products of all pairs of deviations, summed over the observations by every taper at once.
-        pairs = (Y.unsqueeze(-2) * (Y * weight).unsqueeze(-3)).flatten(-3, -2)
-        A = (pairs @ self.taper.mT).mT.unflatten(-1, (m, m)) + torch.eye(m, dtype=DOUBLE)
-        pull = ((Y * weight * innovation.nan_to_num(nan=0.0)) @ self.taper.mT).mT
-        lower = _root(A)
+        pairs = (Y.unsqueeze(-1) * (Y * weight).unsqueeze(-2)).flatten(-2)
+        lower = _root((self.taper @ pairs).unflatten(-1, (m, m)) + torch.eye(m, dtype=DOUBLE))
+        pull = self.taper @ (Y * (weight * innovation.nan_to_num(nan=0.0).mT))
         mean = torch.cholesky_solve(pull.unsqueeze(-1), lower).squeeze(-1)
         turn = turned(self.members, generator)
         around = torch.linalg.solve_triangular(lower, turn, upper=False, left=False)

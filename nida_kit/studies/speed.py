@@ -1,0 +1,42 @@
+"""Cycles per second, alone and of 100 experiments at once: `python -m nida_kit.studies.speed`.
+
+One experiment is mostly calls of small operations; a batch of them makes the same calls on larger tensors. One thread;
+the two take turns, and the medians count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from nida_kit import setups
+from nida_kit.studies.common import command
+
+METHODS = {"sakov2012-lorenz63": "EnKF, 10 members", "sakov2008-lorenz96": "LETKF, 7 members"}
+
+
+def of_setup(name: str, title: str, cycles: int, batch: int, repeats: int) -> dict[str, Any]:
+    """Of one method, for `cycles` of `batch` experiments."""
+    setup = setups.load(name)
+    method = setup.published[title].method(setup)
+    obs = setup.observe(setup.windows(batch, 0, cycles), 1)
+    one = obs.isel(sample=slice(1))
+    method.assimilate(one)  # what is computed once and kept
+    turns = [[method.assimilate(x).attrs["seconds"] for x in (one, obs)] for _ in range(repeats)]
+    alone, together = (median(seconds) for seconds in zip(*turns, strict=True))
+    found = {"alone": cycles / alone, "together": batch * cycles / together, "times_as_long": together / alone}
+    return {"method": title} | {k: float(f"{v:.4g}") for k, v in found.items()}
+
+
+def measure(cycles: int, folder: Path) -> dict[str, Any]:
+    """Both."""
+    batch, repeats = 100, 5
+    rows = {name: of_setup(name, title, cycles, batch, repeats) for name, title in METHODS.items()}
+    print(rows)
+    unit = "cycles of one experiment per second; alone one experiment, together all of the batch"
+    return {"setups": rows, "cycles": cycles, "batch": batch, "repeats": repeats, "unit": unit}
+
+
+if __name__ == "__main__":
+    command("speed", measure, samples=40)
