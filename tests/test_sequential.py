@@ -381,3 +381,32 @@ def test_a_gaussian_filter_of_a_flat_forecast_is_one_analysis():
     (_, (mean, spread)), (before, after) = steps
     assert mean.item() == pytest.approx(0.5) and spread.item() == pytest.approx(0.5)
     assert torch.equal(before[0], after[0]) and after[1].item() == pytest.approx(0.5)
+
+
+def test_more_starts_never_raise_the_cost_of_strong_4d_var():
+    setup = nk.setups.load("blanke2024-lorenz63")
+    obs = setup.observe(setup.windows(6, seed=0), seed=1)
+    few, many = (nk.StrongFourDVar(setup.system, starts=n, iterations=8).assimilate(obs) for n in (3, 6))
+    assert (many["cost"] <= few["cost"] * (1 + 1e-9)).all() and (many["cost"] < 0.9 * few["cost"]).any()
+    assert set(np.unique(many["start"])) <= set(range(6)) and len(np.unique(many["start"])) > 1
+    seen = Observations(
+        torch.from_numpy(obs["value"].values), torch.from_numpy(obs["noise_std"].broadcast_like(obs["value"]).values)
+    )
+    own = seen.misfit(torch.from_numpy(many["mean"].values))
+    assert (own.numpy() <= many["cost"] + 1e-9).all()  # mean and cost are of the same start
+    with pytest.raises(ValueError, match="several starts are for the whole window"):
+        nk.StrongFourDVar(setup.system, starts=2, lag=1)
+
+
+def test_a_window_in_one_piece_is_the_method_itself_and_more_pieces_find_lower_minima():
+    setup = nk.setups.load("blanke2024-lorenz63")
+    obs = setup.observe(setup.windows(40, seed=0), seed=1)
+    first = nk.OptimalInterpolation.fit(setup.windows(2000, seed=2)).assimilate(obs)["mean"]
+    method = nk.WeakFourDVar(setup.system, setup.model_noise_std, iterations=15)
+    plain, one, four = (
+        m.assimilate(obs, first) for m in (method, nk.QuasiStatic(method, 1), nk.QuasiStatic(method, 4))
+    )
+    np.testing.assert_array_equal(plain["mean"], one["mean"])
+    assert four["cost"].mean() < 0.9 * plain["cost"].mean()
+    with pytest.raises(ValueError, match="pieces=0"):
+        nk.QuasiStatic(method, 0)

@@ -50,7 +50,7 @@ Keep = Callable[[Float[Tensor, "W N n"]], Tensor]
 
 def moments_of(E: Float[Tensor, "W N n"]) -> Float[Tensor, "W two n"]:
     """Mean and standard deviation."""
-    return torch.stack([E.mean(-2), E.std(-2)], -2)
+    return torch.stack([E.mean(-2), deviations(E).square().sum(-2).sqrt()], -2)
 
 
 @lru_cache
@@ -88,7 +88,7 @@ def _root(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
         ValueError: members so far apart that double precision cannot tell A from a singular matrix.
     """
     lower, info = torch.linalg.cholesky_ex(A)
-    if info.any() or not lower.isfinite().all():
+    if info.any():  # also where A holds NaN
         raise ValueError(
             "The members of an ensemble have run apart beyond double precision: the method has lost the truth there. "
             "Try a shorter lag, more members, another inflation, or a shorter longest_substep of the system."
@@ -345,11 +345,9 @@ class LETKF(EnKF):
         pairs = (Y.unsqueeze(-1) * (Y * weight).unsqueeze(-2)).flatten(-2)
         lower = _root((self.taper @ pairs).unflatten(-1, (m, m)) + torch.eye(m, dtype=DOUBLE))
         pull = self.taper @ (Y * (weight * innovation.nan_to_num(nan=0.0).mT))
-        mean = torch.cholesky_solve(pull.unsqueeze(-1), lower).squeeze(-1)
-        turn = turned(self.members, generator)
-        around = torch.linalg.solve_triangular(lower, turn, upper=False, left=False)
-        W = mean.unsqueeze(-2) + around  # (W, n, N, m)
-        moved = (W * deviations(E).mT.unsqueeze(-2)).sum(-1).mT
+        # Members are mean + (turn + z') v with z = L^-1 pull and v = L^-1 S of each component.
+        z, v = torch.linalg.solve_triangular(lower, torch.stack([pull, deviations(E).mT], -1), upper=False).unbind(-1)
+        moved = (v @ turned(self.members, generator).mT + (z * v).sum(-1, keepdim=True)).mT
         return inflated(E.mean(-2, keepdim=True) + moved, self.inflation)
 
 
