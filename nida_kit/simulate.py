@@ -55,6 +55,11 @@ class System(ABC):
     labels: StateLabels
     longest_substep: float
 
+    @property
+    def name(self) -> str:
+        """For the records."""
+        return type(self).__name__
+
     @abstractmethod
     def tendency(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """f(x) in state units per time unit."""
@@ -162,10 +167,10 @@ class System(ABC):
         x = self.trajectories(x, spinup + steps, dt, model_noise_std, generator)[..., spinup:, :]
         if not x.isfinite().all():
             raise ValueError(f"The trajectory overflows with dt={dt}: try a smaller dt or longest_substep.")
-        records = {"system": type(self).__name__, "dt": dt, "model_noise_std": float(model_noise_std), "seed": seed}
+        records = {"system": self.name, "dt": dt, "model_noise_std": float(model_noise_std), "seed": seed}
         return trajectory(x, self.labels, dt, attrs=records | {"spinup": spinup} | self.parameters())
 
-    def parameters(self) -> dict[str, int | float]:
+    def parameters(self) -> dict[str, int | float | list[float]]:
         """The physical parameters, for the records."""
         return {k: v for k, v in asdict(self).items() if isinstance(v, (int, float))} if is_dataclass(self) else {}
 
@@ -308,8 +313,15 @@ class Started(System):
         if not (self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all():
             raise ValueError(f"{mean=} must be finite, and {std=} positive and finite.")
 
+    @property
+    def name(self):
+        return self.system.name
+
     def tendency(self, x):
         return self.system.tendency(x)
+
+    def step(self, x, dt):
+        return self.system.step(x, dt)
 
     def start(self, samples, generator, dtype, device):
         noise = torch.randn(samples, len(self.mean), generator=generator, dtype=dtype, device=device)
@@ -322,4 +334,4 @@ class Started(System):
         return self.system.distances()
 
     def parameters(self):
-        return self.system.parameters()
+        return self.system.parameters() | {"start_mean": self.mean.tolist(), "start_std": self.std.tolist()}

@@ -1,6 +1,7 @@
 """What observations show, and what they never show."""
 
 import math
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 import nida_kit as nk
 from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian
-from nida_kit.observe import Observations, as_operator, mixture, observe, regular
+from nida_kit.observe import Observations, as_operator, either, mixture, observe, regular
 
 TRUTH = nk.Lorenz63().simulate(samples=3, steps=12, dt=0.05, seed=0)
 
@@ -397,3 +398,15 @@ def test_the_mixture_depends_on_its_generator_alone():
     first, again, other = mixed(seed=1), mixed(seed=1), mixed(seed=2)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_either_law_has_its_share_of_the_windows():
+    often = partial(nk.regular, components=[0], every=2, noise_std=0.1)
+    seldom = partial(nk.regular, components=[1], every=8, noise_std=0.3)
+    generator = torch.Generator().manual_seed(0)
+    seen, noise_std = either((4000, 16, 2), generator, law=often, other=seldom, share=0.3)
+    first = seen[..., 0].any(-1)
+    assert float(first.double().mean()) == pytest.approx(0.3, abs=0.03)
+    assert not seen[first][..., 1].any() and (seen[first].sum((1, 2)) == 8).all()
+    assert (seen[~first].sum((1, 2)) == 2).all()
+    assert (noise_std[first] == 0.1).all() and (noise_std[~first] == 0.3).all()

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy import optimize
 
 import nida_kit as nk
@@ -113,17 +114,55 @@ def test_on_a_linear_model_every_method_is_exact(linear, name):
                     np.testing.assert_allclose(result["analysis"][w, t], at(w, t, now)[0], atol=1e-8)
 
 
-def test_a_cycled_strong_4d_var_is_the_extended_kalman_filter_with_a_covariance_that_stays(linear):
-    """With the background that the filter has at the window's start, one cycle is one step of the filter."""
+def test_cycled_strong_4d_var_is_one_dense_analysis_after_the_other(linear):
+    """Each cycle starts from the mean that the one before left at its first step, with the same covariance anew."""
     _, obs = linear
-    at = exact(obs)
-    result = nk.StrongFourDVar(Oscillator(), lag=1, tolerance=1e-14).assimilate(
-        obs.isel(time=slice(0, 6)), operator=TWICE
-    )
+    M = linearise(partial(Oscillator().step, dt=0.2), torch.zeros(2, dtype=torch.float64))[1].numpy()
+    H, B, value = np.array([[1.0, 1.0], [0.0, 2.0]]), (ROOT @ ROOT.mT).numpy(), obs["value"].values
+    result = nk.StrongFourDVar(Oscillator(), lag=2, tolerance=1e-14).assimilate(obs, operator=TWICE)
+    starts = [0, 0, *TIMES]
     for w in range(3):
-        np.testing.assert_allclose(result["analysis"][w, 2], at(w, 2, 2)[0], atol=1e-8)
-        np.testing.assert_allclose(result["mean"][w, 0], at(w, 0, 2)[0], atol=1e-8)
-        np.testing.assert_allclose(result["std"][w, 0], at(w, 0, 2)[1], atol=1e-8)
+        mean = MEAN.numpy()
+        for k, t in enumerate(TIMES):
+            begin = starts[k]
+            step = np.linalg.matrix_power(M, t - begin)
+            seen = np.isfinite(value[w, t])
+            h = (H @ step)[seen]
+            precision = np.linalg.inv(B) + h.T @ h / 0.25
+            forecast = step @ mean
+            mean = mean + np.linalg.solve(precision, h.T @ (value[w, t][seen] - h @ mean) / 0.25)
+            np.testing.assert_allclose(result["forecast"][w, t], forecast, atol=1e-8)
+            np.testing.assert_allclose(result["analysis"][w, t], step @ mean, atol=1e-8)
+            spread = np.sqrt(np.diag(step @ np.linalg.inv(precision) @ step.T))
+            np.testing.assert_allclose(result["analysis_std"][w, t], spread, atol=1e-8)
+            if t < TIMES[-1]:
+                np.testing.assert_allclose(result["mean"][w, begin], mean, atol=1e-8) if starts[k + 1] > begin else None
+                mean = np.linalg.matrix_power(M, starts[k + 1] - begin) @ mean
+
+
+def test_gaussian_filters_are_their_formulas(linear):
+    """Kalman's with model noise and inflation, and 3D-Var's, in dense algebra, from the first step to the last."""
+    truth, _ = linear
+    obs = nk.observe(truth, every=8, noise_std=0.5, seed=5, operator=TWICE)
+    M = linearise(partial(Oscillator().step, dt=0.2), torch.zeros(2, dtype=torch.float64))[1].numpy()
+    H, B, Q = np.array([[1.0, 1.0], [0.0, 2.0]]), (ROOT @ ROOT.mT).numpy(), np.diag([0.01, 0.04])
+    kalman = nk.ExtendedKalmanFilter(Oscillator(), [0.1, 0.2], inflation=3.0).assimilate(obs, operator=TWICE)
+    static = nk.ThreeDVar(Oscillator(), 0.3 * B).assimilate(obs, operator=TWICE)
+    for result, P, grow in (
+        (kalman, B, lambda P: 3.0**0.2 * M @ P @ M.T + Q),
+        (static, 0.3 * B, lambda P: 0.3 * B),
+    ):
+        mean = MEAN.numpy()
+        for t in range(25):
+            if t:
+                mean, P = M @ mean, grow(P)
+            np.testing.assert_allclose(result["forecast"][0, t], mean, atol=1e-8)
+            np.testing.assert_allclose(result["forecast_std"][0, t], np.sqrt(np.diag(P)), atol=1e-8)
+            if t % 8 == 0:
+                gain = P @ H.T @ np.linalg.inv(H @ P @ H.T + 0.25 * np.eye(2))
+                mean, P = mean + gain @ (obs["value"].values[0, t] - H @ mean), P - gain @ H @ P
+            np.testing.assert_allclose(result["mean"][0, t], mean, atol=1e-8)
+            np.testing.assert_allclose(result["std"][0, t], np.sqrt(np.diag(P)), atol=1e-8)
 
 
 @dataclass(frozen=True)
@@ -245,7 +284,7 @@ WALKERS = {
     "LETKF": lambda: nk.LETKF(nk.Lorenz63(), 0.2, members=6, distances=np.ones((3, 3))),
     "iEnKS": lambda: nk.IEnKS(nk.Lorenz63(), members=12, lag=2),
     "strong 4D-Var": lambda: nk.StrongFourDVar(nk.Lorenz63(), 5 * np.eye(3), lag=2, iterations=4),
-    "particle filter": lambda: nk.ParticleFilter(nk.Lorenz63(), 0.2, particles=200),
+    "particle filter": lambda: nk.ParticleFilter(nk.Lorenz63(), 0.2, particles=1500),
 }
 every_walker = pytest.mark.parametrize("name", WALKERS)
 
@@ -273,7 +312,10 @@ def test_windows_and_chunks_do_not_change_each_other(irregular, name):
             np.testing.assert_allclose(together[variable][i], alone[variable], rtol=1e-7, atol=1e-8)
     lazy = method.assimilate(obs.chunk(sample=2)).compute()
     np.testing.assert_allclose(lazy["mean"], together["mean"], rtol=1e-7, atol=1e-8)
-    np.testing.assert_allclose(lazy["forecast"], together["forecast"], rtol=1e-7, atol=1e-8)
+    for variable in ("std", "forecast"):
+        np.testing.assert_allclose(lazy[variable], together[variable], rtol=1e-7, atol=1e-8)
+    deeper = method.assimilate(obs.isel(sample=slice(4)).coarsen(sample=2).construct(sample=("a", "b")))
+    np.testing.assert_allclose(deeper["mean"].values.reshape(4, 20, 3), together["mean"][:4], rtol=1e-7, atol=1e-8)
 
 
 @every_walker
@@ -282,8 +324,9 @@ def test_observations_help(name):
     obs = nk.observe(truth, every=4, offset=4, noise_std=1.0, seed=4)
     result = WALKERS[name]().assimilate(obs)
     late = {"time": slice(20, None, 4)}
-    assert nk.rmse(result["mean"].isel(late), truth.isel(late)) < 1.2
-    assert nk.rmse(result["forecast"].isel(late), truth.isel(late)) < 3
+    error = nk.rmse(result["mean"].isel(late), truth.isel(late))
+    assert error < 0.95  # of the observations: 1
+    assert error < nk.rmse(result["forecast"].isel(late), truth.isel(late)) < 3
 
 
 @every_walker
@@ -296,6 +339,76 @@ def test_what_is_observed_later_changes_no_filter(irregular, name):
     variable = "analysis" if "analysis" in full else "mean"
     np.testing.assert_allclose(full[variable][:, :12], before[variable][:, :12], rtol=1e-6, atol=1e-7)
     assert abs(full[variable][:, 12:] - before[variable][:, 12:]).max() > 0.01
+
+
+@every_walker
+def test_no_random_state_of_a_method_is_a_true_one(name):
+    """For one seed, a system's true trajectories and a method's own states come from different numbers."""
+
+    class Noted(nk.Lorenz63):
+        drawn = ()
+
+        def start(self, samples, generator, dtype, device):
+            x = super().start(samples, generator, dtype, device)
+            object.__setattr__(self, "drawn", (*self.drawn, *(x if samples < 5000 else ())))
+            return x
+
+    system = Noted()
+    method = WALKERS[name]()
+    own = type(method)(
+        system,
+        *([5 * np.eye(3)] if name in ("3D-Var", "strong 4D-Var") else []),
+        **({"distances": np.ones((3, 3))} if name == "LETKF" else {}),
+    )
+    truth = nk.Lorenz63().simulate(12, 5, 0.05, seed=0)
+    obs = nk.observe(truth, every=2, noise_std=1.0, seed=0)
+    own.assimilate(obs)
+    starts = torch.from_numpy(truth.isel(time=0).values)
+    for x in system.drawn[1:] if system.drawn else ():  # the first is only asked whether the operator fits
+        assert (starts - x).abs().amax(-1).min() > 1e-6
+
+
+def test_methods_without_joint_spread_say_so_when_asked_for_draws():
+    truth = nk.Lorenz63().simulate(2, 12, 0.05, seed=1)
+    obs = nk.observe(truth, every=4, noise_std=1.0, seed=2)
+    for name in ("3D-Var", "extended Kalman filter", "strong 4D-Var", "particle filter"):
+        with pytest.raises(ValueError, match="draw from a smoother"):
+            WALKERS[name]().sample(obs, 3)
+
+
+def test_draws_of_strong_4d_var_are_trajectories_of_its_posterior(linear):
+    _, obs = linear
+    for method in (nk.StrongFourDVar(Oscillator()), nk.QuasiStatic(nk.StrongFourDVar(Oscillator()), 2)):
+        result, draws = method.assimilate(obs, operator=TWICE), method.sample(obs, 4000, seed=3, operator=TWICE)
+        assert (abs(draws.mean("member") - result["mean"]) < 5 * result["std"] / 4000**0.5).all()
+        np.testing.assert_allclose(draws.std("member"), result["std"], rtol=0.1)
+        follow = Oscillator().step(torch.from_numpy(draws.values[..., :-1, :].copy()), 0.2)
+        np.testing.assert_allclose(follow, draws.values[..., 1:, :], atol=1e-9)
+
+
+def test_an_operator_is_never_asked_about_what_nobody_saw():
+    """The logarithm of a negative state is NaN; where it was not observed, that must not matter."""
+    system = nk.Started(nk.Lorenz63(), [1.5, -1.5, 25.0], 1.0)
+    truth = system.simulate(2, 9, 0.05, seed=1)
+
+    def logarithms(x):
+        return x.log()
+
+    z = nk.observe(truth[..., 2:], every=4, offset=4, noise_std=0.05, seed=2, operator=logarithms)
+    value = np.full((2, 9, 3), np.nan)
+    value[..., 2] = z["value"].values[..., 0]
+    obs = xr.Dataset(
+        {"value": (("sample", "time", "component"), value), "noise_std": 0.05},
+        {"time": truth["time"], "component": ["hx", "hy", "hz"]},
+    )
+    for name in ("EnKF", "EnKF, perturbed", "EnKF-N", "EnKS", "LETKF", "iEnKS", "particle filter", "strong 4D-Var"):
+        kind = type(WALKERS[name]())
+        method = kind(system, distances=np.ones((3, 3))) if name == "LETKF" else kind(system)
+        result = method.assimilate(obs, operator=logarithms)
+        assert np.isfinite(result["mean"]).all()
+    value[..., 0] = value[..., 2]
+    with pytest.raises(ValueError, match="defined for all states"):
+        nk.EnKF(system).assimilate(obs.assign(value=(("sample", "time", "component"), value)), operator=logarithms)
 
 
 @pytest.mark.parametrize("name", ["EnKF", "EnKS", "LETKF", "iEnKS"])
@@ -328,6 +441,12 @@ WRONG = {
     "one particle": lambda: nk.ParticleFilter(nk.Lorenz63(), particles=1),
     "negative jitter": lambda: nk.ParticleFilter(nk.Lorenz63(), jitter=-1.0),
     "a start that does not vary": lambda: nk.Started(nk.Lorenz63(), 0.0, 0.0),
+    "a covariance that is a word": lambda: nk.ThreeDVar(nk.Lorenz63(), "a"),
+    "an infinite covariance": lambda: nk.ThreeDVar(nk.Lorenz63(), np.diag([np.inf, 1, 1])),
+    "distances that are a word": lambda: nk.LETKF(nk.Lorenz63(), distances="a"),
+    "damping that is a word": lambda: nk.StrongFourDVar(nk.Lorenz63(), damping="a"),
+    "jitter that is a word": lambda: nk.ParticleFilter(nk.Lorenz63(), jitter="a"),
+    "nothing to lengthen": lambda: nk.QuasiStatic(None),
     "a start of another state": lambda: nk.Started(nk.Lorenz63(), [0.0, 1.0], 1.0),
 }
 
@@ -354,7 +473,7 @@ def test_members_that_run_apart_are_told():
 
 def test_cycles_use_every_observed_time_once_and_cover_all():
     for lag in (1, 2, 5, 9, None):
-        cycles = ensemble.cycles([2, 5, 6, 9], lag, 12)
+        cycles = sequential.cycles([2, 5, 6, 9], lag, 12)
         assert [t for c in cycles for t in c.used] == [2, 5, 6, 9]
         assert cycles[0].begin == 0 and cycles[-1].end == 11 and cycles[-1].following == 12
         assert all(a.following == b.begin for a, b in pairwise(cycles))
@@ -368,6 +487,38 @@ def test_by_times_puts_every_window_back():
     assert sorted(len(index) for index, _ in groups) == [1, 1, 4]
     for index, group in groups:
         assert torch.equal(group.value.nan_to_num(), value.flatten(0, 1)[index].nan_to_num())
+
+
+def test_a_start_of_its_own_has_its_moments_and_the_model_of_its_system():
+    system = nk.Started(Growing(), 3.0, 0.5)
+    x = system.start(4000, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+    assert x.mean() == pytest.approx(3, abs=0.04) and x.std() == pytest.approx(0.5, rel=0.05)
+    assert torch.equal(system.step(x, 1.0), 1.1 * x) and system.name == "Growing"
+    log_p = torch.distributions.Normal(3.0, 0.5).log_prob(x).sum(-1)
+    torch.testing.assert_close(system.log_start(x), log_p)
+    assert system.parameters()["start_mean"] == [3.0]
+
+
+def test_sites_lie_on_a_ring():
+    distances = nk.Lorenz96(sites=7).distances()
+    assert torch.equal(distances, distances.mT) and distances.max() == 3
+    assert distances[0].tolist() == [0, 1, 2, 3, 3, 2, 1]
+
+
+def test_the_climatological_forecast_does_not_look_at_observations(linear):
+    truth, obs = linear
+    method = nk.ClimatologicalForecast.fit(Oscillator().simulate(300, 25, 0.2, seed=9), order=0)
+    one, two = method.assimilate(obs, operator=TWICE), method.assimilate(obs * 0 + 5.0, operator=np.ones((2, 2)))
+    np.testing.assert_array_equal(one["mean"], two["mean"])
+    assert one["mean"].shape == truth.shape and (one["mean"][0] == one["mean"][1]).all()
+
+
+def test_a_long_lazy_experiment_needs_no_long_empty_window():
+    system = nk.Started(nk.Lorenz63(), [1.5, -1.5, 25.0], 1.0)
+    truth = system.simulate(2, 161, 0.05, seed=1)
+    obs = nk.observe(truth, every=4, offset=4, noise_std=1.0, seed=2)
+    method = nk.ExtendedKalmanFilter(system, inflation=1e8)  # overflows unobserved
+    np.testing.assert_allclose(method.assimilate(obs.chunk(sample=1))["mean"], method.assimilate(obs)["mean"])
 
 
 def test_a_gaussian_filter_of_a_flat_forecast_is_one_analysis():
@@ -386,9 +537,9 @@ def test_a_gaussian_filter_of_a_flat_forecast_is_one_analysis():
 def test_more_starts_never_raise_the_cost_of_strong_4d_var():
     setup = nk.setups.load("blanke2024-lorenz63")
     obs = setup.observe(setup.windows(6, seed=0), seed=1)
-    few, many = (nk.StrongFourDVar(setup.system, starts=n, iterations=8).assimilate(obs) for n in (3, 6))
+    few, many = (nk.StrongFourDVar(setup.system, starts=n, iterations=8).assimilate(obs) for n in (4, 8))
     assert (many["cost"] <= few["cost"] * (1 + 1e-9)).all() and (many["cost"] < 0.9 * few["cost"]).any()
-    assert set(np.unique(many["start"])) <= set(range(6)) and len(np.unique(many["start"])) > 1
+    assert set(np.unique(many["start"])) <= set(range(8)) and len(np.unique(many["start"])) > 1
     seen = Observations(
         torch.from_numpy(obs["value"].values), torch.from_numpy(obs["noise_std"].broadcast_like(obs["value"]).values)
     )

@@ -24,7 +24,7 @@ def test_a_method_that_loses_its_way_is_never_best(setup):
 
     class Lost(nk.OptimalInterpolation):
         def reconstruct(self, observations, dt, first_guess):
-            raise ValueError("lost")
+            raise ValueError("members have run apart")
 
     lost = Lost.fit(setup.windows(500, seed=2), order=1)
     assert classical._error(setup, lost, truth, obs) == np.inf
@@ -43,7 +43,6 @@ def test_rows_are_scores_on_the_test_windows(setup):
 def test_everyone_takes_part_and_meets_every_law(setup, tmp_path, monkeypatch):
     names = classical.fixed_methods(setup, particles=50)
     assert len(names) == 11 and all(isinstance(method, nk.Method) for method in names.values())
-    monkeypatch.setattr(classical, "INFLATIONS", (1.1,))
     first = {"optimal interpolation": names["optimal interpolation"]}
     monkeypatch.setattr(classical, "tuned", lambda *args: {})
     found = classical.measure(2, tmp_path, lambda setup: first)
@@ -53,6 +52,6 @@ def test_everyone_takes_part_and_meets_every_law(setup, tmp_path, monkeypatch):
     }
 
 
-def test_speed_is_cycles_per_second_of_one_experiment():
-    found = speed.of_setup("sakov2008-lorenz96", "LETKF, 7 members", cycles=4, batch=3, repeats=1)
-    assert found["together"] / found["alone"] == pytest.approx(3 / found["times_as_long"], rel=1e-2)
+def test_a_batch_is_faster_than_one_after_the_other():
+    found = speed.of_setup("sakov2008-lorenz96", "LETKF, 7 members", cycles=20, batch=10, repeats=2)
+    assert found["together"] > 1.5 * found["alone"]

@@ -13,8 +13,8 @@ The square root filter takes as its members draws from it, of noise that is exac
 variance, turned at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With a
 random turn any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
 
-All windows of a batch meet the same random numbers: results depend neither on the other windows nor on how Dask cuts
-them, and windows are compared on equal terms.
+Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
+nor on how Dask cuts them, and windows are compared on equal terms.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.assimilate.method import Moments
+from nida_kit.assimilate.method import Moments, stream
 from nida_kit.assimilate.sequential import (
     CPU,
     DOUBLE,
+    Cycle,
     Sequential,
     by_times,
     check_finite,
     count,
+    cycles,
     noise,
     observed_times,
     positive,
+    through,
 )
 from nida_kit.observe import Observations
 from nida_kit.simulate import System
@@ -94,6 +96,22 @@ def _root(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
             "Try a shorter lag, more members, another inflation, or a shorter longest_substep of the system."
         )
     return lower
+
+
+def seen_by(E: Float[Tensor, "*batch N n"], here: Observations) -> Float[Tensor, "*batch N p"]:
+    """H of each member, 0 where nothing was observed.
+
+    Raises:
+        ValueError: an operator that does not fit, or has no finite value where something was observed.
+    """
+    seen = here.predicted(E).where(~here.value.isnan(), 0.0)
+    if not seen.isfinite().all():
+        raise ValueError(
+            "The operator gives NaN or infinite values for some members, where something was observed: use one that is "
+            "defined for all states (x.clamp(min=...) before a log). Or the members have run apart: try more of them, "
+            "another inflation, or a shorter longest_substep of the system."
+        )
+    return seen
 
 
 def combined(W: Float[Tensor, "*#batch N m"], E: Float[Tensor, "*batch N n"]) -> Float[Tensor, "*batch N n"]:
@@ -186,7 +204,7 @@ class EnKF(_Ensemble):
         super().__init__(system, members, inflation, seed, model_noise_std, **own)
 
     def ensembles(self, observations, dt, keep):
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = stream(self.seed)
         E, forecast, analysis = self.first(len(observations.value), generator), [], []
         for t in range(observations.value.shape[-2]):
             if t:
@@ -206,7 +224,7 @@ class EnKF(_Ensemble):
         self, E: Float[Tensor, "W N n"], here: Observations, generator: torch.Generator
     ) -> Float[Tensor, "W N m"]:
         """Of the members after the analysis, before inflation."""
-        seen, y, R = here.predicted(E), here.value, here.noise_std.square()
+        seen, y, R = seen_by(E, here), here.value, here.noise_std.square()
         Y, innovation = deviations(seen), y - seen.mean(-2, keepdim=True)
         if self.perturbed:
             errors = torch.randn(self.members, y.shape[-1], generator=generator, dtype=DOUBLE)
@@ -225,7 +243,8 @@ def finite_size_inflation(
 
         d' (l^2 Y' Y + R)^-1 d + (N + 1) (N - 1) / (N l^2) + 2 N log l
 
-    The first term is computed in the eigenvectors of Y R^-1 Y', the minimum found on a grid of steps of 1%.
+    The first term is computed in the eigenvectors of Y R^-1 Y', the minimum on a grid of steps of 1%, from
+    0.5 to 20.
     """
     weighted = Y * torch.where(innovation.isnan(), 0.0, R.rsqrt())
     d = torch.where(innovation.isnan(), 0.0, innovation * R.rsqrt())
@@ -247,13 +266,25 @@ class EnKS(EnKF):
             `forecast` and `analysis` are part of its own.
     """
 
-    def __init__(self, system: System, model_noise_std=0.0, *, lag: int | None = None, **filter):
-        super().__init__(system, model_noise_std, **filter)
+    def __init__(
+        self,
+        system: System,
+        model_noise_std=0.0,
+        *,
+        lag: int | None = None,
+        members: int = 20,
+        inflation: float = 1.0,
+        perturbed: bool = False,
+        finite_size: bool = False,
+        seed: int = 0,
+    ):
+        own = {"members": members, "inflation": inflation, "perturbed": perturbed, "finite_size": finite_size}
+        super().__init__(system, model_noise_std, **own, seed=seed)
         self.lag = None if lag is None else count("lag", lag, 0)
         self.settings["lag"] = "all" if lag is None else self.lag
 
     def ensembles(self, observations, dt, keep):
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = stream(self.seed)
         E = self.first(len(observations.value), generator)
         found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}
         past: list[Tensor] = []  # ensembles that may still change
@@ -321,7 +352,10 @@ class LETKF(EnKF):
         seed: int = 0,
     ):
         super().__init__(system, model_noise_std, members=members, inflation=inflation, seed=seed)
-        distances = system.distances() if distances is None else torch.as_tensor(distances, dtype=DOUBLE)
+        try:
+            distances = system.distances() if distances is None else torch.as_tensor(distances, dtype=DOUBLE)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"distances={distances!r} must be a matrix of numbers: {error}") from error
         n = len(self.labels.components)
         if distances.ndim != 2 or len(distances) != n or not (distances >= 0).all():
             raise ValueError(
@@ -332,7 +366,7 @@ class LETKF(EnKF):
         self.settings["radius"] = float(radius)
 
     def analysed(self, E, here, generator):
-        seen, R = here.predicted(E), here.noise_std.square()
+        seen, R = seen_by(E, here), here.noise_std.square()
         if seen.shape[-1] != self.taper.shape[-1]:
             raise ValueError(
                 f"There are {seen.shape[-1]} observed values per time and distances to {self.taper.shape[-1]}: give "
@@ -349,38 +383,6 @@ class LETKF(EnKF):
         z, v = torch.linalg.solve_triangular(lower, torch.stack([pull, deviations(E).mT], -1), upper=False).unbind(-1)
         moved = (v @ turned(self.members, generator).mT + (z * v).sum(-1, keepdim=True)).mT
         return inflated(E.mean(-2, keepdim=True) + moved, self.inflation)
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """A window of a smoother with a lag.
-
-    Attributes:
-        begin: its first step.
-        used: the steps whose observations it uses.
-        end: its last step.
-        following: the first step of the next window; of the last one, the number of steps.
-    """
-
-    begin: int
-    used: list[int]
-    end: int
-    following: int
-
-
-def cycles(times: list[int], lag: int | None, steps: int) -> list[Cycle]:
-    """Windows that begin `lag` observed times before the one whose observations they use, and end there.
-
-    Args:
-        times: that are observed.
-        lag: None is one window that uses all of them.
-        steps: of the whole; the last window goes on to the last step.
-    """
-    if lag is None or not times:
-        return [Cycle(0, times, steps - 1, steps)]
-    starts = [0] * lag + times
-    found = [Cycle(starts[k], [t], t, starts[k + 1]) for k, t in enumerate(times)]
-    return [*found[:-1], replace(found[-1], end=steps - 1, following=steps)]
 
 
 class IEnKS(_Ensemble):
@@ -415,24 +417,20 @@ class IEnKS(_Ensemble):
         super().__init__(system, members, inflation, seed, **own, tolerance=self.tolerance)
 
     def ensembles(self, observations, dt, keep):
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = stream(self.seed)
         E = self.first(len(observations.value), generator)
-        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}
-        for cycle in cycles(observed_times(observations), self.lag, observations.value.shape[-2]):
+
+        def analyse(cycle: Cycle) -> tuple[list[Tensor], list[Tensor]]:
+            nonlocal E
             before = path = self.path(E, cycle.end - cycle.begin, dt)
-            analysed = cycle.end
             if cycle.used:
                 W = self.solved(E, before, cycle, observations, dt, generator)
                 path = self.path(combined(W, E), cycle.end - cycle.begin, dt)
-                analysed = cycle.used[-1]
-            new = slice(len(found["forecast"]) - cycle.begin, None)
-            split = analysed - cycle.begin
-            found["forecast"] += [keep(x) for x in [*before[: split + 1], *path[split + 1 :]][new]]
-            found["analysis"] += [keep(x) for x in [*before[:split], *path[split:]][new]]
-            found["smoothed"] += [keep(x) for x in path[: cycle.following - cycle.begin]]
             if cycle.following <= cycle.end:
                 E = inflated(path[cycle.following - cycle.begin], self.inflation)
-        return found
+            return [keep(x) for x in before], [keep(x) for x in path]
+
+        return through(cycles(observed_times(observations), self.lag, observations.value.shape[-2]), analyse)
 
     def path(self, E: Float[Tensor, "W N n"], steps: int, dt: float) -> list[Float[Tensor, "W N n"]]:
         """The members now and at each of the next steps."""
@@ -462,7 +460,7 @@ class IEnKS(_Ensemble):
             if step:
                 around = torch.linalg.solve_triangular(lower, still, upper=False, left=False)
                 path = self.path(combined(mean + around, E), cycle.used[-1] - cycle.begin, dt)
-            seen = [o.predicted(path[t - cycle.begin]) for o, t in zip(here, cycle.used, strict=True)]
+            seen = [seen_by(path[t - cycle.begin], o) for o, t in zip(here, cycle.used, strict=True)]
             seen = torch.cat(seen, -1)
             Y = lower @ deviations(seen)  # as if the deviations had not shrunk
             to, root = weights(Y, R, y - seen.mean(-2, keepdim=True) + mean @ Y)

@@ -87,6 +87,12 @@ def versions() -> str:
     return ", ".join(f"{name} {version(name)}" for name in ("nida_kit", "torch", "numpy", "xarray"))
 
 
+def stream(seed: int) -> torch.Generator:
+    """A method's own random numbers: never those that a system draws its true trajectories from for the same seed."""
+    own = torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed))
+    return torch.Generator().manual_seed(int(own))
+
+
 class Method(ABC):
     """A way to reconstruct trajectories from observations.
 
@@ -96,6 +102,7 @@ class Method(ABC):
         settings: for the records of each result; `seed` is among them if the method itself is random.
         stops_early: whether the number of steps depends on the observations.
         noise_layers: how many times unit noise over the whole window `draw` needs for each draw.
+        template_steps: how many time steps say what a lazy result looks like; None is the whole window.
     """
 
     labels: StateLabels
@@ -103,6 +110,7 @@ class Method(ABC):
     settings: dict[str, Any]
     stops_early: bool = False
     noise_layers: int = 1
+    template_steps: int | None = None
 
     @abstractmethod
     def reconstruct(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
@@ -117,6 +125,11 @@ class Method(ABC):
     ) -> Float[Tensor, "members *batch T n"]:
         """Draws from the posterior, a function of independent unit normal noise: here, those of the last Gaussian."""
         last = self.reconstruct(observations, dt, first_guess).posteriors[-1]
+        if isinstance(last, Moments):
+            raise ValueError(
+                f"{type(self).__name__} knows the mean and the spread of each value, but not how they vary together: "
+                "draw from a smoother, nk.EnKS or nk.ParticleSmoother."
+            )
         return last.sample(noise[0].to(last.mean))
 
     def assimilate(
@@ -219,10 +232,12 @@ class Method(ABC):
 
         first = {d: slice(0, 1) for d in lead}
         window = obs[["value", "noise_std"]].isel(first, missing_dims="ignore").map(_blank)
-        draws = None if noise is None else noise.isel(first)
+        short = {TIME: slice(self.template_steps)}
+        draws = None if noise is None else noise.isel(first | short)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            small = self._eagerly(window, None, operator, draws, trace)
+            small = self._eagerly(window.isel(short, missing_dims="ignore"), None, operator, draws, trace)
+            small = small.reindex({TIME: obs[TIME]})
         template = small.isel({d: 0 for d in lead}, drop=True).expand_dims({d: obs.sizes[d] for d in lead})
         template = template.map(lambda array: array.transpose(*small[array.name].dims))
         outer = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims}
@@ -338,10 +353,17 @@ class QuasiStatic(Method):
     stops_early = True
 
     def __init__(self, method: Method, pieces: int = 4):
+        if not isinstance(method, Method):
+            raise ValueError(f"{method!r} is no method: give one that starts from a first guess, nk.WeakFourDVar(...).")
         if not isinstance(pieces, Integral) or pieces < 1:
             raise ValueError(f"pieces={pieces!r} must be a whole number of at least 1.")
         self.method, self.pieces, self.labels, self.dt = method, int(pieces), method.labels, method.dt
-        self.settings = method.settings | {"pieces": self.pieces}
+        self.settings = {"of": type(method).__name__} | method.settings | {"pieces": self.pieces}
+        self.noise_layers = method.noise_layers
+
+    def draw(self, observations, dt, first_guess, noise):
+        found = self.reconstruct(observations, dt, first_guess)
+        return self.method.draw(observations, dt, found.posteriors[-1].mean, noise)
 
     def reconstruct(self, observations, dt, first_guess):
         steps = observations.value.shape[-2]

@@ -21,7 +21,7 @@ from nida_kit.assimilate.incremental import (
     extended_kalman_filter,
     incremental,
 )
-from nida_kit.assimilate.method import Method, Reconstruction
+from nida_kit.assimilate.method import Method, Reconstruction, stream
 from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
@@ -77,8 +77,8 @@ class ClimatologicalForecast(OptimalInterpolation):
     """The climatology alone, whatever was observed: what every method should beat."""
 
     def reconstruct(self, observations, dt, first_guess):
-        nothing = Observations(torch.full_like(observations.value, torch.nan), observations.noise_std)
-        return super().reconstruct(nothing, dt, first_guess)
+        alone = self.climatology.over(observations.value.shape[-2])
+        return Reconstruction([alone], [math.nan], alone.mean)
 
 
 class NeuralIncremental(Method):
@@ -197,7 +197,7 @@ class _PhysicalMethod(Method):
         self._start_mean = draws.mean(0) if start_mean is None else self._vector(start_mean, "start_mean")
         self._start_std = draws.std(0) if start_std is None else self._vector(start_std, "start_std")
         self.physics(1.0)  # says now what it would refuse later
-        self.settings = {"system": type(system).__name__}
+        self.settings = {"system": system.name}
         self.settings |= {f"system_{name}": value for name, value in system.parameters().items()}
         self.settings |= {"model_noise_std": self._model_noise_std.tolist()}
         self.settings |= {"start_mean": self._start_mean.tolist(), "start_std": self._start_std.tolist()}
@@ -305,7 +305,7 @@ class WeakFourDVar(_PhysicalMethod):
 
     def _drawn(self, physics: Physics, steps: int) -> Float[Tensor, "starts T n"]:
         """Trajectories of the system's law, all but the first start."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = stream(self.seed)
         cpu, n = torch.device("cpu"), len(self.labels.components)
         # Each draws its numbers before the next does: fewer starts are the first of more.
         drawn = [

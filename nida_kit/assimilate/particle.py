@@ -15,8 +15,9 @@ density q that is adapted in rounds, beta rising from 0 to 1 so that a good shar
 
 The last weights, at beta = 1, are exact whatever q was.
 
-A method here does one window at a time, and each meets the same random numbers: results depend neither on the other
-windows nor on how Dask cuts them, and windows are compared on equal terms.
+These two smoothers do one window at a time, and each meets the same random numbers: results depend neither on the other
+windows nor on how Dask cuts them, and windows are compared on equal terms. The filter, `ParticleFilter`, only goes
+forward; it resamples where few particles count, windows side by side.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nida_kit.assimilate.method import Method, Moments, Reconstruction
-from nida_kit.assimilate.sequential import CPU, DOUBLE, Sequential, check_finite, count, noise
+from nida_kit.assimilate.method import Method, Moments, Reconstruction, stream
+from nida_kit.assimilate.sequential import CPU, DOUBLE, Sequential, check_finite, count, noise, number
 from nida_kit.observe import Observations
 from nida_kit.simulate import System
 
@@ -48,7 +49,7 @@ class _Simulations(Method):
         if not isinstance(seed, Integral):
             raise ValueError(f"seed={seed!r} must be a whole number.")
         self.system, self.labels, self.seed = system, system.labels, int(seed)
-        self.settings = {"system": type(system).__name__, "seed": self.seed}
+        self.settings = {"system": system.name, "seed": self.seed}
         self.settings |= {f"system_{name}": value for name, value in system.parameters().items()}
         self.settings |= found
 
@@ -110,12 +111,16 @@ def log_likelihood(window: Observations, x: Float[Tensor, "N T n"]) -> Float[Ten
     seen = ~window.value.isnan()
     constant = (window.noise_std[seen] * math.sqrt(2 * math.pi)).log().sum()
     log_p = -(window.misfit(x) + constant).nan_to_num(nan=math.inf, posinf=math.inf)
-    if (log_p == -math.inf).all():
+    _check_some_count(-log_p)
+    return log_p
+
+
+def _check_some_count(misfit: Float[Tensor, "*batch N"]) -> None:
+    if (misfit == math.inf).all(-1).any():
         raise ValueError(
             "The operator gives NaN or infinite values for every particle: use one that is defined for all states "
             "that the system may take."
         )
-    return log_p
 
 
 def effective(log_weights: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch"]:
@@ -159,7 +164,7 @@ class ParticleFilter(Sequential):
 
     Particles are resampled when few of them count, systematically; the copies are then moved by draws from a Gaussian
     kernel, since without model noise they would never part (Musso, Oudjane & Le Gland 2001). The kernel's covariance is
-    that of the particles times (jitter N^(-1/(n + 4)))^2, Silverman's rule for jitter = 1. The moves bias what is
+    that of the particles times (jitter N^(-1/(n + 4)))^2, Scott's rule for jitter = 1. The moves bias what is
     otherwise exact for many particles; with model noise, `nk.ParticleSmoother` needs none.
 
     Args:
@@ -183,14 +188,14 @@ class ParticleFilter(Sequential):
     ):
         self.particles, self.seed = count("particles", particles, 2), count("seed", seed, 0)
         self.noise_std = noise(model_noise_std, len(system.labels.components))
-        if not 0 <= jitter < math.inf or not 0 <= resample_below <= 1:
-            raise ValueError(f"{jitter=} must be finite and not negative, {resample_below=} a share from 0 to 1.")
-        self.jitter, self.resample_below = float(jitter), float(resample_below)
+        self.jitter, self.resample_below = number("jitter", jitter), number("resample_below", resample_below)
+        if self.resample_below > 1:
+            raise ValueError(f"{resample_below=} must be a share from 0 to 1.")
         own = {"particles": self.particles, "jitter": self.jitter, "resample_below": self.resample_below}
         super().__init__(system, **own, seed=self.seed, model_noise_std=self.noise_std.tolist())
 
     def walk(self, observations, dt):
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = stream(self.seed)
         windows, steps = len(observations.value), observations.value.shape[-2]
         x = self.system.start(self.particles, generator, DOUBLE, CPU).expand(windows, -1, -1)
         log_weights = torch.zeros(windows, self.particles, dtype=DOUBLE)
@@ -202,12 +207,15 @@ class ParticleFilter(Sequential):
                     x = x + self.noise_std * torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE)
             found["forecast"].append(_weighted_moments(x, log_weights))
             here = observations.at(t)
-            if not here.value.isnan().all():
+            seen = not here.value.isnan().all()
+            if seen:
+                check_finite(x)
                 each = Observations(here.value.unsqueeze(1), here.noise_std.unsqueeze(1), here.operator)
-                log_weights = (log_weights - each.misfit(x.unsqueeze(-2))).log_softmax(-1)
-                check_finite(log_weights.amax(-1))
+                misfit = each.misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
+                _check_some_count(misfit)
+                log_weights = (log_weights - misfit).log_softmax(-1)
             found["analysis"].append(_weighted_moments(x, log_weights))
-            if not here.value.isnan().all():
+            if seen:
                 x, log_weights = self._resampled(x, log_weights, generator)
         return {name: Moments(*torch.stack(moments, 2)) for name, moments in found.items()}
 

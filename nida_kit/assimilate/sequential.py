@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
 
@@ -47,16 +48,22 @@ def observed_times(observations: Observations) -> list[int]:
 
 
 class Sequential(Method):
-    """What such methods share. There is no first guess: one that is given is not used."""
+    """What such methods share. There is no first guess: one that is given is not used.
+
+    A result's `mean` is the smoothed one where there is one; beside it are `forecast` and `analysis`
+    and their `_std`.
+    """
+
+    template_steps = 2
 
     def __init__(self, system: System, **settings):
         self.system, self.labels = system, system.labels
-        self.settings = {"system": type(system).__name__}
+        self.settings = {"system": system.name}
         self.settings |= {f"system_{name}": value for name, value in system.parameters().items()} | settings
 
     @abstractmethod
     def walk(self, observations: Observations, dt: float) -> dict[str, Moments]:
-        """Of windows observed at the same times: `forecast` and `analysis`, and `smoothed` where there is one."""
+        """Of windows observed at the same times: `forecast` and `analysis`, as far as there are, and `smoothed`."""
 
     def reconstruct(self, observations, dt, first_guess):
         lead = observations.value.shape[:-2]
@@ -70,9 +77,10 @@ class Sequential(Method):
                 whole[:, index] = both
         check_finite(*found.values())
         moments = {name: Moments(*x.reshape(2, *lead, *x.shape[2:])) for name, x in found.items()}
-        answer = moments.pop("smoothed", moments["analysis"])
-        before = {name: x.mean for name, x in moments.items() if x is not answer}
-        return Reconstruction([answer], [math.nan], moments["forecast"].mean, before)
+        answer = moments.pop("smoothed", None) or moments.pop("analysis")
+        start = moments.get("forecast", answer).mean
+        before = {name: x.mean for name, x in moments.items()} | {f"{k}_std": x.std for k, x in moments.items()}
+        return Reconstruction([answer], [math.nan], start, before)
 
 
 def check_finite(*states: Tensor) -> None:
@@ -98,6 +106,13 @@ def positive(name: str, value) -> float:
     return float(value)
 
 
+def number(name: str, value) -> float:
+    """A finite number, not negative; or a ValueError."""
+    if not isinstance(value, Real) or not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value!r} must be a finite number, not negative.")
+    return float(value)
+
+
 def noise(value, n: int) -> Float[Tensor, " n"]:
     """Standard deviations, one or one per component, none of them negative; or a ValueError."""
     try:
@@ -111,13 +126,15 @@ def noise(value, n: int) -> Float[Tensor, " n"]:
 
 def covariance(value, n: int) -> Float[Tensor, "n n"]:
     """A positive definite matrix; or a ValueError."""
-    matrix = torch.as_tensor(value, dtype=DOUBLE)
-    if matrix.shape != (n, n) or not torch.equal(matrix, matrix.mT) or torch.linalg.cholesky_ex(matrix).info:
-        raise ValueError(
-            f"The covariance must be a symmetric, positive definite matrix ({n}, {n}), not one of shape "
-            f"{tuple(matrix.shape)}: np.cov(states.T) of many states, for instance."
-        )
-    return matrix
+    try:
+        matrix = torch.as_tensor(value, dtype=DOUBLE)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The covariance must be a matrix ({n}, {n}) of numbers: {error}") from error
+    if matrix.shape != (n, n) or not matrix.isfinite().all():
+        raise ValueError(f"The covariance must be a finite matrix ({n}, {n}), not one of shape {tuple(matrix.shape)}.")
+    if not torch.allclose(matrix, matrix.mT, rtol=1e-6) or torch.linalg.cholesky_ex(matrix).info:
+        raise ValueError("The covariance must be symmetric and positive definite, as np.cov(states.T) of many states.")
+    return (matrix + matrix.mT) / 2
 
 
 def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
@@ -147,6 +164,8 @@ class _GaussianFilter(Sequential):
 
 class ThreeDVar(_GaussianFilter):
     """3D-Var: a forecast of the mean alone, analysed with a covariance that never changes (Lorenc 1986).
+
+    A nonlinear h is linearised once, at the forecast.
 
     Args:
         system: an `nk.System`; the first mean is that of its `start`.
@@ -186,3 +205,57 @@ class ExtendedKalmanFilter(_GaussianFilter):
     def forecast(self, mean, spread, dt):
         mean, J = linearise(partial(self.system.step, dt=dt), mean)
         return mean, self.inflation**dt * J @ spread @ J.mT + self.noise_std.square().diag()
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """A window of a smoother with a lag.
+
+    Attributes:
+        begin: its first step.
+        used: the steps whose observations it uses.
+        end: its last step.
+        following: the first step of the next window; of the last one, the number of steps.
+    """
+
+    begin: int
+    used: list[int]
+    end: int
+    following: int
+
+
+def cycles(times: list[int], lag: int | None, steps: int) -> list[Cycle]:
+    """Windows that begin `lag` observed times before the one whose observations they use, and end there.
+
+    Args:
+        times: that are observed.
+        lag: None is one window that uses all of them.
+        steps: of the whole; the last window goes on to the last step.
+    """
+    if lag is None or not times:
+        return [Cycle(0, times, steps - 1, steps)]
+    starts = [0] * lag + times
+    found = [Cycle(starts[k], [t], t, starts[k + 1]) for k, t in enumerate(times)]
+    return [*found[:-1], replace(found[-1], end=steps - 1, following=steps)]
+
+
+def through(windows: list[Cycle], analyse: Callable[[Cycle], tuple[list[Tensor], list[Tensor]]]) -> dict[str, list]:
+    """One window after the other.
+
+    Args:
+        windows: from `cycles`.
+        analyse: what is kept of each step of a window, before and after the analysis of what it uses.
+
+    Returns:
+        Of all steps: `forecast`, `analysis` and `smoothed`; of a single window that uses all observations at once, only
+        the last.
+    """
+    found: dict[str, list] = {"forecast": [], "analysis": [], "smoothed": []}
+    for window in windows:
+        before, after = analyse(window)
+        new = slice(len(found["forecast"]) - window.begin, None)
+        split = (window.used or [window.end])[-1] - window.begin
+        found["forecast"] += [*before[: split + 1], *after[split + 1 :]][new]
+        found["analysis"] += [*before[:split], *after[split:]][new]
+        found["smoothed"] += after[: window.following - window.begin]
+    return found if all(len(window.used) < 2 for window in windows) else {"smoothed": found["smoothed"]}

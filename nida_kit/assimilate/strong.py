@@ -8,19 +8,28 @@ of the first state is h(M_t(x_0)), linearised around the current one by the mode
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.assimilate.ensemble import cycles
 from nida_kit.assimilate.incremental import Fixed, descend
-from nida_kit.assimilate.method import Moments, Reconstruction
-from nida_kit.assimilate.sequential import Sequential, count, covariance, observed_times, positive, start_moments
+from nida_kit.assimilate.method import Moments, Reconstruction, stream
+from nida_kit.assimilate.sequential import (
+    Cycle,
+    Sequential,
+    count,
+    covariance,
+    cycles,
+    number,
+    observed_times,
+    positive,
+    start_moments,
+    through,
+)
 from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian, linearise
 from nida_kit.observe import Observations
@@ -77,13 +86,6 @@ class Propagated:
         return path, root.square().sum(-1).sqrt()
 
 
-def _picked(first: Gaussian, best: Tensor) -> Gaussian:
-    """Of several starts along the leading axis, one in each window."""
-    mean = first.mean.take_along_dim(best[..., None, None], 0)[0]
-    blocks = first.precision.blocks.take_along_dim(best[..., None, None, None, None], 0)[0]
-    return Gaussian(mean, BlockBanded(blocks))
-
-
 class StrongFourDVar(Sequential):
     """Strong-constraint 4D-Var by damped Gauss-Newton steps, over the whole window or cycled with a lag.
 
@@ -105,8 +107,6 @@ class StrongFourDVar(Sequential):
         seed: of the other starts.
     """
 
-    stops_early = True
-
     def __init__(
         self,
         system: System,
@@ -122,10 +122,9 @@ class StrongFourDVar(Sequential):
         self._mean, own = start_moments(system)
         self.background = own if background is None else covariance(background, len(self._mean))
         self.lag = None if lag is None else count("lag", lag, 1)
+        self.stops_early, self.template_steps = lag is None, None if lag is None else 2
         self.steps, self.tolerance = count("iterations", iterations, 1), positive("tolerance", tolerance)
-        if not 0 <= damping < math.inf:
-            raise ValueError(f"damping={damping!r} must be finite and not negative.")
-        self.damping = float(damping)
+        self.damping = number("damping", damping)
         self.starts, self.seed = count("starts", starts, 1), count("seed", seed, 0)
         if starts > 1 and lag is not None:
             raise ValueError(f"{starts=} with {lag=}: several starts are for the whole window, lag=None.")
@@ -146,47 +145,61 @@ class StrongFourDVar(Sequential):
     def reconstruct(self, observations, dt, first_guess):
         if self.lag is not None:
             return super().reconstruct(observations, dt, first_guess)
-        seen = Propagated(observations, partial(self.system.step, dt=dt))
-        lead = observations.value.shape[:-2]
+        seen, x = self._whole(observations, dt, first_guess)
+        found = self._chosen(self._solve(self._around(self._mean.expand_as(x)), seen, self._starts(x)))
+        posteriors = [Moments(*seen.moments(first)) for first in found.posteriors]
+        return Reconstruction(posteriors, found.temperatures, seen.path(x.unsqueeze(-2)), found.diagnostics)
+
+    def _whole(self, observations: Observations, dt: float, first_guess: Tensor | None) -> tuple[Propagated, Tensor]:
+        """All observations, as those of the first state, and where to start."""
         x = self._mean if first_guess is None else first_guess[..., 0, :].to(self._mean)
-        x = x.expand(*lead, -1)
-        first_guess = seen.path(x.unsqueeze(-2))
-        found = self._solve(self._around(self._mean.expand(*lead, -1)), seen, self._starts(x))
-        firsts, diagnostics = found.posteriors, found.diagnostics
-        if self.starts > 1:
-            best = diagnostics["cost"].argmin(0, keepdim=True)
-            diagnostics = {name: x.take_along_dim(best, 0)[0] for name, x in diagnostics.items()} | {"start": best[0]}
-            firsts = [_picked(firsts[-1], best)]
-        return Reconstruction(
-            [Moments(*seen.moments(x)) for x in firsts], [0.0] * len(firsts), first_guess, diagnostics
-        )
+        seen = Propagated(observations, partial(self.system.step, dt=dt))
+        return seen, x.expand(*observations.value.shape[:-2], -1)
+
+    def _chosen(self, found: Reconstruction) -> Reconstruction:
+        """Of several starts along the leading axis, in each window the one of lowest cost."""
+        if self.starts == 1:
+            return found
+        best = found.diagnostics["cost"].argmin(0, keepdim=True)
+        diagnostics = {k: x.take_along_dim(best, 0)[0] for k, x in found.diagnostics.items()} | {"start": best[0]}
+        first = found.posteriors[-1]
+        mean = first.mean.take_along_dim(best[..., None, None], 0)[0]
+        blocks = first.precision.blocks.take_along_dim(best[..., None, None, None, None], 0)[0]
+        return Reconstruction([Gaussian(mean, BlockBanded(blocks))], [0.0], found.first_guess[0], diagnostics)
 
     def _starts(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*starts n"]:
         """The first guess itself, or beside others along a new leading axis."""
         if self.starts == 1:
             return x
-        others = self.system.start(self.starts - 1, torch.Generator().manual_seed(self.seed), x.dtype, x.device)
+        own = stream(self.seed)
+        # One after the other, so that fewer starts are the first of more.
+        others = torch.cat([self.system.start(1, own, x.dtype, x.device) for _ in range(self.starts - 1)])
         others = others.view(-1, *[1] * (x.ndim - 1), x.shape[-1]).expand(-1, *x.shape)
         return torch.cat([x.unsqueeze(0), others])
 
     def walk(self, observations, dt):
         step, value = partial(self.system.step, dt=dt), observations.value
         x, steps = self._mean.expand(len(value), -1), value.shape[-2]
-        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}  # mean and std of each time
-        for cycle in cycles(observed_times(observations), self.lag, steps):
-            here = slice(cycle.begin, cycle.end + 1)
-            use = torch.zeros(steps, 1, dtype=torch.bool)
+
+        def analyse(cycle: Cycle) -> tuple[list[Tensor], list[Tensor]]:
+            nonlocal x
+            here, use = slice(cycle.begin, cycle.end + 1), torch.zeros(steps, 1, dtype=torch.bool)
             use[cycle.used] = True
-            window = Observations(value.where(use, torch.nan)[:, here], observations.noise_std[:, here])
-            seen = Propagated(replace(window, operator=observations.operator), step)
-            background = self._around(x)
+            window = value.where(use, torch.nan)[:, here], observations.noise_std[:, here], observations.operator
+            seen, background = Propagated(Observations(*window), step), self._around(x)
             first = self._solve(background, seen, x).posteriors[-1]
             before, path = (list(torch.stack(seen.moments(g)).unbind(-2)) for g in (background, first))
-            new = slice(len(found["forecast"]) - cycle.begin, None)
-            split = (cycle.used or [cycle.end])[-1] - cycle.begin
-            found["forecast"] += [*before[: split + 1], *path[split + 1 :]][new]
-            found["analysis"] += [*before[:split], *path[split:]][new]
-            found["smoothed"] += path[: cycle.following - cycle.begin]
             if cycle.following <= cycle.end:
                 x = path[cycle.following - cycle.begin][0]
+            return before, path
+
+        found = through(cycles(observed_times(observations), self.lag, steps), analyse)
         return {name: Moments(*torch.stack(x, -2)) for name, x in found.items()}
+
+    def draw(self, observations, dt, first_guess, noise):
+        """Draws of the first state, and where the model leads from there."""
+        if self.lag is not None:
+            return super().draw(observations, dt, first_guess, noise)
+        seen, x = self._whole(observations, dt, first_guess)
+        first = self._chosen(self._solve(self._around(self._mean.expand_as(x)), seen, self._starts(x))).posteriors[-1]
+        return seen.path(first.sample(noise[0, ..., :1, :].to(x)))

@@ -9,7 +9,6 @@ from nida_kit.setups.score import Score
 setup = replace(
     sakov2012,
     name="bocquet2012-lorenz63",
-    every=25,
     noise_std=1.0,
     source="doi:10.5194/npg-19-383-2012",
     published={

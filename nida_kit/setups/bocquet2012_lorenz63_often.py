@@ -1,17 +1,15 @@
-"""Lorenz-63 of Bocquet and Sakov (2012, doi:10.5194/npg-19-383-2012), Figure 11: observed every 5 steps, R = I."""
+"""As `bocquet2012_lorenz63`, observed every 5 steps."""
 
 from dataclasses import replace
 
 from nida_kit.assimilate.ensemble import IEnKS
-from nida_kit.setups.sakov2012_lorenz63 import setup as sakov2012
+from nida_kit.setups.bocquet2012_lorenz63 import setup as seldom
 from nida_kit.setups.score import Score
 
 setup = replace(
-    sakov2012,
+    seldom,
     name="bocquet2012-lorenz63-often",
     every=5,
-    noise_std=1.0,
-    source="doi:10.5194/npg-19-383-2012",
     published={
         "iEnKS, 10 members": Score(
             0.13, 1000, "lag 1", 0.2, lambda s: IEnKS(s.system, lag=1, members=10, inflation=1.02)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from time import perf_counter
 
 import numpy as np
@@ -53,7 +54,10 @@ class Cycling:
 
     def windows(self, samples: int, seed: int = 0, cycles: int | None = None) -> xr.DataArray:
         """True trajectories `(sample, time, component)`, one experiment each, of `cycles` or the setup's own."""
-        steps = self.every * (cycles or self.cycles) + 1
+        cycles = self.cycles if cycles is None else cycles
+        if not isinstance(cycles, Integral) or cycles < 1:
+            raise ValueError(f"cycles={cycles!r} must be a whole number of at least 1.")
+        steps = self.every * cycles + 1
         truth = self.system.simulate(samples, steps, self.dt, model_noise_std=self.model_noise_std, seed=seed)
         return truth.assign_attrs(setup=self.name, source=self.source)
 
@@ -79,8 +83,9 @@ class Cycling:
         """Root mean squared errors over components, meaned over the observed times after the burn-in and experiments.
 
         Returns:
-            `forecast`, `analysis` and `smoothed`, as far as the method has them; `error`, the standard error of the
-            `analysis` over experiments; and its `spread`, the mean standard deviation.
+            `forecast`, `analysis` and `smoothed`, as far as the method has them; the standard error of each over
+            experiments, `forecast_error` and so on, without the chance in the method's own random numbers, which all
+            experiments share; and the `spread` of the analysis, the root of its mean variance.
 
         Raises:
             ValueError: no observed time is left after the burn-in.
@@ -93,17 +98,23 @@ class Cycling:
         means = {"forecast": result.get("forecast"), "analysis": result["analysis" if smoother else "mean"]}
         means |= {"smoothed": result["mean"]} if smoother else {}
         truth = truth.sel(counted)
-        errors = {k: rmse(x.sel(counted), truth, "component").mean("time") for k, x in means.items() if x is not None}
-        found = {name: float(error.mean()) for name, error in errors.items()}
+        errors = {
+            name: rmse(x.sel(counted), truth, "component").mean("time", skipna=False)
+            for name, x in means.items()
+            if x is not None
+        }
+        found = {name: float(error.mean(skipna=False)) for name, error in errors.items()}
         if truth.sizes["sample"] > 1:
-            found["error"] = float(errors["analysis"].std("sample", ddof=1)) / truth.sizes["sample"] ** 0.5
-        return found | {"spread": float((result["std"].sel(counted) ** 2).mean() ** 0.5)}
+            root = truth.sizes["sample"] ** 0.5
+            found |= {f"{name}_error": float(error.std("sample", ddof=1)) / root for name, error in errors.items()}
+        variance = result["analysis_std" if smoother else "std"].sel(counted) ** 2
+        return found | {"spread": float(variance.mean()) ** 0.5}
 
     def run(
         self, method: Method, samples: int | None = None, seed: int = 0, cycles: int | None = None
     ) -> dict[str, float]:
         """`scores` of a method on `samples` experiments or the setup's own number, and the `seconds` that it took."""
-        truth = self.windows(samples or self.experiments, seed, cycles)
+        truth = self.windows(self.experiments if samples is None else samples, seed, cycles)
         obs, began = self.observe(truth, seed + 1), perf_counter()
         result = method.assimilate(obs, operator=self.operator)
         return self.scores(result, truth) | {"seconds": perf_counter() - began}

@@ -1,20 +1,7 @@
-"""Lorenz-63 of Rozet and Louppe (2023, arXiv:2306.10574), "hi": x every step, with errors of 0.25 in units of 8.
+"""As `rozet2023_lorenz63_lo`, but "hi": x every step, with errors of 0.25 in units of 8."""
 
-Their windows begin on the attractor, ours from independent components of its mean and spread. They score samples: the
-Wasserstein-1 distance to a particle filter's, see `nida_kit.studies.sampling`.
-"""
+from dataclasses import replace
 
-from nida_kit.setups.setup import Setup, in_state_units
-from nida_kit.simulate import Lorenz63, Started
+from nida_kit.setups.rozet2023_lorenz63_lo import setup as lo
 
-setup = Setup(
-    name="rozet2023-lorenz63-hi",
-    system=Started(Lorenz63(), [0.0, 0.0, 23.5], [7.9, 9.0, 8.6]),
-    steps=65,
-    dt=0.025,
-    model_noise_std=0.025**0.5,
-    noise_std=2,
-    noise_unit=in_state_units,
-    law={"components": ["x"], "every": 1, "offset": 0},
-    source="arXiv:2306.10574",
-)
+setup = replace(lo, name="rozet2023-lorenz63-hi", noise_std=2.0, law=lo.law | {"every": 1})

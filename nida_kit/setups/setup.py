@@ -74,9 +74,11 @@ class Setup:
         """Observations under the experiment's law."""
         return observe(truth, noise_std=self.noise, seed=seed, **self.law)
 
-    def run(self, method: Method, samples: int | None = None, seed: int = 0) -> dict[str, float]:
+    def run(self, method: Method, samples: int | None = None, seed: int = 0, cycles: None = None) -> dict[str, float]:
         """`scores` of a method on `samples` windows or 100, and the `seconds` that it took."""
-        truth = self.windows(samples or 100, seed)
+        if cycles is not None:
+            raise ValueError(f"{cycles=}: {self.name} has windows of {self.steps} steps, and no cycles.")
+        truth = self.windows(100 if samples is None else samples, seed)
         obs, began = self.observe(truth, seed + 1), perf_counter()
         result = method.assimilate(obs)
         return self.scores(result, truth) | {"seconds": perf_counter() - began}

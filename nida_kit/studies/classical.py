@@ -73,10 +73,12 @@ def tuned(
 
 
 def _error(setup: Setup, method: Method, truth: xr.DataArray, obs: xr.Dataset) -> float:
-    """Infinite where the method loses its way."""
+    """Infinite where the members run apart."""
     try:
         return setup.score(method.assimilate(obs)["mean"], truth)
-    except ValueError:
+    except ValueError as error:
+        if "run apart" not in str(error):
+            raise
         return float("inf")
 
 

@@ -118,7 +118,7 @@ def command(study: str, measure: Callable[[Any, Path], dict[str, Any]], samples:
     """The command of a study: `measure(samples, folder)` on one thread, into a JSON file of that folder."""
     parser = argparse.ArgumentParser(prog=f"python -m nida_kit.studies.{study}")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the JSON file")
-    parser.add_argument("--samples", type=int, default=samples, help="windows of each law")
+    parser.add_argument("--samples", type=int, default=samples, help="windows or experiments of each")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     record(arguments.out / f"{study}.json", study, measure(arguments.samples, arguments.out))

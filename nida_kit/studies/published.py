@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nida_kit import setups
-from nida_kit.setups import Cycling, Score
+from nida_kit.setups import Cycling
 from nida_kit.studies.common import command
 
 
@@ -21,13 +21,10 @@ def of_setup(
     rows = {}
     for title, score in setup.published.items():
         found = setup.run(score.method(setup), samples, seed, cycles)
-        rows[title] = {k: float(f"{v:.4g}") for k, v in found.items()} | _beside(score, found["analysis"])
+        rows[title] = {k: float(f"{v:.4g}") for k, v in found.items()}
+        rows[title] |= {"published": score.value, "by": score.what, "ratio": round(found["analysis"] / score.value, 3)}
         print(f"{setup.name:28} {title:45} {found['analysis']:.3f} published {score.value}", flush=True)
     return rows
-
-
-def _beside(score: Score, analysis: float) -> dict[str, Any]:
-    return {"published": score.value, "by": score.what, "ratio": round(analysis / score.value, 3)}
 
 
 def measure(samples: int | None, folder: Path) -> dict[str, Any]:

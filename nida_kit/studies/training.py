@@ -2,7 +2,7 @@
 
 Each variant changes one thing of the shipped recipe, trains for the same few batches, and is scored on validation
 windows of the paper's law; nothing is ever chosen on test windows. Short trainings rank variants well where the
-differences are large, and say nothing about the last percent.
+differences are larger than those between seeds of one recipe, and say nothing about the last percent.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Variant:
 
 VARIANTS = {
     "the recipe": Variant(),
+    "the recipe, another seed": Variant({"seed": 1}),
+    "the recipe, a third seed": Variant({"seed": 2}),
     "one step from a random temperature only": Variant({"one_step": 1.0}),
     "unrolled only": Variant({"one_step": 0.0}),
     "no log score": Variant({"log_score": 0.0}),
