@@ -37,8 +37,9 @@ def test_a_method_keeps_its_published_score(name, title):
 def test_every_method_is_on_record_with_what_was_published():
     for name in CYCLED:
         setup = nk.setups.load(name)
-        assert RECORD[name].keys() == setup.published.keys()
-        for title, score in setup.published.items():
+        can = {title: score for title, score in setup.published.items() if score.method}
+        assert RECORD[name].keys() == can.keys()
+        for title, score in can.items():
             assert RECORD[name][title]["published"] == score.value
 
 
