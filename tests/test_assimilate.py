@@ -506,8 +506,8 @@ def test_more_starts_never_raise_the_cost_and_soon_lower_it(ambiguous):
     costs = [several(n).assimilate(ambiguous)["cost"] for n in (1, 2, 5, 9)]
     assert all((more <= fewer * (1 + 1e-9)).all() for fewer, more in pairwise(costs))
     assert costs[-1].mean() < 0.5 * costs[0].mean()
-    other = several(9, seed=1).assimilate(ambiguous)["cost"]
-    assert (abs(other - costs[-1]) > 1e-3).any()
+    others = [several(2, seed=seed).assimilate(ambiguous)["cost"] for seed in (1, 2)]
+    assert any((abs(other - costs[1]) > 1e-3).any() for other in others)
 
 
 def test_the_result_is_that_of_a_descent_from_the_winning_start_alone(ambiguous):

@@ -65,6 +65,7 @@ def test_the_readme_shows_the_errors_on_record():
     names = (
         "optimal interpolation",
         "4D-Var from optimal interpolation",
+        "paper's network, 2 temperatures",
         "shipped prior, 4 temperatures",
         "hybrid: shipped prior, then 3 steps of 4D-Var",
     )

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, replace
-from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -147,10 +146,7 @@ def test_records_say_how_to_make_them_again(tmp_path):
     assert found["command"] == "python -m nida_kit.studies.limit" and "torch" in found["machine"]
 
 
-SHIPPED = [name for name in RECIPES if files("nida_kit.pretrained").joinpath(f"{name}.safetensors").is_file()]
-
-
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_prior_is_what_its_recipe_makes(name):
     prior, card = nk.load(f"{nk.__path__[0]}/pretrained/{name}.safetensors")
     recipe = RECIPES[name]
@@ -159,3 +155,4 @@ def test_a_shipped_prior_is_what_its_recipe_makes(name):
     for key, value in vars(fresh.climatology).items():
         torch.testing.assert_close(getattr(prior.climatology, key), value, rtol=1e-6, atol=1e-9)
     assert card.about["settings"] == asdict(recipe.settings)
+    assert card.about.get("refinements", []) == [asdict(more) for more in recipe.refinements]

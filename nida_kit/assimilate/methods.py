@@ -110,7 +110,7 @@ class NeuralIncremental(Method):
     def pretrained(
         cls, name: str, temperatures: int | Sequence[float] = 4, schedule: schedules.Schedule = schedules.linear
     ) -> NeuralIncremental:
-        """With shipped weights ("lorenz63", "lorenz63_small", "pendulum"), or those of a file.
+        """With shipped weights ("lorenz63", "lorenz63_small", "lorenz63_paper", "pendulum"), or those of a file.
 
         Raises:
             ValueError: no such weights, or a file that is damaged or not ours.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,10 @@ def lorenz63_methods(setup: Setup) -> dict[str, Method]:
     first = interpolation(setup)
     neural = NeuralIncremental.pretrained("lorenz63")
     noise = setup.model_noise_std
-    shipped = files("nida_kit.pretrained").joinpath("lorenz63_paper.safetensors").is_file()
-    paper = NeuralIncremental.pretrained("lorenz63_paper", temperatures=2) if shipped else None
     return {
         "optimal interpolation": first,
         "4D-Var from optimal interpolation": Chain([first, WeakFourDVar(setup.system, noise)]),
-        **({"paper's network, 2 temperatures": paper} if paper else {}),
+        "paper's network, 2 temperatures": NeuralIncremental.pretrained("lorenz63_paper", temperatures=2),
         "shipped prior, 1 temperature": neural.with_temperatures(1),
         "shipped prior, 4 temperatures": neural,
         "hybrid: shipped prior, then 3 steps of 4D-Var": Chain(
