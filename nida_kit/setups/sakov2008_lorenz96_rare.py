@@ -32,7 +32,7 @@ setup = replace(
         "4D-Var, lag 2": Score(0.39, 1000, "DAPPER", 0.2, _four_d_var(2, 0.1)),
         "4D-Var, lag 4": Score(0.37, 1000, "DAPPER", 0.2, _four_d_var(4, 0.02)),
         "iEnKS, 20 members, lag 4": Score(
-            0.31, 1000, "DAPPER", 0.2, lambda s: IEnKS(s.system, lag=4, members=20, inflation=1.01)
+            0.31, 1000, "DAPPER", 0.2, lambda s: IEnKS(s.system, lag=4, members=20, inflation=1.02)
         ),
     },
 )
