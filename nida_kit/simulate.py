@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, is_dataclass
+from numbers import Integral, Real
 
 import torch
 import xarray as xr
@@ -155,8 +156,13 @@ class System(ABC):
         Raises:
             ValueError: a size or step that is not positive, a negative noise, or a trajectory that overflows.
         """
-        if samples < 1 or steps < 1 or spinup < 0:
-            raise ValueError(f"samples={samples}, steps={steps} must be at least 1, and spinup={spinup} at least 0.")
+        counts = (samples, steps, spinup, seed)
+        if not all(isinstance(k, Integral) for k in counts) or samples < 1 or steps < 1 or min(spinup, seed) < 0:
+            raise ValueError(
+                f"{samples=}, {steps=} must be whole numbers of at least 1, and {spinup=}, {seed=} of at least 0."
+            )
+        if not all(isinstance(x, Real) for x in (dt, model_noise_std)):
+            raise ValueError(f"{dt=} and {model_noise_std=} must be numbers.")
         if not (dt > 0 and math.isfinite(dt)) or not (model_noise_std >= 0 and math.isfinite(model_noise_std)):
             raise ValueError(
                 f"dt={dt} must be positive and model_noise_std={model_noise_std} not negative; both finite."
@@ -173,6 +179,13 @@ class System(ABC):
     def parameters(self) -> dict[str, int | float | list[float]]:
         """The physical parameters, for the records."""
         return {k: v for k, v in asdict(self).items() if isinstance(v, (int, float))} if is_dataclass(self) else {}
+
+
+def as_system(system) -> System:
+    """A system; or a ValueError that says what came instead."""
+    if not isinstance(system, System):
+        raise ValueError(f"system={system!r} is no nk.System: give an instance, nk.Lorenz63(), with its parentheses.")
+    return system
 
 
 def _log_normal(x: Float[Tensor, "*batch n"], mean: float | Tensor, std: float | Tensor) -> Float[Tensor, "*batch"]:
@@ -304,7 +317,7 @@ class Started(System):
     """
 
     def __init__(self, system: System, mean, std):
-        n = len(system.labels.components)
+        n = len(as_system(system).labels.components)
         self.system, self.labels, self.longest_substep = system, system.labels, system.longest_substep
         try:
             self.mean, self.std = (torch.as_tensor(x, dtype=torch.float64).expand(n) for x in (mean, std))

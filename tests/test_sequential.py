@@ -319,6 +319,24 @@ def test_windows_and_chunks_do_not_change_each_other(irregular, name):
 
 
 @every_walker
+def test_results_are_kept_in_netcdf(irregular, name, tmp_path):
+    _, obs = irregular
+    result = WALKERS[name]().assimilate(obs.isel(sample=slice(2)))
+    result.to_netcdf(tmp_path / "result.nc")
+    xr.testing.assert_equal(xr.load_dataset(tmp_path / "result.nc"), result)
+
+
+def test_a_whole_window_of_the_iterative_smoother_is_lazy_and_drawn_from_too(irregular):
+    _, obs = irregular
+    obs = obs.isel(sample=slice(3), time=slice(8))
+    method = nk.IEnKS(nk.Started(nk.Lorenz63(), [0.0, 0.0, 25.0], 3.0), lag=None, members=12)
+    result = method.assimilate(obs)
+    assert set(result.data_vars) == {"mean", "std", "observed"}
+    np.testing.assert_allclose(method.assimilate(obs.chunk(sample=1))["mean"], result["mean"], rtol=1e-7, atol=1e-8)
+    assert len(np.unique(method.sample(obs, 500, seed=1)[:, 0, 3, 0])) == 12
+
+
+@every_walker
 def test_observations_help(name):
     truth = nk.Lorenz63().simulate(40, 41, 0.05, model_noise_std=0.0, seed=3, spinup=100)
     obs = nk.observe(truth, every=4, offset=4, noise_std=1.0, seed=4)
@@ -447,6 +465,18 @@ WRONG = {
     "damping that is a word": lambda: nk.StrongFourDVar(nk.Lorenz63(), damping="a"),
     "jitter that is a word": lambda: nk.ParticleFilter(nk.Lorenz63(), jitter="a"),
     "nothing to lengthen": lambda: nk.QuasiStatic(None),
+    "a system's name": lambda: nk.EnKF("lorenz63"),
+    "a system's class": lambda: nk.ParticleFilter(nk.Lorenz63),
+    "no system": lambda: nk.StrongFourDVar(None),
+    "a name for 4D-Var": lambda: nk.WeakFourDVar("lorenz63", 0.1),
+    "a name for a smoother": lambda: nk.ParticleSmoother("lorenz63", 0.1),
+    "a word for yes": lambda: nk.EnKF(nk.Lorenz63(), perturbed="no"),
+    "too large a seed": lambda: nk.EnKF(nk.Lorenz63(), seed=2**70),
+    "distances that are NaN": lambda: nk.LETKF(nk.Lorenz63(), distances=np.full((3, 3), np.nan)),
+    "a covariance that is NaN": lambda: nk.ThreeDVar(nk.Lorenz63(), np.full((3, 3), np.nan)),
+    "a time step that is a word": lambda: nk.Lorenz63().simulate(2, 3, "a"),
+    "half a window": lambda: nk.Lorenz63().simulate(2.5, 3, 0.05),
+    "a fraction that is a word": lambda: nk.observe(nk.Lorenz63().simulate(1, 3, 0.05), fraction="a", noise_std=1.0),
     "a start of another state": lambda: nk.Started(nk.Lorenz63(), [0.0, 1.0], 1.0),
 }
 

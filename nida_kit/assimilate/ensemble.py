@@ -44,7 +44,7 @@ from nida_kit.assimilate.sequential import (
     through,
 )
 from nida_kit.observe import Observations
-from nida_kit.simulate import System
+from nida_kit.simulate import System, as_system
 
 Keep = Callable[[Float[Tensor, "W N n"]], Tensor]
 """What is kept of an ensemble."""
@@ -129,7 +129,10 @@ class _Ensemble(Sequential):
 
     def __init__(self, system: System, members: int, inflation: float, seed: int, model_noise_std=0.0, **settings):
         self.members, self.inflation = count("members", members, 2), positive("inflation", inflation)
-        self.noise_std, self.seed = noise(model_noise_std, len(system.labels.components)), count("seed", seed, 0)
+        self.noise_std, self.seed = (
+            noise(model_noise_std, len(as_system(system).labels.components)),
+            count("seed", seed, 0),
+        )
         own = {"members": self.members, "inflation": self.inflation, "seed": self.seed}
         super().__init__(system, **own, model_noise_std=self.noise_std.tolist(), **settings)
 
@@ -149,7 +152,7 @@ class _Ensemble(Sequential):
         drawn = noise.new_empty(size, math.prod(lead), T, n)
         for index, windows in by_times(observations):
             found = self.ensembles(windows, dt, lambda E: E)
-            members = torch.stack(found.get("smoothed", found["analysis"]), 2)  # (W, N, T, n)
+            members = torch.stack(found.get("smoothed") or found["analysis"], 2)  # (W, N, T, n)
             which = picked[:, index].mT[..., None, None].expand(-1, -1, T, n)
             drawn[:, index] = members.take_along_dim(which, 1).transpose(0, 1)
         check_finite(drawn)
@@ -197,10 +200,12 @@ class EnKF(_Ensemble):
         finite_size: bool = False,
         seed: int = 0,
     ):
+        if not isinstance(perturbed, bool) or not isinstance(finite_size, bool):
+            raise ValueError(f"{perturbed=} and {finite_size=} must be True or False.")
         if finite_size and (inflation != 1 or perturbed):
             raise ValueError(f"finite_size finds the inflation of a square root filter: {inflation=}, {perturbed=}.")
-        self.perturbed, self.finite_size = bool(perturbed), bool(finite_size)
-        own = {"perturbed": self.perturbed, "finite_size": self.finite_size}
+        self.perturbed, self.finite_size = perturbed, finite_size
+        own = {"perturbed": int(perturbed), "finite_size": int(finite_size)}  # NetCDF knows no booleans
         super().__init__(system, members, inflation, seed, model_noise_std, **own)
 
     def ensembles(self, observations, dt, keep):
@@ -357,11 +362,12 @@ class LETKF(EnKF):
         except (TypeError, RuntimeError) as error:
             raise ValueError(f"distances={distances!r} must be a matrix of numbers: {error}") from error
         n = len(self.labels.components)
-        if distances.ndim != 2 or len(distances) != n or not (distances >= 0).all():
+        if distances.ndim != 2 or len(distances) != n:
             raise ValueError(
-                f"distances must be a matrix (component, observed value), {n} rows of numbers that are not negative; "
-                f"its shape is {tuple(distances.shape)}."
+                f"distances must be a matrix (component, observed value) of {n} rows, not {tuple(distances.shape)}."
             )
+        if not (distances >= 0).all():
+            raise ValueError("distances holds NaN or negative values: give how far apart things are.")
         self.taper = gaspari_cohn(distances, positive("radius", radius))
         self.settings["radius"] = float(radius)
 
@@ -430,7 +436,8 @@ class IEnKS(_Ensemble):
                 E = inflated(path[cycle.following - cycle.begin], self.inflation)
             return [keep(x) for x in before], [keep(x) for x in path]
 
-        return through(cycles(observed_times(observations), self.lag, observations.value.shape[-2]), analyse)
+        windows = cycles(observed_times(observations), self.lag, observations.value.shape[-2])
+        return through(windows, self.lag is None, analyse)
 
     def path(self, E: Float[Tensor, "W N n"], steps: int, dt: float) -> list[Float[Tensor, "W N n"]]:
         """The members now and at each of the next steps."""

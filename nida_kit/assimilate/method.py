@@ -304,7 +304,7 @@ class Chain(Method):
     """
 
     def __init__(self, methods):
-        methods = list(methods)
+        methods = [methods] if isinstance(methods, Method) else list(methods)
         if not methods or not all(isinstance(m, Method) for m in methods):
             raise ValueError(f"A chain needs at least one method, and nothing else: {methods}.")
         if any(m.labels.components != methods[0].labels.components for m in methods):

@@ -27,7 +27,7 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
 from nida_kit.observe import Observations
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
-from nida_kit.simulate import System
+from nida_kit.simulate import System, as_system
 from nida_kit.weights import load_pretrained
 
 
@@ -191,7 +191,7 @@ class _PhysicalMethod(Method):
     """What methods with a dynamical model share: the model, its error and where it starts."""
 
     def __init__(self, system: System, model_noise_std, start_mean=None, start_std=None):
-        self.system, self.labels = system, system.labels
+        self.system, self.labels = as_system(system), system.labels
         draws = system.start(10_000, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
         self._model_noise_std = self._vector(model_noise_std, "model_noise_std")
         self._start_mean = draws.mean(0) if start_mean is None else self._vector(start_mean, "start_mean")

@@ -36,7 +36,7 @@ from torch import Tensor
 from nida_kit.assimilate.method import Method, Moments, Reconstruction, stream
 from nida_kit.assimilate.sequential import CPU, DOUBLE, Sequential, check_finite, count, noise, number
 from nida_kit.observe import Observations
-from nida_kit.simulate import System
+from nida_kit.simulate import System, as_system
 
 TOO_FEW = 10  # effective particles: below, averages over them are left to chance
 
@@ -48,7 +48,7 @@ class _Simulations(Method):
         found = {name: count(name, number, least) for name, (number, least) in counts.items()}
         if not isinstance(seed, Integral):
             raise ValueError(f"seed={seed!r} must be a whole number.")
-        self.system, self.labels, self.seed = system, system.labels, int(seed)
+        self.system, self.labels, self.seed = as_system(system), system.labels, int(seed)
         self.settings = {"system": system.name, "seed": self.seed}
         self.settings |= {f"system_{name}": value for name, value in system.parameters().items()}
         self.settings |= found
@@ -187,7 +187,7 @@ class ParticleFilter(Sequential):
         seed: int = 0,
     ):
         self.particles, self.seed = count("particles", particles, 2), count("seed", seed, 0)
-        self.noise_std = noise(model_noise_std, len(system.labels.components))
+        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
         self.jitter, self.resample_below = number("jitter", jitter), number("resample_below", resample_below)
         if self.resample_below > 1:
             raise ValueError(f"{resample_below=} must be a share from 0 to 1.")

@@ -25,7 +25,7 @@ from nida_kit.assimilate.incremental import gaussian_filter
 from nida_kit.assimilate.method import Method, Moments, Reconstruction
 from nida_kit.gaussian import linearise
 from nida_kit.observe import Observations
-from nida_kit.simulate import System
+from nida_kit.simulate import System, as_system
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
 
@@ -57,7 +57,7 @@ class Sequential(Method):
     template_steps = 2
 
     def __init__(self, system: System, **settings):
-        self.system, self.labels = system, system.labels
+        self.system, self.labels = as_system(system), system.labels
         self.settings = {"system": system.name}
         self.settings |= {f"system_{name}": value for name, value in system.parameters().items()} | settings
 
@@ -94,8 +94,8 @@ def check_finite(*states: Tensor) -> None:
 
 def count(name: str, value, least: int) -> int:
     """A whole number of at least `least`; or a ValueError."""
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value < 2**63:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}, below 2^63.")
     return int(value)
 
 
@@ -130,8 +130,12 @@ def covariance(value, n: int) -> Float[Tensor, "n n"]:
         matrix = torch.as_tensor(value, dtype=DOUBLE)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"The covariance must be a matrix ({n}, {n}) of numbers: {error}") from error
-    if matrix.shape != (n, n) or not matrix.isfinite().all():
-        raise ValueError(f"The covariance must be a finite matrix ({n}, {n}), not one of shape {tuple(matrix.shape)}.")
+    if matrix.shape != (n, n):
+        raise ValueError(
+            f"The covariance must be a matrix ({n}, {n}), one row per component, not {tuple(matrix.shape)}."
+        )
+    if not matrix.isfinite().all():
+        raise ValueError("The covariance holds NaN or infinite values: drop the states that have any before np.cov.")
     if not torch.allclose(matrix, matrix.mT, rtol=1e-6) or torch.linalg.cholesky_ex(matrix).info:
         raise ValueError("The covariance must be symmetric and positive definite, as np.cov(states.T) of many states.")
     return (matrix + matrix.mT) / 2
@@ -139,7 +143,7 @@ def covariance(value, n: int) -> Float[Tensor, "n n"]:
 
 def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
     """Mean and covariance of the system's start law, from 10,000 draws."""
-    draws = system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
+    draws = as_system(system).start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
     return draws.mean(0), torch.atleast_2d(draws.mT.cov())
 
 
@@ -173,7 +177,7 @@ class ThreeDVar(_GaussianFilter):
     """
 
     def __init__(self, system: System, background):
-        self.background = covariance(background, len(system.labels.components))
+        self.background = covariance(background, len(as_system(system).labels.components))
         super().__init__(system, background=str(self.background.tolist()))
         self._mean = start_moments(system)[0]
 
@@ -194,7 +198,7 @@ class ExtendedKalmanFilter(_GaussianFilter):
     """
 
     def __init__(self, system: System, model_noise_std=0.0, *, inflation: float = 1.0):
-        self.noise_std = noise(model_noise_std, len(system.labels.components))
+        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
         self.inflation = positive("inflation", inflation)
         super().__init__(system, model_noise_std=self.noise_std.tolist(), inflation=self.inflation)
         self._start = start_moments(system)
@@ -239,16 +243,18 @@ def cycles(times: list[int], lag: int | None, steps: int) -> list[Cycle]:
     return [*found[:-1], replace(found[-1], end=steps - 1, following=steps)]
 
 
-def through(windows: list[Cycle], analyse: Callable[[Cycle], tuple[list[Tensor], list[Tensor]]]) -> dict[str, list]:
+def through(
+    windows: list[Cycle], whole: bool, analyse: Callable[[Cycle], tuple[list[Tensor], list[Tensor]]]
+) -> dict[str, list]:
     """One window after the other.
 
     Args:
         windows: from `cycles`.
+        whole: whether it is a single one, which uses all observations at once.
         analyse: what is kept of each step of a window, before and after the analysis of what it uses.
 
     Returns:
-        Of all steps: `forecast`, `analysis` and `smoothed`; of a single window that uses all observations at once, only
-        the last.
+        Of all steps: `forecast`, `analysis` and `smoothed`; of a whole window only the last, which is all there is.
     """
     found: dict[str, list] = {"forecast": [], "analysis": [], "smoothed": []}
     for window in windows:
@@ -258,4 +264,4 @@ def through(windows: list[Cycle], analyse: Callable[[Cycle], tuple[list[Tensor],
         found["forecast"] += [*before[: split + 1], *after[split + 1 :]][new]
         found["analysis"] += [*before[:split], *after[split:]][new]
         found["smoothed"] += after[: window.following - window.begin]
-    return found if all(len(window.used) < 2 for window in windows) else {"smoothed": found["smoothed"]}
+    return {"smoothed": found["smoothed"]} if whole else found

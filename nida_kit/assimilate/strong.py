@@ -193,7 +193,7 @@ class StrongFourDVar(Sequential):
                 x = path[cycle.following - cycle.begin][0]
             return before, path
 
-        found = through(cycles(observed_times(observations), self.lag, steps), analyse)
+        found = through(cycles(observed_times(observations), self.lag, steps), False, analyse)
         return {name: Moments(*torch.stack(x, -2)) for name, x in found.items()}
 
     def draw(self, observations, dt, first_guess, noise):

@@ -99,7 +99,7 @@ def list() -> pd.DataFrame:
             "dt": setup.dt,
             "observed every": setup.every if cycled else setup.law["every"],
             "model noise": setup.model_noise_std,
-            "methods on record": ", ".join(setup.published),
+            "methods on record": "; ".join(setup.published),
             "source": setup.source,
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("setup")
