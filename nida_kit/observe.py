@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -207,6 +207,8 @@ def observe(
         raise ValueError("truth is an xr.DataArray with the dims and coordinates time and component.")
     if not isinstance(fraction, Real) or not isinstance(every, Real):
         raise ValueError(f"{every=} and {fraction=} must be numbers.")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"{seed=} must be a whole number, not negative.")
     if not 0 < fraction <= 1 or int(every) != every or every < 1:
         raise ValueError(f"every={every} must be a positive whole number and fraction={fraction} within (0, 1].")
     if times is not None and (every != 1 or offset != 0):

@@ -105,6 +105,11 @@ class System(ABC):
                 "tenth of its fastest time scale is a good start."
             )
         substeps = max(1, math.ceil(dt / self.longest_substep - 1e-9))
+        if substeps > 100_000:
+            raise ValueError(
+                f"dt={dt} takes {substeps:.1e} substeps of longest_substep={self.longest_substep}: is it in the "
+                "system's time unit?"
+            )
         for _ in range(substeps):
             x = runge_kutta(self.tendency, x, dt / substeps)
         return x

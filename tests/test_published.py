@@ -74,6 +74,8 @@ def test_a_table_has_a_row_for_each_method_on_record_or_one():
         nk.setups.run("sakov2008-lorenz96", "3D-Var", samples=1, cycles=10)
     with pytest.raises(ValueError, match="cycles=0"):
         nk.setups.run("sakov2008-lorenz96", "3D-Var", samples=1, cycles=0)
+    with pytest.raises(ValueError, match="is a class"):
+        nk.setups.run("sakov2008-lorenz96", nk.EnKF)
     with pytest.raises(ValueError, match="no cycles"):
         nk.setups.run("blanke2024-lorenz63", "optimal interpolation", cycles=3)
     with pytest.raises(ValueError, match="no method on record"):

@@ -475,6 +475,11 @@ WRONG = {
     "distances that are NaN": lambda: nk.LETKF(nk.Lorenz63(), distances=np.full((3, 3), np.nan)),
     "a covariance that is NaN": lambda: nk.ThreeDVar(nk.Lorenz63(), np.full((3, 3), np.nan)),
     "a time step that is a word": lambda: nk.Lorenz63().simulate(2, 3, "a"),
+    "a time step in another unit": lambda: nk.Lorenz63().simulate(2, 3, 1e9),
+    "a seed that is a word": lambda: nk.Lorenz63().simulate(2, 3, 0.05, seed="a"),
+    "a seed of observations that is a word": lambda: nk.observe(
+        nk.Lorenz63().simulate(1, 3, 0.05), noise_std=1.0, seed="a"
+    ),
     "half a window": lambda: nk.Lorenz63().simulate(2.5, 3, 0.05),
     "a fraction that is a word": lambda: nk.observe(nk.Lorenz63().simulate(1, 3, 0.05), fraction="a", noise_std=1.0),
     "a start of another state": lambda: nk.Started(nk.Lorenz63(), [0.0, 1.0], 1.0),

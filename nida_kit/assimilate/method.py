@@ -159,6 +159,8 @@ class Method(ABC):
         """Draws from the posterior, along the new leading dimension `member`; otherwise as `assimilate`."""
         if not isinstance(samples, Integral) or samples < 1:
             raise ValueError(f"samples={samples!r} must be a whole number of at least 1.")
+        if not isinstance(seed, Integral) or seed < 0:
+            raise ValueError(f"seed={seed!r} must be a whole number, not negative.")
         check_observations(obs)
         lead = {d: n for d, n in obs["value"].sizes.items() if d not in CORE}
         sizes = {

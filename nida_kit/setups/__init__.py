@@ -65,7 +65,8 @@ def run(
         cycles: of a `Cycling`, if not its own.
 
     Returns:
-        A row per method: its scores (`Setup.scores` or `Cycling.scores`), seconds, and what was `published`.
+        A row per method: its scores (`Setup.scores` or `Cycling.scores`), seconds, and what was `published` for the
+        analysis, or for windows as `mse`.
 
     Raises:
         ValueError: unknown names.
@@ -74,6 +75,10 @@ def run(
     known = {title: score for title, score in setup.published.items() if score.method}
     if method is None and not known:
         raise ValueError(f"{name} has no method on record that can be made here: pass one, nk.EnKS(...), say.")
+    if isinstance(method, type):
+        raise ValueError(
+            f"method={method.__name__} is a class: give one for this system, {method.__name__}(system, ...)."
+        )
     if isinstance(method, Method):
         rows = {type(method).__name__: setup.run(method, samples, seed, cycles)}
     elif method is not None and method not in known:
