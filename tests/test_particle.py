@@ -311,7 +311,7 @@ def test_a_system_without_noise_is_sent_to_the_sampler():
 
 
 def test_what_cannot_be_used_is_refused_with_advice(some):
-    for noise, why in ((-1.0, "positive and finite"), (math.nan, "positive"), ("a", "number or 3"), ([1, 1], "3 of")):
+    for noise, why in ((-1.0, "finite and not negative"), (math.nan, "finite"), ("a", "number or 3"), ([1, 1], "3 of")):
         with pytest.raises(ValueError, match=why):
             nk.ParticleSmoother(nk.Lorenz63(), noise)
     for wrong in ({"particles": 1}, {"draws": 0}, {"repeats": 2.5}):

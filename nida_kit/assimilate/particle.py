@@ -334,23 +334,14 @@ class ParticleSmoother(_Simulations):
 
 
 def _read_noise(model_noise_std, n: int) -> Float[Tensor, " n"]:
-    """One per component.
-
-    Raises:
-        ValueError: not one number or n of them, or not positive.
-    """
-    try:
-        std = torch.as_tensor(model_noise_std, dtype=DOUBLE).expand(n)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"model_noise_std={model_noise_std!r} must be a number or {n} of them: {error}") from error
+    """As `noise`, but none may be 0."""
+    std = noise(model_noise_std, n)
     if (std == 0).any():
         raise ValueError(
             f"model_noise_std={model_noise_std!r}: a particle smoother does not apply to a system without noise. "
             "p(x_{t+1} | x_t) is no density there, and all draws collapse onto the few start states that survive: use "
             "nk.ImportanceSampler, or give a small model noise."
         )
-    if not ((std > 0) & std.isfinite()).all():
-        raise ValueError(f"model_noise_std={model_noise_std!r} must be positive and finite.")
     return std
 
 
