@@ -53,8 +53,8 @@ from nida_kit.evaluate import (
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import StateLabels
 from nida_kit.observe import mixture, observe, regular
-from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
-from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, Pendulum, Started, System
+from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics, RingPrior
+from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, OnAttractor, Pendulum, Started, System
 from nida_kit.train import Settings, fixed, simulated, train
 from nida_kit.weights import Card, load, save
 
@@ -77,6 +77,7 @@ __all__ = [
     "Method",
     "NeuralIncremental",
     "NeuralPrior",
+    "OnAttractor",
     "OptimalInterpolation",
     "PaperPrior",
     "ParticleFilter",
@@ -84,6 +85,7 @@ __all__ = [
     "Pendulum",
     "Physics",
     "QuasiStatic",
+    "RingPrior",
     "Settings",
     "Started",
     "StateLabels",

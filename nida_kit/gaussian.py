@@ -99,3 +99,14 @@ def linearise(
         units = units.view(-1, *[1] * (value.ndim - 1), value.shape[-1]).expand(-1, *value.shape)
         return value, torch.func.vmap(pull)(units)[0].movedim(0, -2)
     return value, torch.stack([pull(e.expand_as(value))[0] for e in units], -2)
+
+
+def gaspari_cohn(distance: Tensor, radius: float) -> Tensor:
+    """A taper like exp(-distance^2 / (2 radius^2)) that is 0 beyond 3.65 radii.
+
+    Fifth-order piecewise rational, equation 4.10 of Gaspari & Cohn (1999, doi:10.1002/qj.49712555417).
+    """
+    z = distance / (radius * math.sqrt(10 / 3))
+    near = (((-z / 4 + 0.5) * z + 0.625) * z - 5 / 3) * z**2 + 1
+    far = ((((z / 12 - 0.5) * z + 0.625) * z + 5 / 3) * z - 5) * z + 4 - 2 / (3 * z.clamp(min=1e-9))
+    return torch.where(z <= 1, near, torch.where(z < 2, far, 0.0))

@@ -376,20 +376,21 @@ def mixture(
     noise: tuple[float, float] = (0.02, 0.2),
     spacing: tuple[int, int] = (2, 12),
     count: tuple[int, int] = (4, 20),
+    least: int = 1,
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
     """A different law for every window, so that a prior trained on it serves them all.
 
     Two windows in three are regular, at a random spacing within `spacing` steps from a random offset on; the others
-    hold a random `count` of values at random places. Of all windows, half see one random component and the other half
-    a random set of 1 to n: sparse laws, where there is most to learn, come often. The noise is log-uniform within
-    `noise`, in units of `scale` (n,), the climatological standard deviations.
+    hold a random `count` of values at random places. Of all windows, half see `least` random components and the other
+    half a random set of `least` to n: sparse laws, where there is most to learn, come often. The noise is log-uniform
+    within `noise`, in units of `scale` (n,), the climatological standard deviations.
     """
     batch, steps, n = shape
 
     def coin(share: float) -> Tensor:
         return torch.rand(batch, 1, generator=generator) < share
 
-    size = torch.randint(1, n + 1, (batch, 1), generator=generator).where(coin(0.5), 1)
+    size = torch.randint(least, n + 1, (batch, 1), generator=generator).where(coin(0.5), least)
     which = torch.rand(batch, n, generator=generator).argsort(1).argsort(1) < size
     every = torch.randint(spacing[0], spacing[1] + 1, (batch, 1), generator=generator)
     offset = (every * torch.rand(batch, 1, generator=generator)).long()

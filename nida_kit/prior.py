@@ -7,6 +7,7 @@ A prior is a function of the current Gaussian (its mean is the estimate) and the
 * `Climatology` does not look at the estimate: mean and covariance of past trajectories.
 * `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
 * `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
+* `RingPrior` is such a network for a ring of like sites, of any number.
 * `PaperPrior` is the network of Blanke et al. (2024), for comparison.
 
 All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
@@ -16,9 +17,10 @@ steps before it.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from nida_kit.banded import BlockBanded
-from nida_kit.gaussian import Gaussian, linearise
+from nida_kit.gaussian import Gaussian, gaspari_cohn, linearise
 
 Streams = list[Tensor]
 """Features `(B, T, c)`: the even ones, and where the system has a symmetry the odd ones."""
@@ -100,6 +102,35 @@ class Climatology:
         t = torch.arange(length)
         inside = (t[:, None] >= t)[:, :, None, None]
         return cls(mean, rows[t[:, None], (t[:, None] - t).clamp(min=0)] * inside, spread)
+
+    def on_ring(self, sites: int) -> Climatology:
+        """The same for another number of like sites on a ring.
+
+        Their covariance is folded around fewer sites. Around more it is tapered to nothing at half of the way around
+        the ring that it was fitted to, for there is nothing known of longer ways.
+
+        Raises:
+            ValueError: sites that differ in mean or covariance, or too few for an invertible covariance.
+        """
+        length, n = self.mean.shape
+        covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
+        away = (torch.arange(n)[:, None] + torch.arange(n)) % n
+        turned = covariance.transpose(1, 2)[:, :, torch.arange(n)[:, None], away]  # (w + 1, w + 1, site, offset)
+        alike = turned.mean(-2)
+        scale = self.spread.square().mean()
+        if (turned - alike.unsqueeze(-2)).abs().max() > 1e-6 * scale or self.mean.std(-1).max() > 1e-6 * scale.sqrt():
+            raise ValueError(
+                "The sites differ in their mean or covariance: fit the climatology to windows and all their turns "
+                "around the ring."
+            )
+        offset = (torch.arange(n) + n // 2) % n - n // 2
+        if sites > n:
+            alike = alike * gaspari_cohn(offset.abs().to(alike), n / 4 / math.sqrt(10 / 3))
+        folded = alike.new_zeros(length, length, sites).index_add(-1, offset % sites, alike)
+        index = (torch.arange(sites) - torch.arange(sites)[:, None]) % sites
+        square = folded[..., index].transpose(1, 2).reshape(length * sites, length * sites)
+        mean = self.mean.mean(-1, keepdim=True).expand(length, sites)
+        return type(self).from_covariance(mean, square, self.spread.mean().expand(sites))
 
     def over(self, steps: int) -> Gaussian:
         """The Gaussian over a window of that many steps."""
@@ -181,6 +212,11 @@ def _embed(s: float | Tensor, like: Tensor, waves: int = 8) -> Float[Tensor, "*b
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
+def _warmth(width: int) -> nn.Sequential:
+    """From the embedded temperature to what it adds to the features."""
+    return nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+
+
 class _Climate(nn.Module):
     """A climatology as buffers, so that it travels with the weights."""
 
@@ -239,14 +275,51 @@ class TemporalMix(nn.Module):
         return [x + y for x, y in zip(h, update, strict=True)]
 
 
-class NeuralPrior(nn.Module):
+class LocalPrior(nn.Module, ABC):
     r"""A network's Gaussian around the current estimate.
 
     It sees the estimate, the log marginal standard deviation of the current Gaussian, and the temperature; never an
-    observation or its operator, so it serves any. Convolutions in time make it serve any window length. It returns a
-    correction of the estimate, and a row of F for each step: U_t (x_t - mu_t - W_t (x_{t-1} - mu_{t-1})), the
-    network's own linear model W (over `order` steps) and triangular inverse error factor U, all in climatological
-    units.
+    observation or its operator, so it serves any. It returns a correction of the estimate, and a row of F for each
+    step, all in climatological units.
+
+    Attributes:
+        settings: the constructor's, for the weight file.
+        temperature: the features that the temperature adds.
+    """
+
+    settings: dict[str, Any]
+    temperature: nn.Sequential
+
+    def __init__(self, climatology: Climatology):
+        super().__init__()
+        self.climate = _Climate(climatology)
+
+    @property
+    def climatology(self) -> Climatology:
+        """The climatology that gives the first guess."""
+        return self.climate()
+
+    def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
+        climatology = self.climatology
+        estimate, spread = current.mean, climatology.spread
+        dtype = self.temperature[0].weight.dtype
+        scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
+        log_std = (current.std / spread).log().to(dtype).detach()
+        correction, factor = self.says(*torch.broadcast_tensors(scaled, log_std), s)
+        return Gaussian(estimate + correction * spread, BlockBanded.gram(factor / spread))
+
+    @abstractmethod
+    def says(
+        self, scaled: Float[Tensor, "*batch T n"], log_std: Float[Tensor, "*batch T n"], s: float | Tensor
+    ) -> tuple[Float[Tensor, "*batch T n"], Float[Tensor, "*batch T w n n"]]:
+        """The correction, and the rows of F as `BlockBanded.gram` takes them, in float64 and climatological units."""
+
+
+class NeuralPrior(LocalPrior):
+    r"""The network for a few components that all differ.
+
+    Convolutions in time make it serve any window length. Its row of F is U_t (x_t - mu_t - W_t (x_{t-1} - mu_{t-1})),
+    the network's own linear model W (over `order` steps) and triangular inverse error factor U.
 
     Many systems look the same in a mirror that changes the sign of some components about their mean: Lorenz-63 with
     (x, y) -> (-x, -y), a pendulum with (angle, momentum) -> (-angle, -momentum). Told which, the network is mirrored by
@@ -261,9 +334,6 @@ class NeuralPrior(nn.Module):
         odd: indices of the components that change sign in the mirror, about their climatological mean; none is no
             symmetry. Fit the climatology to windows and their mirror images, so that the first guess is mirrored too.
         order: steps before x_t that its row of F sees, the bandwidth of the precision; 0 is block-diagonal.
-
-    Attributes:
-        settings: the constructor's, for the weight file.
     """
 
     def __init__(
@@ -274,7 +344,6 @@ class NeuralPrior(nn.Module):
         odd: Sequence[int] = (),
         order: int = 1,
     ):
-        super().__init__()
         n = climatology.mean.shape[-1]
         if not set(odd) <= set(range(n)):
             raise ValueError(f"odd={list(odd)} must be indices of the {n} components, from 0 to {n - 1}.")
@@ -284,11 +353,11 @@ class NeuralPrior(nn.Module):
                 f"order={order} must not be negative, and width={width} be a positive multiple of {streams}: with odd "
                 "components, half of the features are even and half are odd."
             )
+        super().__init__(climatology)
         self.settings = {"width": width, "dilations": list(dilations), "odd": list(odd), "order": order}
-        self.climate = _Climate(climatology)
         width = width // streams
         self.inside = _Linear(streams, 2 * n + 1, width)
-        self.temperature = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+        self.temperature = _warmth(width)
         self.blocks = nn.ModuleList([TemporalMix(streams, width, d) for d in dilations])
         self.outside = _Linear(streams, width, n + n * (n + 1) // 2 + order * n * n)
         for weights in self.outside.parameters():
@@ -302,22 +371,9 @@ class NeuralPrior(nn.Module):
         self.register_buffer("_odd_inputs", torch.cat([is_odd, is_odd.new_zeros(n + 1)]), persistent=False)
         self.register_buffer("_odd_outputs", parity, persistent=False)
 
-    @property
-    def climatology(self) -> Climatology:
-        """The climatology that gives the first guess."""
-        return self.climate()
-
-    def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
-        climatology = self.climatology
-        estimate, spread = current.mean, climatology.spread
-        dtype = self.temperature[0].weight.dtype
-        scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
-        log_std = (current.std / spread).log().to(dtype).detach()
+    def says(self, scaled, log_std, s):
         # The constant tells steps within the window from the zeros around it.
-        scaled, log_std = torch.broadcast_tensors(scaled, log_std)
-        out = self._network(torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1), s).double()
-        correction, factor = self._read(out)
-        return Gaussian(estimate + correction * spread, BlockBanded.gram(factor / spread))
+        return self._read(self._network(torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1), s).double())
 
     def _network(self, seen: Float[Tensor, "*batch T i"], s: float | Tensor) -> Float[Tensor, "*batch T o"]:
         """From what is seen at each time step to the correction and the entries of U and W."""
@@ -342,6 +398,81 @@ class NeuralPrior(nn.Module):
         U[..., rows, columns] = triangle
         U = (U.tril(-1) + torch.diag_embed(U.diagonal(dim1=-2, dim2=-1).clamp(-8, 8).exp())).unsqueeze(-3)
         return correction, torch.cat([U, -U @ W.unflatten(-1, (-1, n, n))], -3) if W.shape[-1] else U
+
+
+class SiteMix(nn.Module):
+    """A residual block: each site sees itself `dilation` steps before and after, and its neighbours on the ring."""
+
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.dilation = dilation
+        self.mix = nn.Linear((3 + 4) * width, 2 * width)
+        self.out = nn.Linear(2 * width, width)
+
+    def forward(self, h: Float[Tensor, "B T n c"]) -> Float[Tensor, "B T n c"]:
+        (x,) = _normalised([h])
+        d, steps = self.dilation, x.shape[-3]
+        wide = pad(x, (0, 0, 0, 0, d, d))
+        in_time = [wide[..., i : i + steps, :, :] for i in (0, 2 * d)]
+        in_space = [x.roll(shift, -2) for shift in (-2, -1, 0, 1, 2)]
+        return h + self.out(relu(self.mix(torch.cat([*in_time, *in_space], -1))))
+
+
+class RingPrior(LocalPrior):
+    r"""The network for like sites on a ring, as those of Lorenz-96.
+
+    Every site has features of its own, and the same weights: convolutions in time and around the ring make it serve any
+    window length and any number of sites, and turn its answer with its input. Site i has the row of F
+
+        u_i,t (x_i,t - mu_i,t - sum_o w_i,o,t (x_{i+o},{t-1} - mu_{i+o},{t-1})),    |o| <= reach,
+
+    a linear model of the neighbourhood one step before, with independent errors.
+
+    Args:
+        climatology: gives the first guess, and the units; it must be the same at each site, see `Climatology.on_ring`.
+        width: features per site and time step.
+        dilations: in time, of the residual blocks.
+        reach: sites on either side that act on a site within one time step.
+    """
+
+    def __init__(
+        self, climatology: Climatology, width: int = 48, dilations: Sequence[int] = (1, 2, 4, 1, 2), reach: int = 4
+    ):
+        sites = climatology.mean.shape[-1]
+        if width < 1 or not 0 <= reach <= (sites - 1) // 2:
+            raise ValueError(
+                f"{width=} must be positive, and {reach=} not negative and less than half of the {sites} sites."
+            )
+        super().__init__(climatology)
+        self.settings = {"width": width, "dilations": list(dilations), "reach": reach}
+        self.inside = nn.Linear(3, width)
+        self.temperature = _warmth(width)
+        self.blocks = nn.ModuleList([SiteMix(width, d) for d in dilations])
+        self.outside = nn.Linear(width, 2 + 2 * reach + 1)
+        for weights in self.outside.parameters():
+            nn.init.zeros_(weights)
+
+    def on(self, sites: int) -> RingPrior:
+        """The same network for another number of sites; errors as in `Climatology.on_ring`."""
+        prior = type(self)(self.climatology.on_ring(sites), **self.settings)
+        kept = {name: value for name, value in self.state_dict().items() if not name.startswith("climate.")}
+        prior.load_state_dict(kept, strict=False)
+        return prior.train(self.training)
+
+    def says(self, scaled, log_std, s):
+        h = self.inside(torch.stack([scaled, log_std, torch.ones_like(scaled)], -1))
+        h = (h + self.temperature(_embed(s, scaled)).unsqueeze(-2)).reshape(-1, *h.shape[-3:])
+        for block in self.blocks:
+            h = block(h)
+        out = self.outside(_normalised([h])[0]).double().reshape(*scaled.shape, -1)
+        correction, log_precision, w = out.tensor_split([1, 2], -1)
+        n, reach = scaled.shape[-1], self.settings["reach"]
+        sites = torch.arange(n, device=w.device)
+        offset = (sites - sites[:, None] + reach) % n  # of column j from row i; those beyond the reach find zeros
+        W = pad(w, (0, n - w.shape[-1])).gather(-1, offset.expand(*w.shape[:-1], n))
+        now = torch.eye(n).to(W).expand_as(W)
+        factor = torch.stack([now, -W], -3) * log_precision.clamp(-8, 8).exp().unsqueeze(-3)
+        return correction.squeeze(-1), factor
 
 
 class PaperPrior(nn.Module):
@@ -384,3 +515,7 @@ class PaperPrior(nn.Module):
         precision = torch.eye(steps * n).to(low_rank) + low_rank @ low_rank.mT
         precision = precision / (spread.flatten()[:, None] * spread.flatten())
         return Gaussian(mean, BlockBanded.from_dense(precision, steps))
+
+
+Network = LocalPrior | PaperPrior
+"""What can be trained."""

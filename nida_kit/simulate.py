@@ -312,24 +312,11 @@ class Lorenz96(System):
         return torch.minimum(away, self.sites - away).double()
 
 
-class Started(System):
-    """A system whose trajectories start from independent normal components instead.
+class _Restarted(System):
+    """Another system's dynamics, with a start of its own."""
 
-    Args:
-        system: any.
-        mean: of the start, per component or one for all, in state units.
-        std: its standard deviation, likewise; positive.
-    """
-
-    def __init__(self, system: System, mean, std):
-        n = len(as_system(system).labels.components)
-        self.system, self.labels, self.longest_substep = system, system.labels, system.longest_substep
-        try:
-            self.mean, self.std = (torch.as_tensor(x, dtype=torch.float64).expand(n) for x in (mean, std))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{mean=} and {std=} must be a number or {n} of them: {error}") from error
-        if not (self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all():
-            raise ValueError(f"{mean=} must be finite, and {std=} positive and finite.")
+    def __init__(self, system: System):
+        self.system, self.labels, self.longest_substep = as_system(system), system.labels, system.longest_substep
 
     @property
     def name(self):
@@ -341,15 +328,56 @@ class Started(System):
     def step(self, x, dt):
         return self.system.step(x, dt)
 
+    def distances(self):
+        return self.system.distances()
+
+
+class OnAttractor(_Restarted):
+    """A system whose trajectories start where others have long been under way.
+
+    Args:
+        system: any.
+        time: how long its own start is run first and dropped, in the system's time unit; positive.
+    """
+
+    def __init__(self, system: System, time: float):
+        super().__init__(system)
+        if not isinstance(time, Real) or not 0 < time < math.inf:
+            raise ValueError(f"{time=} must be positive and finite, in the system's time unit.")
+        self.time = float(time)
+
+    def start(self, samples, generator, dtype, device):
+        return self.system.step(self.system.start(samples, generator, dtype, device), self.time)
+
+    def parameters(self):
+        return self.system.parameters() | {"on_attractor_after": self.time}
+
+
+class Started(_Restarted):
+    """A system whose trajectories start from independent normal components instead.
+
+    Args:
+        system: any.
+        mean: of the start, per component or one for all, in state units.
+        std: its standard deviation, likewise; positive.
+    """
+
+    def __init__(self, system: System, mean, std):
+        super().__init__(system)
+        n = len(self.labels.components)
+        try:
+            self.mean, self.std = (torch.as_tensor(x, dtype=torch.float64).expand(n) for x in (mean, std))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{mean=} and {std=} must be a number or {n} of them: {error}") from error
+        if not (self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all():
+            raise ValueError(f"{mean=} must be finite, and {std=} positive and finite.")
+
     def start(self, samples, generator, dtype, device):
         noise = torch.randn(samples, len(self.mean), generator=generator, dtype=dtype, device=device)
         return self.mean.to(noise) + self.std.to(noise) * noise
 
     def log_start(self, x):
         return _log_normal(x, self.mean.to(x), self.std.to(x))
-
-    def distances(self):
-        return self.system.distances()
 
     def parameters(self):
         return self.system.parameters() | {"start_mean": self.mean.tolist(), "start_std": self.std.tolist()}

@@ -32,7 +32,7 @@ from nida_kit.assimilate.methods import first_guess_of
 from nida_kit.gaussian import Gaussian
 from nida_kit.muon import Muon
 from nida_kit.observe import Law, Observations
-from nida_kit.prior import NeuralPrior, PaperPrior
+from nida_kit.prior import Network
 
 Windows = Callable[[int, torch.Generator], Tensor]
 """windows(batch, generator) -> trajectories `(batch, T, n)`."""
@@ -145,7 +145,7 @@ def _optimisers(prior: nn.Module, settings: Settings) -> list[torch.optim.Optimi
 class _State:
     """All that a training changes, so that it can be written and read back."""
 
-    def __init__(self, prior: NeuralPrior | PaperPrior, settings: Settings):
+    def __init__(self, prior: Network, settings: Settings):
         self.prior, self.settings = prior, settings
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.optimisers = _optimisers(prior, settings)
@@ -234,7 +234,7 @@ def _batch(prior, x: Tensor, law: Law, settings: Settings, generator: torch.Gene
 
 
 def train(
-    prior: NeuralPrior | PaperPrior,
+    prior: Network,
     windows: Windows,
     law: Law,
     settings: Settings = Settings(),

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nida_kit.labels import StateLabels
-from nida_kit.prior import Climatology, NeuralPrior, PaperPrior
+from nida_kit.prior import Climatology, Network, NeuralPrior, PaperPrior, RingPrior
 
 FORMAT = "nida_kit prior 1"
-_KINDS = {"NeuralPrior": NeuralPrior, "PaperPrior": PaperPrior}
+_KINDS = {kind.__name__: kind for kind in (NeuralPrior, RingPrior, PaperPrior)}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Card:
             raise ValueError(f"dt={self.dt!r} must be positive and finite: the time step of the training windows.")
 
 
-def save(prior: NeuralPrior | PaperPrior, path: str | Path, card: Card) -> None:
+def save(prior: Network, path: str | Path, card: Card) -> None:
     """Write weights and card to `path`, which ends in .safetensors; beside it the card alone, as readable JSON.
 
     Raises:
@@ -60,7 +60,7 @@ def save(prior: NeuralPrior | PaperPrior, path: str | Path, card: Card) -> None:
     Path(path).with_suffix(".json").write_text(json.dumps(header, indent=2) + "\n")
 
 
-def load(path: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
+def load(path: str | Path) -> tuple[Network, Card]:
     """Read what `save` wrote.
 
     Raises:
@@ -96,7 +96,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[NeuralPrior | PaperPrior, Card]:
+def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network, Card]:
     """Network and card; any error means that they do not fit."""
     names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
     labels, dt = StateLabels(**names, time_units=header["labels"]["time_units"]), header["dt"]
@@ -128,7 +128,7 @@ def _shipped() -> str:
     return f"Shipped are {sorted(p.stem for p in _FOLDER.glob('*.safetensors'))}; a path to a file of yours works too."
 
 
-def load_pretrained(name: str | Path) -> tuple[NeuralPrior | PaperPrior, Card]:
+def load_pretrained(name: str | Path) -> tuple[Network, Card]:
     """Shipped weights by name, or a file by path; errors as in `load`."""
     if not isinstance(name, str | Path):
         raise ValueError(f"{name!r} is neither a name nor a path. {_shipped()}")

@@ -394,6 +394,11 @@ def test_the_mixture_holds_regular_and_scattered_windows_of_every_set_of_compone
     assert set(mask[~regularly].flatten(1).sum(1).tolist()) == {3, 4, 5, 6}
 
 
+def test_the_mixture_sees_at_least_so_many_components():
+    mask, _ = mixed(least=2, spacing=(1, 4), count=(20, 20))
+    assert set(mask.any(1).sum(1).tolist()) == {2, 3}
+
+
 def test_the_mixture_depends_on_its_generator_alone():
     first, again, other = mixed(seed=1), mixed(seed=1), mixed(seed=2)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))

@@ -10,8 +10,8 @@ from scipy.stats import multivariate_normal
 
 import nida_kit as nk
 from nida_kit.banded import BlockBanded
-from nida_kit.gaussian import Gaussian
-from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics, Prior
+from nida_kit.gaussian import Gaussian, gaspari_cohn
+from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics, Prior, RingPrior
 
 N = 2
 
@@ -214,7 +214,11 @@ def mirrored():
     return wake(NeuralPrior(climatology(), width=8, dilations=(1, 2), odd=(1,)))
 
 
-every_network = pytest.mark.parametrize("make", [neural, mirrored, paper])
+def ring():
+    return wake(RingPrior(climatology(), width=8, dilations=(1, 2), reach=0))
+
+
+every_network = pytest.mark.parametrize("make", [neural, mirrored, ring, paper])
 
 
 @pytest.mark.parametrize("steps", [1, 16, 32, 100])
@@ -312,6 +316,82 @@ def test_the_order_is_the_bandwidth_of_the_precision(order, odd):
     blocks = local.precision.dense().view(7, N, 7, N).transpose(1, 2).abs().amax((-2, -1))
     apart = (torch.arange(7)[:, None] - torch.arange(7)).abs()
     assert (blocks[apart <= order] > 0).all() and (blocks[apart > order] == 0).all()
+
+
+def waves(sites, order=1):
+    """A climatology of like sites: a wave that travels around the ring, and noise."""
+    x = draw(300, 4, sites, seed=3)
+    for t in range(1, 4):
+        x[:, t] = 0.8 * x[:, t - 1].roll(1, -1) + 0.4 * x[:, t]
+    return Climatology.fit(torch.cat([3 + x.roll(k, -1) for k in range(sites)]), order)
+
+
+def covariance_of(climatology):
+    """Of consecutive states, `(w + 1, sites, w + 1, sites)`."""
+    length, sites = climatology.mean.shape
+    return climatology.over(length).precision.dense().inverse().view(length, sites, length, sites)
+
+
+def around_ring(x):
+    return Gaussian(x, BlockBanded(torch.eye(x.shape[-1]).to(x).expand(*x.shape, -1).unsqueeze(-3)))
+
+
+def test_a_ring_turns_its_answer_with_the_estimate():
+    prior, x = wake(RingPrior(waves(9), width=8, dilations=(1, 2), reach=3)).double(), draw(2, 6, 9)
+    here, there = prior(around_ring(x), 0.5), prior(around_ring(x.roll(4, -1)), 0.5)
+    assert (here.mean - x).norm() > 1e-2
+    assert_same(there.mean, here.mean.roll(4, -1))
+    assert_same(there.precision.blocks, here.precision.blocks.roll((4, 4), (-2, -1)))
+
+
+def test_a_site_of_the_ring_is_told_of_those_within_reach_one_step_before():
+    local = wake(RingPrior(waves(9), width=8, dilations=(1,), reach=2))(around_ring(draw(5, 9)), 0.5)
+    blocks = local.precision.dense().view(5, 9, 5, 9).transpose(1, 2).abs()
+    away = nk.Lorenz96(sites=9).distances()
+    assert (blocks[2, 1][away <= 2] > 0).all() and (blocks[2, 1][away > 2] == 0).all()
+    assert (blocks[2, 2].diagonal() > 0).all() and (blocks[2, 0] == 0).all()
+    assert (blocks[4, 4][away > 0] == 0).all()  # nothing after the last step: independent errors
+
+
+def test_a_wave_that_fits_twice_around_a_larger_ring_gets_the_same_answer_twice():
+    small = wake(RingPrior(waves(7), width=8, dilations=(1, 2), reach=2)).double()
+    large, x = small.on(14).double(), draw(6, 7)
+    once, twice = small(around_ring(x), 0.5), large(around_ring(x.repeat(1, 2)), 0.5)
+    assert_same(twice.mean, once.mean.repeat(1, 2))
+    assert large.settings == small.settings and not small.eval().on(14).training
+
+
+def test_the_climatology_of_as_many_sites_is_the_same():
+    found = waves(9).on_ring(9)
+    assert_same(found.mean, waves(9).mean)
+    assert_same(covariance_of(found), covariance_of(waves(9)))
+
+
+def test_fewer_sites_see_the_covariance_folded_around_the_ring():
+    ten = waves(10)
+    folded = covariance_of(ten).unflatten(1, (2, 5)).sum(1).unflatten(-1, (2, 5)).sum(-2) / 2
+    assert_same(covariance_of(ten.on_ring(5)), folded)
+
+
+def test_more_sites_keep_the_variance_and_taper_the_covariance():
+    ten, found = waves(10), covariance_of(waves(10).on_ring(16))
+    before, offset = covariance_of(ten), torch.arange(16) - 8
+    taper = gaspari_cohn(offset.abs().double(), 2.5 / np.sqrt(10 / 3))
+    for lag in (0, 1):
+        expected = before[lag, 0, 0, offset % 10] * taper
+        assert_same(found[lag, 0, 0, offset % 16], expected)
+    assert taper[offset.abs() < 5].min() > 0 == taper[offset.abs() >= 5].max()
+
+
+def test_sites_that_differ_have_no_climatology_elsewhere():
+    with pytest.raises(ValueError, match="sites differ"):
+        climatology().on_ring(4)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"reach": -1}, {"reach": 5}])
+def test_sizes_that_no_ring_has_are_an_error(wrong):
+    with pytest.raises(ValueError, match="less than half of the 10 sites"):
+        RingPrior(waves(10), **wrong)
 
 
 def test_a_mirror_costs_half_the_weights_between_features():

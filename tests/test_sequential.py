@@ -15,7 +15,7 @@ import nida_kit as nk
 from nida_kit.assimilate import ensemble, sequential
 from nida_kit.assimilate.incremental import gaussian_filter
 from nida_kit.banded import BlockBanded
-from nida_kit.gaussian import linearise
+from nida_kit.gaussian import gaspari_cohn, linearise
 from nida_kit.labels import StateLabels
 from nida_kit.observe import Observations
 
@@ -261,7 +261,7 @@ def test_finite_size_inflation_minimises_its_cost():
 
 def test_the_taper_is_one_here_and_nothing_far_away_and_like_a_gaussian_between():
     x = torch.linspace(0, 20, 2001).double()
-    taper = ensemble.gaspari_cohn(x, 4.0)
+    taper = gaspari_cohn(x, 4.0)
     assert taper[0] == 1 and (taper[x > 4 * 3.652] == 0).all() and (taper.diff() <= 1e-12).all()
     assert (taper - (-(x**2) / 32).exp()).abs().max() < 0.035
 

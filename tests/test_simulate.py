@@ -189,3 +189,20 @@ def test_an_overflow_is_an_error_that_names_the_step():
 def test_lorenz96_needs_four_sites():
     with pytest.raises(ValueError, match="sites=3"):
         nk.Lorenz96(sites=3)
+
+
+def test_on_the_attractor_a_start_is_a_state_long_under_way():
+    system = nk.OnAttractor(nk.Lorenz96(sites=5), time=0.4)
+    x = system.simulate(2, 3, 0.05, seed=7)
+    longer = nk.Lorenz96(sites=5).simulate(2, 11, 0.05, seed=7)
+    np.testing.assert_allclose(x, longer.isel(time=slice(8, None)), rtol=1e-10)
+    assert x.attrs["system"] == "Lorenz96" and x.attrs["on_attractor_after"] == 0.4 and x.attrs["sites"] == 5
+    assert torch.equal(system.distances(), nk.Lorenz96(sites=5).distances())
+    with pytest.raises(ValueError, match="log_start"):
+        system.log_start(torch.zeros(5))
+
+
+@pytest.mark.parametrize("time", [0.0, -1.0, math.inf, "long"])
+def test_the_way_to_the_attractor_takes_a_positive_time(time):
+    with pytest.raises(ValueError, match="time="):
+        nk.OnAttractor(nk.Lorenz96(), time)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 import nida_kit as nk
 from nida_kit import weights
-from nida_kit.prior import Climatology, NeuralPrior, PaperPrior
+from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, RingPrior
 
 NAME = "inside.maps.0.bias"  # one of the tensors
 CARD = weights.Card(nk.Pendulum().labels, 0.1, {"seed": 3, "scores": {"mse": 0.1}})
@@ -21,6 +21,7 @@ def priors():
     return {
         "neural": NeuralPrior(climatology, width=4, dilations=(1, 2)),
         "paper": PaperPrior(climatology, steps=4, rank=2, width=4),
+        "ring": RingPrior(climatology, width=4, dilations=(1,), reach=0),
         "float64": NeuralPrior(climatology, width=4, dilations=(1,)).double(),
     }
 

@@ -43,6 +43,7 @@ from nida_kit.assimilate.sequential import (
     positive,
     through,
 )
+from nida_kit.gaussian import gaspari_cohn
 from nida_kit.observe import Observations
 from nida_kit.simulate import System, as_system
 
@@ -316,17 +317,6 @@ class EnKS(EnKF):
             found["analysis"].append(keep(E))
         found["smoothed"] += [keep(x) for x in past]
         return found
-
-
-def gaspari_cohn(distance: Tensor, radius: float) -> Tensor:
-    """A taper like exp(-distance^2 / (2 radius^2)) that is 0 beyond 3.65 radii.
-
-    Fifth-order piecewise rational, equation 4.10 of Gaspari & Cohn (1999, doi:10.1002/qj.49712555417).
-    """
-    z = distance / (radius * math.sqrt(10 / 3))
-    near = (((-z / 4 + 0.5) * z + 0.625) * z - 5 / 3) * z**2 + 1
-    far = ((((z / 12 - 0.5) * z + 0.625) * z + 5 / 3) * z - 5) * z + 4 - 2 / (3 * z.clamp(min=1e-9))
-    return torch.where(z <= 1, near, torch.where(z < 2, far, 0.0))
 
 
 class LETKF(EnKF):

@@ -26,7 +26,7 @@ from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian
 from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
 from nida_kit.observe import Observations
-from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics
+from nida_kit.prior import Climatology, Network, Physics, RingPrior
 from nida_kit.simulate import System, as_system
 from nida_kit.weights import load_pretrained
 
@@ -94,7 +94,7 @@ class NeuralIncremental(Method):
 
     def __init__(
         self,
-        prior: NeuralPrior | PaperPrior,
+        prior: Network,
         labels: StateLabels,
         dt: float,
         temperatures: int | Sequence[float] = 4,
@@ -108,15 +108,27 @@ class NeuralIncremental(Method):
 
     @classmethod
     def pretrained(
-        cls, name: str, temperatures: int | Sequence[float] = 4, schedule: schedules.Schedule = schedules.linear
+        cls,
+        name: str,
+        temperatures: int | Sequence[float] = 4,
+        schedule: schedules.Schedule = schedules.linear,
+        labels: StateLabels | None = None,
     ) -> NeuralIncremental:
-        """With shipped weights ("lorenz63", "lorenz63_small", "lorenz63_paper", "pendulum"), or those of a file.
+        """With shipped weights ("lorenz63", "lorenz63_small", "lorenz63_paper", "lorenz96", "pendulum"), or a file's.
+
+        Args:
+            name: of shipped weights, or a path.
+            temperatures: as above.
+            schedule: as above.
+            labels: of a ring of another number of sites than the weights were trained on.
 
         Raises:
-            ValueError: no such weights, or a file that is damaged or not ours.
+            ValueError: no such weights, a file that is damaged or not ours, or labels that the network does not serve.
         """
         prior, card = load_pretrained(name)
-        method = cls(prior, card.labels, card.dt, temperatures, schedule)
+        if isinstance(prior, RingPrior) and labels is not None:
+            prior = prior.on(len(labels.components))
+        method = cls(prior, labels or card.labels, card.dt, temperatures, schedule)
         method.settings["weights"] = str(name)
         return method
 
