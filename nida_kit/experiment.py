@@ -19,12 +19,15 @@ import xarray as xr
 
 from nida_kit import schedule as schedules
 from nida_kit import setups
+from nida_kit.assimilate.ensemble import LETKF, EnKF, EnKS, IEnKS
 from nida_kit.assimilate.method import Chain, Method
 from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar
+from nida_kit.assimilate.particle import ParticleFilter
 from nida_kit.evaluate import coverage, rmse
 from nida_kit.observe import observe
+from nida_kit.simulate import System
 
-SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum"}
+SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum", "lorenz96": "half-lorenz96"}
 SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
 
 
@@ -35,11 +38,16 @@ class Parameters:
     Attributes:
         system: a shipped prior and its reference experiment, one of `SETUPS`.
         method: one of `METHODS`.
+        beside: more of them, to compare with.
         temperatures: steps of the neural prior.
         schedule: how they fall, one of `SCHEDULES`.
         components: observed; None is what the reference experiment observes.
         every: steps between observations; None as above.
         noise_std: of the observations, relative to each component's climatological spread.
+        members: of ensembles.
+        inflation: of ensembles, on the deviations after each analysis.
+        radius: of the LETKF's localisation, in sites.
+        particles: of the particle filter.
         steps: length of the window; None as above.
         samples: windows.
         seed: of trajectories and observations.
@@ -47,25 +55,40 @@ class Parameters:
 
     system: str = "lorenz63"
     method: str = "neural"
+    beside: tuple[str, ...] = ()
     temperatures: int = 4
     schedule: str = "linear"
     components: tuple[str, ...] | None = None
     every: int | None = None
     noise_std: float = 0.05
+    members: int = 20
+    inflation: float = 1.02
+    radius: float = 4.0
+    particles: int = 1000
     steps: int | None = None
     samples: int = 1
     seed: int = 4  # a window of usual difficulty in both systems
 
     def __post_init__(self):
-        for name, allowed in (("system", SETUPS), ("method", METHODS), ("schedule", SCHEDULES)):
+        for name, allowed in (("system", SETUPS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {list(allowed)}.")
-        for name in ("temperatures", "samples", "every", "steps"):
+        object.__setattr__(self, "beside", tuple(self.beside))
+        serve = methods_of(self.system)
+        if not {self.method, *self.beside} <= set(serve):
+            raise ValueError(
+                f"method={self.method!r}, beside={self.beside} must be among the methods that serve {self.system}, "
+                f"{serve}."
+            )
+        least = {"members": 2, "particles": 2}
+        for name in ("temperatures", "samples", "every", "steps", *least):
+            value, low = getattr(self, name), least.get(name, 1)
+            if value is not None and (not _is_number(value, int) or value < low):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least {low}.")
+        for name in ("noise_std", "inflation", "radius"):
             value = getattr(self, name)
-            if value is not None and (not _is_number(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
-        if not _is_number(self.noise_std, Real) or not 0 < self.noise_std < inf:
-            raise ValueError(f"noise_std={self.noise_std!r} must be a positive, finite number.")
+            if not _is_number(value, Real) or not 0 < value < inf:
+                raise ValueError(f"{name}={value!r} must be a positive, finite number.")
         if not _is_number(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r} must be a whole number, not negative.")
         if self.components is not None:
@@ -103,15 +126,44 @@ def _interpolation(p: Parameters) -> Method:
     return OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt)
 
 
-def _four_d_var(p: Parameters) -> Method:
-    setup = _setup(p.system)
+@lru_cache(maxsize=4)
+def _physics(system: str) -> WeakFourDVar:
+    setup = _setup(system)
     # A noise-free system has no weak constraint; 1 percent of the spread per step stands for one.
-    model_noise_std = setup.model_noise_std or 0.01 * float(setup.spread.mean())
-    return WeakFourDVar(setup.system, model_noise_std)
+    return WeakFourDVar(setup.system, setup.model_noise_std or 0.01 * float(setup.spread.mean()))
+
+
+def _four_d_var(p: Parameters) -> Method:
+    return _physics(p.system)
 
 
 def _hybrid(p: Parameters) -> Method:
     return Chain([_neural_method(p), _four_d_var(p)])
+
+
+def _model(p: Parameters) -> tuple[System, float]:
+    """A system and its noise, as ensemble methods take them."""
+    return _setup(p.system).system, _setup(p.system).model_noise_std
+
+
+def _enkf(p: Parameters) -> Method:
+    return EnKF(*_model(p), members=p.members, inflation=p.inflation)
+
+
+def _enks(p: Parameters) -> Method:
+    return EnKS(*_model(p), members=p.members, inflation=p.inflation)
+
+
+def _ienks(p: Parameters) -> Method:
+    return IEnKS(_setup(p.system).system, members=p.members, inflation=p.inflation)
+
+
+def _letkf(p: Parameters) -> Method:
+    return LETKF(*_model(p), members=p.members, inflation=p.inflation, radius=p.radius)
+
+
+def _particle_filter(p: Parameters) -> Method:
+    return ParticleFilter(*_model(p), particles=p.particles)
 
 
 METHODS: dict[str, Callable[[Parameters], Method]] = {
@@ -119,7 +171,17 @@ METHODS: dict[str, Callable[[Parameters], Method]] = {
     "optimal interpolation": _interpolation,
     "4D-Var": _four_d_var,
     "neural + 4D-Var": _hybrid,
+    "EnKF": _enkf,
+    "EnKS": _enks,
+    "iEnKS": _ienks,
+    "LETKF": _letkf,
+    "particle filter": _particle_filter,
 }
+
+
+def methods_of(system: str) -> list[str]:
+    """Those that serve a system: only sites on a ring have places to localise by."""
+    return [name for name in METHODS if name != "LETKF" or system == "lorenz96"]
 
 
 def run(parameters: Parameters) -> xr.Dataset:
@@ -127,8 +189,9 @@ def run(parameters: Parameters) -> xr.Dataset:
 
     Returns:
         `truth`, `value`, `noise_std`, `first_guess`, and `mean`, `std` and `step_rmse` along `step` with the
-        coordinate `temperature`; in `attrs` the method's records, `rmse` and `first_guess_rmse`, `coverage_90`, and
-        how many values were `observed`. Root mean squared errors are in climatological units.
+        coordinate `temperature`; if asked, `beside` and `beside_rmse` along `other`; in `attrs` the method's records,
+        `rmse` and `first_guess_rmse`, `coverage_90`, and how many values were `observed`. Root mean squared errors are
+        in climatological units.
 
     Raises:
         ValueError: parameters out of range, or components that the system has not.
@@ -141,18 +204,29 @@ def run(parameters: Parameters) -> xr.Dataset:
     obs = observe(truth, noise_std=noise_std, seed=parameters.seed, **law)
     first_guess = _interpolation(parameters).assimilate(obs)["mean"]
     result = METHODS[parameters.method](parameters).assimilate(obs, first_guess, trace=True)
-    last = result.isel(step=-1)
-    unit = setup.spread.mean("time")
-    step_rmse = rmse(result["mean"] / unit, truth / unit, dim=truth.dims)
+    last, unit = result.isel(step=-1), setup.spread.mean("time")
+
+    def errors(estimate: xr.DataArray) -> xr.DataArray:
+        return rmse(estimate / unit, truth / unit, dim=truth.dims)
+
     scores = {
-        "rmse": float(step_rmse[-1]),
-        "first_guess_rmse": float(rmse(result["first_guess"] / unit, truth / unit)),
+        "rmse": float(errors(last["mean"])),
+        "first_guess_rmse": float(errors(first_guess)),
         "coverage_90": float(coverage(last["mean"], last["std"], truth)),
         "observed": int(obs["value"].notnull().sum()),
     }
-    return result.assign(truth=truth, value=obs["value"], noise_std=obs["noise_std"], step_rmse=step_rmse).assign_attrs(
-        scores
+    result = result.drop_vars(set(result) - {"mean", "std", "observed"}).assign(
+        truth=truth,
+        value=obs["value"],
+        noise_std=obs["noise_std"],
+        first_guess=first_guess,
+        step_rmse=errors(result["mean"]),
     )
+    if parameters.beside:
+        found = [METHODS[name](parameters).assimilate(obs, first_guess)["mean"] for name in parameters.beside]
+        beside = xr.concat(found, xr.Variable("other", list(parameters.beside)))
+        result = result.assign(beside=beside, beside_rmse=errors(beside))
+    return result.assign_attrs(scores)
 
 
 def ablate_temperature(

@@ -3,15 +3,40 @@ import pytest
 
 import nida_kit as nk
 from nida_kit import weights
-from nida_kit.experiment import METHODS, Parameters, ablate_temperature, run
+from nida_kit.experiment import METHODS, Parameters, ablate_temperature, methods_of, run
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods_of("lorenz63"))
 def test_every_method_runs_on_the_same_truth_observations_and_first_guess(method):
     ds, neural = run(Parameters(method=method, samples=2, every=2)), run(Parameters(samples=2, every=2))
     for name in ("truth", "value", "noise_std", "first_guess"):
         np.testing.assert_allclose(ds[name], neural[name])
     assert np.isfinite(ds["mean"]).all() and (ds["std"] > 0).all()
+
+
+def test_localisation_serves_sites_alone():
+    assert methods_of("lorenz96") == list(METHODS)
+    assert set(METHODS) - set(methods_of("pendulum")) == {"LETKF"}
+    with pytest.raises(ValueError, match="methods that serve lorenz63"):
+        Parameters(beside=("LETKF",))
+
+
+def test_sites_are_reconstructed_by_every_setting_of_the_ensemble():
+    found = [
+        run(Parameters("lorenz96", "LETKF", components=("x0", "x2", "x4"), **how))
+        for how in ({}, {"members": 5}, {"inflation": 1.2}, {"radius": 1.0})
+    ]
+    assert all(np.isfinite(ds["mean"]).all() for ds in found)
+    assert not any(ds["mean"].equals(found[0]["mean"]) for ds in found[1:])
+
+
+def test_methods_beside_are_those_methods_on_the_same_observations():
+    ds = run(Parameters(beside=("4D-Var", "EnKS"), members=7))
+    assert ds["beside"].dims[0] == "other" and ds["other"].values.tolist() == ["4D-Var", "EnKS"]
+    for name in ds["other"].values:
+        alone = run(Parameters(method=name, members=7))
+        np.testing.assert_allclose(ds["beside"].sel(other=name), alone["mean"].isel(step=-1))
+        assert float(ds["beside_rmse"].sel(other=name)) == pytest.approx(alone.attrs["rmse"])
 
 
 def test_the_neural_method_on_its_own_starts_from_the_same_first_guess():
@@ -53,6 +78,12 @@ def test_components_spacing_noise_and_length_are_as_asked():
     [
         {"system": "moon"},
         {"method": "guess"},
+        {"beside": ("guess",)},
+        {"method": "LETKF"},
+        {"members": 1},
+        {"inflation": 0.0},
+        {"radius": -1.0},
+        {"particles": 1},
         {"schedule": "up"},
         {"temperatures": 0},
         {"samples": 0},

@@ -1,6 +1,7 @@
 import json
 from html import escape
 
+import numpy as np
 import pytest
 
 from nida_kit.experiment import Parameters
@@ -30,6 +31,7 @@ def seen(lab) -> tuple[str, str, str]:
         ("method", "optimal interpolation"),
         ("system", "pendulum"),
         ("step", 1),
+        ("beside", ("4D-Var", "optimal interpolation")),
     ],
 )
 def test_each_control_changes_the_figure_and_the_line_about_it(lab, name, value):
@@ -44,6 +46,55 @@ def test_each_control_changes_the_figure_and_the_line_about_it(lab, name, value)
     assert lab.summary.value == escape(lab.model.status)
     assert lab.status.value == ""
     assert name == "step" or getattr(lab.model.params, name) == value
+
+
+def test_methods_beside_are_drawn_and_named(lab):
+    lab.controls["beside"].value = ("4D-Var", "EnKS")
+    axes = lab.figure.axes[0]
+    labels = [line.get_label() for line in axes.lines]
+    assert {"4D-Var", "EnKS"} <= set(labels)
+    for name in ("4D-Var", "EnKS"):
+        line = axes.lines[labels.index(name)]
+        np.testing.assert_allclose(line.get_ydata(), lab.model.result["beside"].sel(other=name)[0, :, 0])
+        assert name in lab.model.status and name in lab.model.alt_text
+    looks = {(line.get_linestyle(), line.get_color()) for line in axes.lines if line.get_label() != "observation"}
+    assert len(looks) == 5
+
+
+def test_a_lab_is_composed_of_the_controls_that_are_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("NIDA_STRICT", "1")
+    lab = Lab(export=tmp_path / "lab.png", method="EnKS", controls=("members", "inflation"), components=("x", "z"))
+    assert list(lab.controls) == ["members", "inflation", "step"]
+    for name, value in (("members", 9), ("inflation", 1.2)):
+        before = lab.renderer.png()
+        lab.controls[name].value = value
+        assert lab.renderer.png() != before and lab.model.result.attrs[name] == value
+    lab.buttons["noisy"].click()
+    lab.buttons["reset"].click()
+    assert lab.controls["members"].value == 20
+    with pytest.raises(ValueError, match="no controls"):
+        Lab(controls=("colour",))
+
+
+def test_sites_on_a_ring_are_shown_as_images(monkeypatch, tmp_path):
+    monkeypatch.setenv("NIDA_STRICT", "1")
+    controls = ("system", "radius", "components")
+    lab = Lab(tmp_path / "lab.png", controls, system="lorenz96", method="LETKF", members=5)
+    assert [ax.get_title() for ax in lab.figure.axes if ax.get_title()] == [
+        "truth",
+        "reconstruction",
+        "error / posterior std",
+    ]
+    shown = lab.figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown, lab.model.result["truth"][0].T)
+    crosses = lab.figure.axes[0].lines[0]
+    assert len(crosses.get_xdata()) == lab.model.result.attrs["observed"] == 100
+    before, artists = lab.renderer.png(), lab.renderer._artists
+    lab.controls["radius"].value = 1.0
+    assert lab.renderer.png() != before and lab.renderer._artists is artists
+    assert "20 components" in lab.model.alt_text and "images" in lab.model.alt_text
+    lab.controls["system"].value = "lorenz63"  # which has no places to localise by
+    assert lab.model.params.method == "neural" and lab.status.value == ""
 
 
 def test_the_noise_slider_changes_the_noise_alone(lab):

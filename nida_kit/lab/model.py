@@ -1,4 +1,4 @@
-"""What the lab knows and does, without any browser: parameters in, a result or an error out.
+"""What a lab knows and does, without any browser: parameters in, a result or an error out.
 
 >>> model = LabModel(samples=1)
 >>> model.set(noise_std=0.3)
@@ -12,19 +12,21 @@
 from __future__ import annotations
 
 import os
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any
 
 import xarray as xr
-from traitlets import HasTraits, Instance, Int, Unicode
+from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 
 from nida_kit import setups
 from nida_kit.evaluate import coverage
-from nida_kit.experiment import SETUPS, Parameters, run
+from nida_kit.experiment import SETUPS, Parameters, methods_of, run
 
 
-def guarded(model: LabModel, action: Callable[[], None]) -> None:
+def guarded(model: Model, action: Callable[[], None]) -> None:
     """Run what a control asks for; an error becomes the model's, and is raised too if NIDA_STRICT=1.
 
     Jupyter would swallow it: a test that runs the notebook could not see it.
@@ -37,6 +39,124 @@ def guarded(model: LabModel, action: Callable[[], None]) -> None:
             raise
 
 
+class _Meta(ABCMeta, MetaHasTraits):
+    pass
+
+
+class Model(HasTraits, metaclass=_Meta):
+    """The state of a lab.
+
+    Attributes:
+        params: what the controls say, a frozen dataclass.
+        result: of the last run that succeeded.
+        step: which step of it is shown, counted from 1.
+        status: one line about the result.
+        error: why the last wish could not be met, or empty.
+        revision: grows whenever there is something else to show (datasets cannot be compared in one word).
+    """
+
+    params = Instance(object)
+    result = Instance(xr.Dataset, allow_none=True)
+    step = Int(1)
+    status = Unicode()
+    error = Unicode()
+    revision = Int()
+
+    def __init__(self, params):
+        super().__init__(params=params)
+        self._start = params
+        self._run()
+
+    @abstractmethod
+    def compute(self) -> xr.Dataset:
+        """The result of the parameters."""
+
+    @abstractmethod
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Changes of parameters that have a name."""
+
+    @abstractmethod
+    def about(self, ds: xr.Dataset) -> str:
+        """A line about what is shown."""
+
+    @property
+    @abstractmethod
+    def alt_text(self) -> str:
+        """What the figure shows, for those who do not see it."""
+
+    @property
+    @abstractmethod
+    def numbers(self) -> dict[str, Any]:
+        """Parameters and scores of the result, for the record of an exported figure."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps the result has."""
+        return self.result.sizes.get("step", 1)
+
+    @property
+    def shown(self) -> xr.Dataset:
+        """The result at the step that is shown, which keeps its dim."""
+        return self.result.isel(step=[self.step - 1], missing_dims="ignore")
+
+    def set(self, **changes: Any) -> None:
+        """Change parameters and run.
+
+        Raises:
+            ValueError: parameters out of range, or with which there is no result. The last result stays.
+        """
+        self.params = self.changed(changes)
+        self._run()
+
+    def changed(self, changes: dict[str, Any]):
+        """The parameters after a change; a model may let one change bring others."""
+        return replace(self.params, **changes)
+
+    def reset(self) -> None:
+        """Back to where the lab began."""
+        self.params = self._start
+        self._run()
+
+    def preset(self, name: str) -> None:
+        """Make the changes of one of the `presets`.
+
+        Raises:
+            ValueError: no such preset.
+        """
+        known = self.presets()
+        if name not in known:
+            raise ValueError(f"There is no preset {name!r} here; there are {list(known)}.")
+        self.set(**known[name])
+
+    def show_step(self, step: int) -> None:
+        """Show an estimate on the way.
+
+        Raises:
+            ValueError: there is no such step.
+        """
+        if not 1 <= step <= self.steps:
+            raise ValueError(f"step={step}: the result has steps 1 to {self.steps}.")
+        self._reveal(step)
+
+    def _run(self) -> None:
+        self.result = self.compute()
+        self._ran = self.params
+        self.error = ""
+        self._reveal(self.steps)
+
+    def _reveal(self, step: int) -> None:
+        self.step = step
+        self.status = self.about(self.shown)
+        self.revision += 1
+
+
+def preset_names(system: str) -> list[str]:
+    """Of the `presets` of a system."""
+    components = setups.load(SETUPS[system]).system.labels.components
+    return ["paper", "sparse", "dense", "noisy", *(["z only"] if "z" in components else [])]
+
+
+@lru_cache(maxsize=8)
 def presets(system: str) -> dict[str, dict[str, Any]]:
     """Observation laws by name, as changes of `Parameters`; "paper" is the reference experiment's own."""
     setup = setups.load(SETUPS[system])
@@ -47,10 +167,11 @@ def presets(system: str) -> dict[str, dict[str, Any]]:
     laws = {
         "paper": paper,
         "sparse": paper | {"every": 2 * law["every"]},
-        "dense": paper | {"components": names, "every": law["every"] // 4},
+        "dense": paper | {"components": names, "every": max(law["every"] // 4, 1)},
         "noisy": paper | {"noise_std": 0.5},
+        "z only": paper | {"components": ("z",)},
     }
-    return laws | ({"z only": paper | {"components": ("z",)}} if "z" in names else {})
+    return {name: laws[name] for name in preset_names(system)}
 
 
 def defaults(system: str = "lorenz63", **params: Any) -> Parameters:
@@ -66,105 +187,62 @@ def defaults(system: str = "lorenz63", **params: Any) -> Parameters:
     return replace(Parameters(system=system), **(presets(system)["paper"] | given))
 
 
-class LabModel(HasTraits):
-    """The state of a lab.
+class LabModel(Model):
+    """Reconstructions of a shipped reference experiment, see `experiment.run`.
 
-    Attributes:
-        params: what the controls say.
-        result: of the last run that succeeded, see `experiment.run`.
-        step: which step of it is shown, counted from 1.
-        status: one line about the result.
-        error: why the last wish could not be met, or empty.
-        revision: grows whenever there is something else to show (datasets cannot be compared in one word).
+    Args:
+        params: of `experiment.Parameters`; the rest is the reference experiment's.
     """
 
-    params = Instance(Parameters)
-    result = Instance(xr.Dataset, allow_none=True)
-    step = Int(1)
-    status = Unicode()
-    error = Unicode()
-    revision = Int()
-
     def __init__(self, **params):
-        super().__init__(params=defaults(**params))
-        self._start = self.params
-        self._run()
+        super().__init__(defaults(**params))
 
-    def set(self, **changes: Any) -> None:
-        """Change parameters and run. A new system starts with its own observation law.
+    def compute(self):
+        return run(self.params)
 
-        Raises:
-            ValueError: parameters out of range, or nothing observed. The last result stays.
-        """
-        wanted = replace(self.params, **changes)
-        if wanted.system != self.params.system:
-            wanted = replace(wanted, **(presets(wanted.system)["paper"] | changes))
-        self.params = wanted
-        self._run()
+    def presets(self):
+        return presets(self.params.system)
 
-    def reset(self) -> None:
-        """Back to where the lab began."""
-        self.params = self._start
-        self._run()
+    def changed(self, changes):
+        """A new system starts with its own observation law, and without the methods that do not serve it."""
+        system = changes.get("system", self.params.system)
+        if system in SETUPS and system != self.params.system:
+            serve, p = methods_of(system), self.params
+            kept = {
+                "method": p.method if p.method in serve else serve[0],
+                "beside": tuple(name for name in p.beside if name in serve),
+            }
+            changes = presets(system)["paper"] | kept | changes
+        return super().changed(changes)
 
-    def preset(self, name: str) -> None:
-        """Observe by one of the `presets` of the system.
-
-        Raises:
-            ValueError: no such preset.
-        """
-        known = presets(self.params.system)
-        if name not in known:
-            raise ValueError(f"There is no preset {name!r} for {self.params.system}; there are {list(known)}.")
-        self.set(**known[name])
-
-    def show_step(self, step: int) -> None:
-        """Show an estimate on the way.
-
-        Raises:
-            ValueError: there is no such step.
-        """
-        if not 1 <= step <= self.result.sizes["step"]:
-            raise ValueError(f"step={step}: the result has steps 1 to {self.result.sizes['step']}.")
-        self._reveal(step)
-
-    @property
-    def shown(self) -> xr.Dataset:
-        """The result at the step that is shown, which keeps its dim."""
-        return self.result.isel(step=[self.step - 1])
-
-    @property
-    def alt_text(self) -> str:
-        """What the figure shows, for those who do not see it."""
-        p = self._ran
+    def about(self, ds):
+        found, last = ds.attrs, ds.isel(step=-1)
+        covered = float(coverage(last["mean"], last["std"], ds["truth"]))
+        others = zip(ds["other"].values, ds["beside_rmse"].values, strict=True) if "beside" in ds else ()
         return (
-            f"{p.system}: truth, first guess, reconstruction by {p.method} with its 90% interval, and observations of "
-            f"{', '.join(p.components)}: each component against time, and a phase portrait. {self.status}"
+            f"RMSE {float(last['step_rmse']):.3f} against {found['first_guess_rmse']:.3f} for the first guess"
+            + "".join(f", {float(error):.3f} for {name}" for name, error in others)
+            + f", in climatological standard deviations; {covered:.0%} of the truth lies within the 90% interval; "
+            f"{found['observed']} values observed; {found['seconds']:.2f} s."
         )
 
-    def numbers(self) -> dict[str, Any]:
-        """Parameters and scores of the result, for the record of an exported figure."""
+    @property
+    def alt_text(self):
+        p = self._ran
+        shows = "each component against time, and a phase portrait"
+        if len(self.result["component"]) > 6:
+            shows = "images of truth, reconstruction and error over components and time"
+        return (
+            f"{p.system}: truth, first guess, reconstruction by {' and '.join((p.method, *p.beside))} with the 90% "
+            f"interval, and observations of {_listed(p.components)}: {shows}. {self.status}"
+        )
+
+    @property
+    def numbers(self):
         scores = ("rmse", "first_guess_rmse", "coverage_90", "observed", "seconds")
         return asdict(self._ran) | {"step": self.step} | {name: self.result.attrs[name] for name in scores}
 
-    def _run(self) -> None:
-        self.result = run(self.params)
-        self._ran = self.params
-        self.error = ""
-        self._reveal(self.result.sizes["step"])
 
-    def _reveal(self, step: int) -> None:
-        self.step = step
-        self.status = summary(self.shown)
-        self.revision += 1
-
-
-def summary(ds: xr.Dataset) -> str:
-    """A line about a dataset of one step."""
-    about, last = ds.attrs, ds.isel(step=-1)
-    covered = float(coverage(last["mean"], last["std"], ds["truth"]))
-    return (
-        f"RMSE {float(last['step_rmse']):.3f} against {about['first_guess_rmse']:.3f} for the first guess, in "
-        f"climatological standard deviations; {covered:.0%} of the truth lies within the 90% interval; "
-        f"{about['observed']} values observed; {about['seconds']:.2f} s."
-    )
+def _listed(names: tuple[str, ...]) -> str:
+    """Names, or how many there are."""
+    return ", ".join(names) if len(names) <= 6 else f"{len(names)} components"

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from io import BytesIO
+from typing import Any
 
 import xarray as xr
+from matplotlib.figure import Figure
 
 from nida_kit import plots
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How datasets of one kind are drawn.
+
+    Attributes:
+        make: into an emptied figure; returns what `update` takes.
+        update: shows another dataset in what was made.
+        layout: what must be the same for that.
+    """
+
+    make: Callable[[Figure, xr.Dataset], Any]
+    update: Callable[[Any, xr.Dataset], None]
+    layout: Callable[[xr.Dataset], Any]
 
 
 class Renderer:
@@ -19,19 +38,21 @@ class Renderer:
         width, height: of the image, in pixels.
     """
 
-    def __init__(self):
+    def __init__(self, drawing: Callable[[xr.Dataset], Drawing]):
+        self.drawing = drawing
         self.figure = plots.figure(rows=1)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())
-        self._artists: plots.Artists | None = None
-        self._layout: tuple | None = None
+        self._artists: Any = None
+        self._layout: Any = None
 
     def draw(self, ds: xr.Dataset) -> None:
         """Show a dataset of one step."""
-        layout = (tuple(ds["component"].values), tuple(ds.data_vars))
+        how = self.drawing(ds)
+        layout = (how, how.layout(ds))
         if layout == self._layout:
-            plots.update(self._artists, ds)
+            how.update(self._artists, ds)
         else:
-            self._artists, self._layout = plots.make(self.figure, ds), layout
+            self._artists, self._layout = how.make(self.figure, ds), layout
 
     def png(self) -> bytes:
         """The figure as it is now."""

@@ -1,67 +1,112 @@
-"""The lab in Jupyter: controls, a figure, one line about it, and one line that says what went wrong.
+"""Labs in Jupyter: controls, a figure, one line about it, and one line that says what went wrong.
 
-Controls only tell the model; the model only tells the view that there is something else to show.
+Controls only tell the model; the model only tells the view that there is something else to show. A lab is composed from
+the controls that a notebook needs:
+
+>>> lab = Lab(method="EnKF", controls=("members", "inflation", "seed"))
+>>> list(lab.controls)
+['members', 'inflation', 'seed', 'step']
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+import xarray as xr
 
 from nida_kit import plots, setups
-from nida_kit.experiment import METHODS, SCHEDULES, SETUPS
-from nida_kit.lab.model import LabModel, guarded, presets
-from nida_kit.lab.render import Renderer
+from nida_kit.experiment import SCHEDULES, SETUPS, methods_of
+from nida_kit.lab.model import LabModel, Model, guarded, preset_names
+from nida_kit.lab.render import Drawing, Renderer
 
 _LABELLED = {"style": {"description_width": "110px"}}
 _ALONE, _NUMBER, _SLIDER = {"width": "420px"}, {"width": "210px"}, {"width": "210px"}
-_SET = ("system", "method", "temperatures", "schedule", "every", "components", "noise_std", "seed")  # parameters
 
 
-def _paired(label: str, slider: widgets.Widget) -> widgets.HBox:
-    """A slider beside a number that is linked to it and has the label: sliders have no accessible name."""
-    kind = widgets.BoundedIntText if isinstance(slider, widgets.IntSlider) else widgets.BoundedFloatText
+def choice(label: str, options: Sequence[str] = ()) -> widgets.Dropdown:
+    """One of some."""
+    return widgets.Dropdown(options=list(options), description=label, layout=_ALONE, **_LABELLED)
+
+
+def several(label: str, rows: int) -> widgets.SelectMultiple:
+    """Any of some."""
+    return widgets.SelectMultiple(rows=rows, description=label, layout=_ALONE, **_LABELLED)
+
+
+def whole(low: int, high: int) -> widgets.IntSlider:
+    """A slider of whole numbers."""
+    return widgets.IntSlider(low, low, high, readout=False, layout=_SLIDER)
+
+
+def even(low: float, high: float, step: float) -> widgets.FloatSlider:
+    """A slider of numbers."""
+    return widgets.FloatSlider(low, min=low, max=high, step=step, readout=False, layout=_SLIDER)
+
+
+def logarithmic(low: float, high: float) -> widgets.FloatLogSlider:
+    """A slider of powers of ten."""
+    return widgets.FloatLogSlider(10**low, min=low, max=high, step=0.05, readout=False, layout=_SLIDER)
+
+
+def paired(label: str, control: widgets.Widget) -> widgets.Widget:
+    """A slider beside a number that is linked to it and has the label, for sliders have no accessible name.
+
+    Any other control has a label of its own.
+    """
+    if not isinstance(control, widgets.IntSlider | widgets.FloatSlider | widgets.FloatLogSlider):
+        return control
+    kind = widgets.BoundedIntText if isinstance(control, widgets.IntSlider) else widgets.BoundedFloatText
     number = kind(description=label, layout=_NUMBER, **_LABELLED)
-    if kind is widgets.BoundedIntText:
+    if isinstance(control, widgets.FloatLogSlider):  # whose bounds are exponents
+        number.min, number.max, number.step = control.base**control.min, control.base**control.max, 0.01
+    else:
+        number.step = control.step
         for bound in ("max", "min"):
-            widgets.link((slider, bound), (number, bound))
-    else:  # a logarithmic slider's bounds are exponents
-        number.min, number.max, number.step = slider.base**slider.min, slider.base**slider.max, 0.01
-    widgets.link((slider, "value"), (number, "value"))
-    return widgets.HBox([number, slider])
+            widgets.link((control, bound), (number, bound))
+    widgets.link((control, "value"), (number, "value"))
+    return widgets.HBox([number, control])
 
 
-class Lab(widgets.VBox):
-    """The lab.
+class Explorer(widgets.VBox):
+    """A lab of any model.
 
     Args:
+        model: the state.
+        controls: by the name of their parameter, with a label; `step`, if there is one, moves through the result.
+        presets: names of buttons.
+        drawing: how a dataset is drawn.
         export: where "export figure" writes its PNG, and the JSON of its numbers beside it.
-        params: where to start, see `experiment.Parameters`; the rest is the reference experiment's.
 
     Attributes:
         model: the state.
-        controls: by name: system, method, temperatures, schedule, every, components, noise_std, seed, step.
+        controls: by name.
         buttons: by name: the presets, "reset", "export figure".
 
     Raises:
-        ValueError: parameters that there are not, or out of range.
+        ValueError: the controls cannot show what the model starts with.
     """
 
-    def __init__(self, export: str | Path = "nida_lab.png", **params):
-        self.model = LabModel(**params)
-        self.export = Path(export)
-        self.renderer = Renderer()
+    def __init__(
+        self,
+        model: Model,
+        controls: dict[str, tuple[str, widgets.Widget]],
+        presets: Sequence[str],
+        drawing: Callable[[xr.Dataset], Drawing],
+        export: str | Path,
+    ):
+        self.model, self.export, self.renderer = model, Path(export), Renderer(drawing)
         self._syncing = False
-        self.controls = _controls()
-        self.buttons = {name: widgets.Button(description=name) for name in _button_names()}
+        self.controls = {name: control for name, (_, control) in controls.items()}
+        self.buttons = {name: widgets.Button(description=name) for name in (*presets, "reset", "export figure")}
         self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary"), _line("nida-status")
-        self.image.layout.height = f"{self.renderer.height + 8}px"
-        super().__init__(_arranged(self))
+        self.image.layout.min_height = f"{self.renderer.height + 8}px"
+        rows = [paired(label, control) for label, control in controls.values()]
+        super().__init__([*self._arranged(rows), self.image, self.summary, self.status])
         self.add_class("nida-lab")
         self._connect()
         self._sync()
@@ -72,6 +117,19 @@ class Lab(widgets.VBox):
     def figure(self):
         """The figure as it is shown, for `display` where no widget can live."""
         return self.renderer.figure
+
+    def _arranged(self, rows: list[widgets.Widget]) -> list[widgets.Widget]:
+        """The controls in two columns, or one where the page is narrow, then the buttons."""
+        if "step" in self.controls:
+            play = widgets.Play(min=1, max=1, interval=700, description="play the steps")
+            play.add_class("nida-play")
+            for name in ("max", "value"):
+                widgets.link((self.controls["step"], name), (play, name))
+            rows = [*rows, play]
+        half = (len(rows) + 1) // 2
+        wrapped = widgets.Layout(flex_flow="row wrap", width="100%")
+        columns = [widgets.VBox(some) for some in (rows[:half], rows[half:]) if some]
+        return [widgets.Box(columns, layout=wrapped), widgets.Box(list(self.buttons.values()), layout=wrapped)]
 
     def _connect(self) -> None:
         for name, control in self.controls.items():
@@ -100,7 +158,7 @@ class Lab(widgets.VBox):
         return lambda _: guarded(self.model, action)
 
     def _export(self) -> None:
-        plots.save(self.figure, self.export, self.model.numbers())
+        plots.save(self.figure, self.export, self.model.numbers)
         self.summary.value = f"{escape(self.model.status)} Written to {escape(str(self.export))}."
 
     @contextmanager
@@ -113,22 +171,24 @@ class Lab(widgets.VBox):
 
     def _sync(self) -> None:
         """Set the controls to the model's state."""
-        p, c = self.model.params, self.controls
-        setup = setups.load(SETUPS[p.system])
         with self._quietly():
-            if c["components"].options != setup.system.labels.components:
-                c["components"].options = setup.system.labels.components
-            c["every"].max = p.steps or setup.steps
-            c["step"].max = self.model.result.sizes["step"]
-            c["step"].value = self.model.step
-            for name in _SET:
-                c[name].value = getattr(p, name)
+            self.adapt()
+            for name, control in self.controls.items():
+                if name == "step":
+                    control.max = self.model.steps
+                    control.value = self.model.step
+                else:
+                    control.value = getattr(self.model.params, name)
+        known = self.model.presets()
         for name, button in self.buttons.items():
-            button.disabled = name in _all_presets() and name not in presets(p.system)
+            button.disabled = name not in (*known, "reset", "export figure")
+
+    def adapt(self) -> None:
+        """Set what the controls offer, where that depends on the model's state."""
 
     def _check(self) -> None:
         """Raises ValueError where the controls cannot show what the lab was asked to start with."""
-        for name in _SET:
+        for name in set(self.controls) - {"step"}:
             asked, shown = getattr(self.model.params, name), self.controls[name].value
             if asked != shown:
                 raise ValueError(
@@ -148,14 +208,6 @@ class Lab(widgets.VBox):
         self.status.value = f'<span role="alert" style="color: #b00020">{error}</span>' if error else ""
 
 
-def _all_presets() -> list[str]:
-    return list(dict.fromkeys(name for system in SETUPS for name in presets(system)))
-
-
-def _button_names() -> list[str]:
-    return [*_all_presets(), "reset", "export figure"]
-
-
 def _line(css_class: str) -> widgets.HTML:
     """A line of text whose height does not change with it."""
     line = widgets.HTML(layout={"min_height": "32px"})
@@ -163,34 +215,75 @@ def _line(css_class: str) -> widgets.HTML:
     return line
 
 
-def _controls() -> dict[str, widgets.Widget]:
-    def choice(label: str, options) -> widgets.Dropdown:
-        return widgets.Dropdown(options=list(options), description=label, layout=_ALONE, **_LABELLED)
-
-    def slider(kind=widgets.IntSlider, **bounds) -> widgets.Widget:
-        return kind(readout=False, layout=_SLIDER, **bounds)
-
-    return {
-        "system": choice("system", SETUPS),
-        "method": choice("method", METHODS),
-        "temperatures": slider(min=1, max=8),
-        "schedule": choice("schedule", SCHEDULES),
-        "every": slider(min=1, max=32),
-        "components": widgets.SelectMultiple(rows=3, description="observed", layout=_ALONE, **_LABELLED),
-        "noise_std": slider(widgets.FloatLogSlider, min=-4, max=0, step=0.05),
-        "seed": widgets.BoundedIntText(min=0, max=9999, description="seed", layout=_NUMBER, **_LABELLED),
-        "step": slider(min=1, max=1),
-    }
+def _panels(ds: xr.Dataset) -> tuple:
+    """What must stay the same for a reconstruction's panels to be updated."""
+    return tuple(ds["component"].values), tuple(ds.data_vars), tuple(ds["other"].values) if "other" in ds else ()
 
 
-def _arranged(lab: Lab) -> list[widgets.Widget]:
-    """The controls in two columns, then buttons, figure and lines."""
-    c = lab.controls
-    play = widgets.Play(min=1, max=1, interval=700, description="play the steps")
-    for name in ("max", "value"):
-        widgets.link((c["step"], name), (play, name))
-    temperatures, step = _paired("temperatures", c["temperatures"]), _paired("shown step", c["step"])
-    every, noise = _paired("every n-th step", c["every"]), _paired("noise [spread]", c["noise_std"])
-    left = widgets.VBox([c["system"], c["method"], temperatures, c["schedule"], step])
-    right = widgets.VBox([c["components"], every, noise, widgets.HBox([c["seed"], play])])
-    return [widgets.HBox([left, right]), widgets.HBox(list(lab.buttons.values())), lab.image, lab.summary, lab.status]
+_TRAJECTORIES = Drawing(plots.make, plots.update, _panels)
+_FIELD = Drawing(plots.make_field, plots.update_field, _panels)
+
+CONTROLS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
+    "system": ("system", lambda: choice("system", SETUPS)),
+    "method": ("method", lambda: choice("method")),
+    "beside": ("beside it", lambda: several("beside it", rows=3)),
+    "temperatures": ("temperatures", lambda: whole(1, 8)),
+    "schedule": ("schedule", lambda: choice("schedule", SCHEDULES)),
+    "members": ("members", lambda: whole(2, 100)),
+    "inflation": ("inflation", lambda: even(0.9, 1.5, 0.01)),
+    "radius": ("radius [sites]", lambda: even(0.5, 20.0, 0.5)),
+    "particles": ("particles", lambda: whole(10, 5000)),
+    "components": ("observed", lambda: several("observed", rows=3)),
+    "every": ("every n-th step", lambda: whole(1, 32)),
+    "noise_std": ("noise [spread]", lambda: logarithmic(-4, 0)),
+    "seed": (
+        "seed",
+        lambda: widgets.BoundedIntText(min=0, max=9999, description="seed", layout=_NUMBER, **_LABELLED),
+    ),
+    "step": ("shown step", lambda: whole(1, 1)),
+}
+"""Label and maker of each control, by the parameter that it sets."""
+
+USUAL = ("system", "method", "beside", "temperatures", "schedule", "components", "every", "noise_std", "seed")
+
+
+class Lab(Explorer):
+    """The lab of reconstructions.
+
+    Args:
+        export: where "export figure" writes its PNG, and the JSON of its numbers beside it.
+        controls: parameters that can be changed, some of `CONTROLS`; those of the experiment that have none stay as
+            they are.
+        params: where to start, see `experiment.Parameters`; the rest is the reference experiment's.
+
+    Attributes:
+        model: the state.
+        controls: by name, and `step`.
+        buttons: by name: the presets, "reset", "export figure".
+
+    Raises:
+        ValueError: controls or parameters that there are not, or out of range.
+    """
+
+    def __init__(self, export: str | Path = "nida_lab.png", controls: Sequence[str] = USUAL, **params):
+        if unknown := [name for name in controls if name not in CONTROLS]:
+            raise ValueError(f"There are no controls {unknown}; there are {list(CONTROLS)}.")
+        model = LabModel(**params)
+        made = {name: (CONTROLS[name][0], CONTROLS[name][1]()) for name in dict.fromkeys((*controls, "step"))}
+        systems = SETUPS if "system" in controls else [model.params.system]
+        laws = dict.fromkeys(name for system in systems for name in preset_names(system))
+        super().__init__(model, made, list(laws), _drawing, export)
+
+    def adapt(self):
+        p, c = self.model.params, self.controls
+        setup, methods = setups.load(SETUPS[p.system]), methods_of(p.system)
+        offered = {"components": setup.system.labels.components, "method": tuple(methods), "beside": tuple(methods)}
+        for name, options in offered.items():
+            if name in c and c[name].options != options:
+                c[name].options = options
+        if "every" in c:
+            c["every"].max = p.steps or setup.steps
+
+
+def _drawing(ds: xr.Dataset) -> Drawing:
+    return _FIELD if ds.sizes["component"] > plots.LARGE else _TRAJECTORIES

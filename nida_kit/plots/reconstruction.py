@@ -28,8 +28,11 @@ from nida_kit.labels import COMPONENT, TIME
 from nida_kit.plots.style import (
     BAND,
     BLUE,
+    BESIDE,
     CROSSES,
     LINES,
+    OTHER_STYLES,
+    OTHERS,
     RED,
     STYLES,
     label_panels,
@@ -63,7 +66,20 @@ def _rows(ds: xr.Dataset, steps: list[int] | None) -> xr.Dataset:
     ds = pick(ds).isel({COMPONENT: slice(3)})
     if "step" not in ds["mean"].dims:
         ds = ds.assign({k: ds[k].expand_dims("step") for k in ("mean", "std") if k in ds})
+    for name in ds["other"].values if "beside" in ds else ():
+        ds = ds.assign({f"{BESIDE}{name}": ds["beside"].sel(other=name, drop=True)})
     return ds if steps is None else ds.isel(step=steps)
+
+
+def _lines(ds: xr.Dataset) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Label and looks of each line, by the variable that it draws."""
+    others = [str(name) for name in ds if str(name).startswith(BESIDE)]
+    looks = zip(others, cycle(OTHERS), cycle(OTHER_STYLES))
+    thin = {
+        name: (name.removeprefix(BESIDE), {"color": colour, "linestyle": style, "linewidth": 1.4})
+        for name, colour, style in looks
+    }
+    return {name: look for name, look in (LINES | thin).items() if name in ds} | {"value": ("observation", CROSSES)}
 
 
 def _row_label(ds: xr.Dataset, row: int) -> str:
@@ -86,7 +102,7 @@ def _curves(ds: xr.Dataset, row: int, column: int) -> dict[str, np.ndarray]:
     n = ds.sizes[COMPONENT]
     across, up = (None, column) if column < n else portrait(n)
     curves = {}
-    for name in (*LINES, "value"):
+    for name in _lines(ds):
         values = _row_of(ds, name, row)
         if values is not None:
             curves[name] = np.stack([ds[TIME].values if across is None else values[:, across], values[:, up]], -1)
@@ -112,7 +128,7 @@ def _bounds(values: np.ndarray) -> tuple[float, float]:
 
 def _set_limits(artists: Artists, ds: xr.Dataset) -> None:
     """Each column's panels share their limits, which hold every line; bands may leave them where the truth is known."""
-    known = [ds[k] for k in (*LINES, "value") if k in ds]
+    known = [ds[k] for k in _lines(ds) if k in ds]
     if "truth" not in ds and "std" in ds:
         known += [ds["mean"] - BAND * ds["std"], ds["mean"] + BAND * ds["std"]]
     bounds = []
@@ -134,8 +150,9 @@ def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Ar
     drawn: dict[str, Artist] = {}
     if _band(ds, row, column) is not None:
         (drawn["band"],) = ax.fill([0, 0, 1], [0, 1, 0], color=RED, alpha=0.18, linewidth=0, label="90% interval")
+    lines = _lines(ds)
     for name in _curves(ds, row, column):
-        label, looks = LINES.get(name, ("observation", CROSSES))
+        label, looks = lines[name]
         (drawn[name],) = ax.plot([], [], label=label, **looks)
     return drawn
 
@@ -147,7 +164,7 @@ def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Art
     Args:
         fig: from `figure`, or any other.
         ds: as `experiment.run` or `assimilate` return it, of which the first window is drawn: `mean` and, where
-            there are any, `std`, `truth`, `first_guess` and `value`; with or without the dim `step`.
+            there are any, `std`, `truth`, `first_guess`, `value` and `beside`; with or without the dim `step`.
         steps: which steps to draw, a row each; None is all. Of more than three components the first three are drawn.
 
     Returns:

@@ -33,6 +33,9 @@ LINES = {
     "first_guess": ("first guess", {"color": BLUE, "linestyle": (0, (3, 2)), "linewidth": 1.6}),
     "mean": ("reconstruction", {"color": RED, "linestyle": (0, (7, 1.5, 1.2, 1.5)), "linewidth": 1.9}),
 }
+BESIDE = "beside "  # before the name of another method's line
+OTHERS = ["#964a8b", "#7a21dd", "#9c9ca1"]  # of the style's cycle
+OTHER_STYLES = [(0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (4, 1))]
 CROSSES = {
     "color": "black",
     "linestyle": "none",
@@ -103,12 +106,14 @@ def portrait(components: int) -> tuple[int, int] | None:
 def legend(fig: Figure, drawn: dict[str, Artist]) -> None:
     """One line above all panels."""
     order = [k for k in ("truth", "value", "first_guess", "mean", "band", "draws") if k in drawn]
+    order += [k for k in drawn if k.startswith(BESIDE)]
+    tight = {"fontsize": "small", "columnspacing": 1.0, "handlelength": 2.4}
     fig.legend(
         [drawn[k] for k in order],
         [drawn[k].get_label() for k in order],
         loc="upper center",
         ncols=len(order),
-        handlelength=2.8,
+        **(tight if len(order) > 6 else {"handlelength": 2.8}),
     )
 
 

@@ -18,4 +18,5 @@ setup = Setup(
     noise_unit=in_state_units,
     law={"components": [f"x{i}" for i in range(0, 40, 2)], "every": 4, "offset": "random"},
     source="this package, after doi:10.1175/2010MWR3164.1",
+    climate=2000,
 )

@@ -42,6 +42,7 @@ class Setup:
         law: what `nk.observe` is told besides.
         source: paper, with its identifier.
         published: scores on record, by method.
+        climate: windows behind `spread`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Setup:
     law: dict[str, Any]
     source: str
     published: dict[str, Score] = field(default_factory=dict)
+    climate: int = 10_000
 
     def windows(self, samples: int, seed: int = 0) -> xr.DataArray:
         """True trajectories `(sample, time, component)`."""
@@ -62,8 +64,8 @@ class Setup:
 
     @cached_property
     def spread(self) -> xr.DataArray:
-        """Climatological standard deviation at each time and component, from 10,000 windows of their own seed."""
-        return self.windows(10_000, seed=2**31 - 1).std("sample")
+        """Climatological standard deviation at each time and component, from windows of their own seed."""
+        return self.windows(self.climate, seed=2**31 - 1).std("sample")
 
     @property
     def noise(self) -> xr.DataArray | float:
