@@ -22,11 +22,12 @@ condition numbers that float32 cannot factorise.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Float
 from scipy.linalg.lapack import dpbtrf, dpbtrs
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -246,6 +247,15 @@ def _not_positive_definite(window: str, step: str = "") -> str:
     )
 
 
+@lru_cache
+def _blas() -> ThreadpoolController:
+    """What holds LAPACK to one thread.
+
+    Its blocks are too small to share, and threads that wait for a busy core take hundreds of times as long.
+    """
+    return ThreadpoolController().select(user_api="blas")
+
+
 def _factorise(blocks: Tensor):
     """LAPACK's lower banded Cholesky factor of all windows laid end to end, (bandwidth, windows * T * n)."""
     *batch, steps, width, n, _ = blocks.shape
@@ -258,7 +268,8 @@ def _factorise(blocks: Tensor):
     # LAPACK wants column c of a block to start at its diagonal entry: a stride one longer than the row skips c entries,
     # and finds zeros in place of those that it passes at the end.
     shifted = columns.as_strided((columns[..., 0, 0].numel(), n, height), (n * row, row + 1, 1))
-    factor, info = dpbtrf(shifted.reshape(-1, height).numpy().T, lower=1, overwrite_ab=1)
+    with _blas().limit(limits=1):
+        factor, info = dpbtrf(shifted.reshape(-1, height).numpy().T, lower=1, overwrite_ab=1)
     if info > 0:
         window, inside = divmod(info - 1, steps * n)
         raise ValueError(_not_positive_definite(f"window {window}", f" at time step {inside // n}"))
@@ -267,7 +278,8 @@ def _factorise(blocks: Tensor):
 
 
 def _solve_with(factor, b: Tensor) -> Tensor:
-    solution, info = dpbtrs(factor, b.detach().reshape(-1).numpy(), lower=1)
+    with _blas().limit(limits=1):
+        solution, info = dpbtrs(factor, b.detach().reshape(-1).numpy(), lower=1)
     assert info == 0
     return torch.from_numpy(solution).reshape(b.shape)
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from nida_kit import banded
 from nida_kit.banded import BlockBanded, _odd_even_logdet, _odd_even_solve
 
 CASES = [(steps, width, batch) for steps in (1, 2, 5, 8) for width in range(steps) for batch in ((), (3,), (2, 1))]
@@ -228,3 +229,20 @@ def test_nothing_modifies_its_input(name, width):
     ASKED[name](A, b)
     assert torch.equal(A.blocks, blocks)
     assert torch.equal(b, before)
+
+
+def test_lapack_is_held_to_one_thread_and_let_go_again(monkeypatch):
+    def threads():
+        return [library["num_threads"] for library in banded._blas().info()]
+
+    seen, dpbtrf = [], banded.dpbtrf
+
+    def watched(*args, **how):
+        seen.append(threads())
+        return dpbtrf(*args, **how)
+
+    monkeypatch.setattr(banded, "dpbtrf", watched)
+    before = threads()
+    matrix = BlockBanded(torch.eye(2, dtype=torch.float64).expand(4, 1, 2, 2))
+    matrix.solve(torch.ones(4, 2, dtype=torch.float64))
+    assert seen == [[1] * len(before)] and before and threads() == before

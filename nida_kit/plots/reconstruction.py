@@ -27,8 +27,8 @@ from matplotlib.ticker import MaxNLocator
 from nida_kit.labels import COMPONENT, TIME
 from nida_kit.plots.style import (
     BAND,
-    BLUE,
     BESIDE,
+    BLUE,
     CROSSES,
     LINES,
     OTHER_STYLES,

@@ -61,15 +61,18 @@ def tuned(
 ) -> dict[str, Method]:
     """Ensemble methods at their best on validation windows."""
     system, noise = setup.system, setup.model_noise_std
-    truth, obs = observed(setup, law, samples, VALIDATION)
-
-    def best(candidates: list[Method]) -> Method:
-        return min(candidates, key=lambda method: _error(setup, method, truth, obs))
-
+    windows = observed(setup, law, samples, VALIDATION)
     return {
-        "EnKS": best([EnKS(system, noise, members=MEMBERS, inflation=f) for f in inflations]),
-        "iEnKS": best([IEnKS(system, lag=k, members=MEMBERS, inflation=f) for k in lags for f in inflations]),
+        "EnKS": best(setup, [EnKS(system, noise, members=MEMBERS, inflation=f) for f in inflations], *windows),
+        "iEnKS": best(
+            setup, [IEnKS(system, lag=k, members=MEMBERS, inflation=f) for k in lags for f in inflations], *windows
+        ),
     }
+
+
+def best(setup: Setup, candidates: Sequence[Method], truth: xr.DataArray, obs: xr.Dataset) -> Method:
+    """Of least error on these windows."""
+    return min(candidates, key=lambda method: _error(setup, method, truth, obs))
 
 
 def _error(setup: Setup, method: Method, truth: xr.DataArray, obs: xr.Dataset) -> float:
@@ -89,7 +92,7 @@ def of_law(setup: Setup, named: dict[str, Method], truth: xr.DataArray, obs: xr.
         result = method.assimilate(obs)
         scores = setup.scores(result, truth) | {"milliseconds": 1e3 * result.attrs["seconds"] / truth.sizes["sample"]}
         rows[name] = {k: float(f"{v:.4g}") for k, v in scores.items()}
-        rows[name] |= {k: method.settings[k] for k in ("inflation", "lag") if k in method.settings}
+        rows[name] |= {k: method.settings[k] for k in ("inflation", "lag", "radius") if k in method.settings}
     return rows
 
 
