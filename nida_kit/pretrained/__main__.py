@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import setups
 from nida_kit.assimilate.method import Method
 from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation
 from nida_kit.observe import Law, either, mixture, regular
-from nida_kit.prior import Climatology, NeuralPrior, PaperPrior
+from nida_kit.prior import Climatology, Network, NeuralPrior, PaperPrior, RingPrior
 from nida_kit.train import Settings, Windows, fixed, simulated, train
 from nida_kit.weights import Card, save
 
@@ -38,6 +40,21 @@ class Refinement:
     own: float = 0.0
 
 
+def itself(x: Float[Tensor, "N T n"]) -> list[Tensor]:
+    """No symmetry."""
+    return [x]
+
+
+def mirrored(x: Float[Tensor, "N T n"]) -> list[Tensor]:
+    """The first two components change sign in the mirror, as of Lorenz-63 and the pendulum."""
+    return [x, x * torch.tensor([-1.0 if i < 2 else 1.0 for i in range(x.shape[-1])]).to(x)]
+
+
+def turned(x: Float[Tensor, "N T n"]) -> list[Tensor]:
+    """Around the ring."""
+    return [x.roll(k, -1) for k in range(x.shape[-1])]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a shipped prior is made.
@@ -52,6 +69,8 @@ class Recipe:
         kind: of network.
         budget: windows that there are, for ever the same; None is fresh ones for every batch.
         refinements: further trainings.
+        images: of windows that are as likely as the windows themselves; the climatology counts them all.
+        climate: windows of its climatology.
     """
 
     setup: str
@@ -60,9 +79,11 @@ class Recipe:
     law: dict | None = None
     order: int | None = None
     latest: int = 0
-    kind: type[NeuralPrior | PaperPrior] = NeuralPrior
+    kind: type[Network] = NeuralPrior
     budget: int | None = None
     refinements: tuple[Refinement, ...] = ()
+    images: Callable[[Tensor], list[Tensor]] = itself
+    climate: int = 10_000
 
     def windows(self, late: float = 0.5) -> Windows:
         """What it is trained on; the share `late` starts up to `latest` steps after its trajectory."""
@@ -75,7 +96,7 @@ class Recipe:
         """The budget's windows."""
         return torch.from_numpy(setups.load(self.setup).windows(self.budget, seed=1).values)
 
-    def observing(self, prior: NeuralPrior | PaperPrior, own: float = 0.0) -> Law:
+    def observing(self, prior: Network, own: float = 0.0) -> Law:
         """How that is observed; the share `own` by the setup's own law."""
         if self.law is None:
             return self._own()
@@ -88,15 +109,12 @@ class Recipe:
         noise_std = torch.as_tensor(setup.noise if isinstance(setup.noise, float) else setup.noise.values)
         return partial(regular, components=components, every=setup.law["every"], noise_std=noise_std)
 
-    def begin(self) -> NeuralPrior | PaperPrior:
-        """The untrained network, around the climatology of 10,000 windows, or of the budget's."""
+    def begin(self) -> Network:
+        """The untrained network, around the climatology of fresh windows, or of the budget's."""
         torch.manual_seed(self.settings.seed)
         generator = torch.Generator().manual_seed(self.settings.seed)
-        x = self._all() if self.budget else self.windows()(10_000, generator)
-        odd = self.network.get("odd", ())
-        if odd:
-            x = torch.cat([x, x * torch.tensor([-1.0 if i in odd else 1.0 for i in range(x.shape[-1])]).to(x)])
-        return self.kind(Climatology.fit(x, self.order), **self.network)
+        x = self._all() if self.budget else self.windows()(self.climate, generator)
+        return self.kind(Climatology.fit(torch.cat(self.images(x)), self.order), **self.network)
 
 
 _LORENZ63 = Recipe(
@@ -106,6 +124,7 @@ _LORENZ63 = Recipe(
     law={"noise": (0.02, 0.2), "spacing": (2, 12), "count": (4, 20)},
     order=4,
     latest=16,
+    images=mirrored,
     refinements=(
         Refinement(Settings(steps=4500, batch=64, rate=2.5e-3, log_score=0.1, seed=1)),
         Refinement(Settings(steps=12_000, batch=64, rate=3e-3, log_score=0.1, seed=2), own=0.3),
@@ -136,6 +155,22 @@ RECIPES = {
         law={"noise": (1e-3, 0.1), "spacing": (5, 30), "count": (4, 20)},
         order=1,
         latest=40,
+        images=mirrored,
+    ),
+    "lorenz96": Recipe(
+        "half-lorenz96",
+        Settings(steps=2000, batch=8, rate=4e-3, one_step=0.1, longest=4, log_score=0.1),
+        {"width": 48, "dilations": (1, 2, 4, 1, 2)},
+        law={"noise": (0.05, 0.5), "spacing": (1, 8), "count": (80, 400), "least": 20},
+        order=2,
+        kind=RingPrior,
+        refinements=(
+            Refinement(
+                Settings(steps=1500, batch=8, rate=3e-3, one_step=0.1, longest=4, log_score=0.1, seed=1), own=0.3
+            ),
+        ),
+        images=turned,
+        climate=250,
     ),
 }
 
