@@ -287,3 +287,49 @@ def test_a_figure_without_seed_or_as_no_png_is_refused(tmp_path, name, numbers):
     with pytest.raises(ValueError, match=r"seed|png"):
         plots.save(plots.figure(), tmp_path / name, numbers)
     assert not list(tmp_path.iterdir())
+
+
+def test_scores_are_drawn_against_a_setting_without_those_that_failed():
+    fig = plots.figure()
+    ax = plots.against(
+        fig, {"a": [(1.0, 2.0), (2.0, np.nan), (3.0, 4.0)], "b": [(1.0, np.nan)]}, "setting", "error", {"level": 5.0}
+    )
+    assert [line.get_label() for line in ax.lines] == ["a", "b", "level"]
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[1, 2], [3, 4]])
+    assert ax.get_ylim()[0] == 0 and set(ax.lines[2].get_ydata()) == {5.0}
+    ax = plots.against(fig, {"a": [(20.0, 2.0), (500.0, 1.0)]}, "x", "y", logarithmic=True)
+    assert ax.get_yscale() == "log" and [text.get_text() for text in ax.get_xticklabels()] == ["20", "500"]
+
+
+@pytest.fixture(scope="module")
+def field():
+    return run(Parameters("lorenz96", "optimal interpolation", seed=1)), run(Parameters("lorenz96", "neural", seed=2))
+
+
+def test_a_field_is_images_of_truth_estimate_and_error(field):
+    ds = field[0]
+    made = plots.make_field(plots.figure(), ds)
+    last = ds.isel(sample=0, step=-1)
+    expected = {
+        "truth": last["truth"],
+        "reconstruction": last["mean"],
+        "error / posterior std": (last["mean"] - last["truth"]) / last["std"],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(made.images[name].get_array(), values.transpose("component", "time"))
+    limits = {made.images[name].get_clim() for name in ("truth", "reconstruction")}
+    assert len(limits) == 1  # the same colours for the same values
+    assert len(made.observed[0].get_xdata()) == ds.attrs["observed"]
+
+
+def test_updating_a_field_gives_the_same_pixels_as_making_anew(field):
+    def pixels(fig):
+        canvas = FigureCanvasAgg(fig)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())
+
+    first, second = field
+    fig, anew = plots.figure(), plots.figure()
+    plots.update_field(plots.make_field(fig, first), second)
+    plots.make_field(anew, second)
+    np.testing.assert_array_equal(pixels(fig), pixels(anew))

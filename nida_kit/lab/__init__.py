@@ -6,7 +6,8 @@
 0.2
 """
 
+from nida_kit.lab.line import LineLab
 from nida_kit.lab.model import LabModel
 from nida_kit.lab.view import Lab
 
-__all__ = ["Lab", "LabModel"]
+__all__ = ["Lab", "LabModel", "LineLab"]

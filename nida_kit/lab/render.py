@@ -34,13 +34,13 @@ class Renderer:
     """One figure that lives as long as the lab; it is laid out anew only where its panels change.
 
     Attributes:
-        figure: of one row.
+        figure: that it draws into.
         width, height: of the image, in pixels.
     """
 
-    def __init__(self, drawing: Callable[[xr.Dataset], Drawing]):
+    def __init__(self, drawing: Callable[[xr.Dataset], Drawing], rows: int = 1):
         self.drawing = drawing
-        self.figure = plots.figure(rows=1)
+        self.figure = plots.figure(rows=rows)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())
         self._artists: Any = None
         self._layout: Any = None

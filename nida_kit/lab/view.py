@@ -81,6 +81,7 @@ class Explorer(widgets.VBox):
         presets: names of buttons.
         drawing: how a dataset is drawn.
         export: where "export figure" writes its PNG, and the JSON of its numbers beside it.
+        rows: of panels that the figure has room for.
 
     Attributes:
         model: the state.
@@ -98,15 +99,16 @@ class Explorer(widgets.VBox):
         presets: Sequence[str],
         drawing: Callable[[xr.Dataset], Drawing],
         export: str | Path,
+        rows: int = 1,
     ):
-        self.model, self.export, self.renderer = model, Path(export), Renderer(drawing)
+        self.model, self.export, self.renderer = model, Path(export), Renderer(drawing, rows)
         self._syncing = False
         self.controls = {name: control for name, (_, control) in controls.items()}
         self.buttons = {name: widgets.Button(description=name) for name in (*presets, "reset", "export figure")}
         self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary"), _line("nida-status")
         self.image.layout.min_height = f"{self.renderer.height + 8}px"
-        rows = [paired(label, control) for label, control in controls.values()]
-        super().__init__([*self._arranged(rows), self.image, self.summary, self.status])
+        lines = [paired(label, control) for label, control in controls.values()]
+        super().__init__([*self._arranged(lines), self.image, self.summary, self.status])
         self.add_class("nida-lab")
         self._connect()
         self._sync()
@@ -118,17 +120,17 @@ class Explorer(widgets.VBox):
         """The figure as it is shown, for `display` where no widget can live."""
         return self.renderer.figure
 
-    def _arranged(self, rows: list[widgets.Widget]) -> list[widgets.Widget]:
+    def _arranged(self, lines: list[widgets.Widget]) -> list[widgets.Widget]:
         """The controls in two columns, or one where the page is narrow, then the buttons."""
         if "step" in self.controls:
             play = widgets.Play(min=1, max=1, interval=700, description="play the steps")
             play.add_class("nida-play")
             for name in ("max", "value"):
                 widgets.link((self.controls["step"], name), (play, name))
-            rows = [*rows, play]
-        half = (len(rows) + 1) // 2
+            lines = [*lines, play]
+        half = (len(lines) + 1) // 2
         wrapped = widgets.Layout(flex_flow="row wrap", width="100%")
-        columns = [widgets.VBox(some) for some in (rows[:half], rows[half:]) if some]
+        columns = [widgets.VBox(some) for some in (lines[:half], lines[half:]) if some]
         return [widgets.Box(columns, layout=wrapped), widgets.Box(list(self.buttons.values()), layout=wrapped)]
 
     def _connect(self) -> None:

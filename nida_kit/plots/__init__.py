@@ -1,9 +1,12 @@
 """Figures: of reconstructions, and of scores."""
 
 from nida_kit.plots.field import LARGE, make_field, update_field
+from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
+from nida_kit.plots.model_error import by_case
 from nida_kit.plots.reconstruction import Artists, make, samples, trajectories, update
-from nida_kit.plots.scaling import growth
+from nida_kit.plots.scaling import growth, learning
 from nida_kit.plots.scores import (
+    against,
     by_effort,
     error_by_step,
     pareto,
@@ -22,12 +25,19 @@ __all__ = [
     "RED",
     "STYLE",
     "Artists",
+    "LineArtists",
+    "against",
+    "by_case",
     "by_effort",
+    "ellipses",
     "error_by_step",
     "figure",
     "growth",
+    "learning",
     "make",
     "make_field",
+    "make_line",
+    "matrices",
     "pareto",
     "pick",
     "rank_histogram",
@@ -40,4 +50,5 @@ __all__ = [
     "trajectories",
     "update",
     "update_field",
+    "update_line",
 ]

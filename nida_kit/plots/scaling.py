@@ -1,4 +1,4 @@
-"""How a cost grows with a size."""
+"""How a cost grows with a size, and how an error falls with training."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from nida_kit.plots.style import MARKERS, STYLES, colours, styled
+from nida_kit.plots.style import MARKERS, STYLES, colours, one_panel, styled
 
 
 @styled
@@ -17,7 +19,7 @@ def growth(
     fig: Figure,
     panels: dict[str, dict[str, Sequence[tuple[float, float]]]],
     xlabel: str,
-    powers: dict[str, int] | None = None,
+    powers: dict[str, dict[str, int]] | None = None,
 ) -> np.ndarray:
     """Quantities against a size, both logarithmic, a column each: a power law is a straight line.
 
@@ -25,7 +27,8 @@ def growth(
         fig: from `figure`.
         panels: pairs (size, value), rising, by the line's name, by the quantity's name with its unit.
         xlabel: the size.
-        powers: expected of some lines, by their name: a thin line of that slope goes through their last point.
+        powers: expected of some lines, by their name, by the quantity's: a thin line of that slope goes through their
+            last point.
 
     Returns:
         The axes, `(columns,)`.
@@ -36,23 +39,54 @@ def growth(
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     looks = {name: look for name, *look in zip(names, cycle(STYLES), cycle(MARKERS), cycle(colours()))}
     shown = {}
+    thin = {"color": "black", "linewidth": 1, "linestyle": (0, (1, 2)), "zorder": 1}
     for ax, (ylabel, lines) in zip(axes, panels.items(), strict=True):
         for name, pairs in lines.items():
             style, marker, colour = looks[name]
             (shown[name],) = ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, color=colour, label=name)
-        low = ax.get_ylim()[0]
-        for name, power in (powers or {}).items():
-            if name in lines:
-                size, value = np.transpose(lines[name])
-                guide = value[-1] * (size / size[-1]) ** power
-                (drawn,) = ax.plot(size, guide, color="black", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-                shown["expected power"] = drawn
+        for name, power in (powers or {}).get(ylabel, {}).items():
+            size, value = np.transpose(lines[name])
+            guide = value[-1] * (size / size[-1]) ** power
+            (shown["expected power"],) = ax.plot(size, guide, **thin)
         sizes = sorted({x for pairs in lines.values() for x, _ in pairs})
-        ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, ylim=(low if low > 0 else None, None))
+        values = [y for pairs in lines.values() for _, y in pairs]
+        ends = min(values) / 1.4, max(values) * 1.4
+        ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, ylim=ends)
         every = -(-len(sizes) // 6)  # at most six labels
         ax.set_xticks(sizes[::-1][::every], [f"{x:g}" for x in sizes[::-1][::every]])
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.yaxis.set_major_locator(LogLocator(numticks=8))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends[1] < 100 * ends[0] else (1,)))
+        if ends[0] > 1e-3 and ends[1] < 1e5:
+            ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(NullLocator())
+    guides = {"expected power": shown.pop("expected power")} if "expected power" in shown else {}
+    shown |= guides  # last
     fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=3, handlelength=2.8)
     return axes
+
+
+@styled
+def learning(
+    fig: Figure, histories: dict[str, xr.Dataset], levels: dict[str, float] | None = None, smooth: int = 25
+) -> Axes:
+    """Error of each batch against the number of batches, as points, and a running median as a line.
+
+    Args:
+        fig: from `figure`.
+        histories: from `nk.train`, by the label of their line.
+        levels: errors to compare with, by their name.
+        smooth: batches that a median is taken over.
+    """
+    ax = one_panel(fig)
+    for (name, history), style, colour in zip(histories.items(), cycle(STYLES), cycle(colours())):
+        ax.plot(history["batch"], history["mse"], linestyle="none", marker=".", markersize=2, color=colour, alpha=0.4)
+        median = history["mse"].rolling(batch=smooth, center=True, min_periods=1).median()
+        ax.plot(history["batch"], median, linestyle=style, color=colour, label=name)
+    for (name, level), dashes in zip((levels or {}).items(), cycle([(0, (3, 2)), (0, (1, 1.5))])):
+        ax.axhline(level, color="black", linewidth=1, linestyle=dashes, label=name)
+    ax.set(yscale="log", xlabel="batches", ylabel="mean squared error\n[climatological variances]")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+    fig.legend(loc="outside right upper")
+    return ax

@@ -220,6 +220,44 @@ def by_effort(
 
 
 @styled
+def against(
+    fig: Figure,
+    lines: dict[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    levels: dict[str, float] | None = None,
+    logarithmic: bool = False,
+) -> Axes:
+    """A score against a setting, a line per name.
+
+    Args:
+        fig: from `figure`.
+        lines: pairs (setting, score), rising, by the line's name; scores that are not finite are left out.
+        xlabel: the setting, with its unit.
+        ylabel: the score, with its unit.
+        levels: scores to compare with, horizontal lines by their name.
+        logarithmic: both axes.
+    """
+    ax = one_panel(fig)
+    for (name, pairs), style, marker, colour in zip(lines.items(), cycle(STYLES), cycle(MARKERS), cycle(colours())):
+        kept = [(x, y) for x, y in pairs if np.isfinite(y)]
+        ax.plot(*np.transpose(kept or [(np.nan, np.nan)]), linestyle=style, marker=marker, color=colour, label=name)
+    for (name, level), style in zip((levels or {}).items(), cycle(STYLES[::-1])):
+        ax.axhline(level, color="black", linewidth=1.2, linestyle=style, label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if logarithmic:
+        settings = sorted({x for pairs in lines.values() for x, _ in pairs})
+        ax.set_xscale("log")
+        ax.set_xticks(settings, [f"{x:g}" for x in settings])
+        ax.xaxis.set_minor_locator(NullLocator())
+        _log(ax)
+    else:
+        ax.set_ylim(bottom=0)
+    fig.legend(loc="outside right upper")
+    return ax
+
+
+@styled
 def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str) -> Axes:
     """Errors as dots on a line each, best first, with a line through the one that the others are compared with.
 

@@ -1,0 +1,102 @@
+"""The lab of Bayes on a line: drag the prior, the measurement, and how sure each of them is.
+
+>>> lab = LineLab(prior_mean=0.0, value=2.0, prior_std=1.0, noise_std=1.0)
+>>> round(lab.model.result.attrs["mean"], 6)
+1.0
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from nida_kit import plots
+from nida_kit.lab.model import Model
+from nida_kit.lab.render import Drawing
+from nida_kit.lab.view import Explorer, choice, even
+from nida_kit.line import OPERATORS, LineParameters, run_line
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "sure prior": {"prior_std": 0.5, "noise_std": 2.0},
+    "sure measurement": {"prior_std": 2.0, "noise_std": 0.3},
+    "two peaks": {"operator": "square", "prior_mean": 0.3, "prior_std": 1.5, "value": 4.0, "noise_std": 1.0},
+}
+_SCORES = ("mean", "std", "mode", "gaussian_mean", "gaussian_std", "weight", "misplaced")
+
+
+class LineModel(Model):
+    """One number and one measurement of it, see `line.run_line`.
+
+    Args:
+        params: of `line.LineParameters`.
+    """
+
+    def __init__(self, **params):
+        known = list(LineParameters.__dataclass_fields__)
+        if unknown := sorted(set(params) - set(known)):
+            raise ValueError(f"There are no parameters {unknown}; there are {known}.")
+        super().__init__(LineParameters(**params))
+
+    def compute(self):
+        return run_line(self.params)
+
+    def presets(self):
+        return PRESETS
+
+    def about(self, ds):
+        a = ds.attrs
+        return (
+            f"Posterior mean {a['mean']:.2f} and standard deviation {a['std']:.2f}, highest at {a['mode']:.2f}; the "
+            f"measurement has the weight {a['weight']:.2f}. The Gaussian update says {a['gaussian_mean']:.2f} and "
+            f"{a['gaussian_std']:.2f}, and puts {a['misplaced']:.0%} of the probability in the wrong place."
+        )
+
+    @property
+    def alt_text(self):
+        p = self._ran
+        return (
+            f"Densities of x: the prior around {p.prior_mean:g}, the likelihood of the value {p.value:g} under "
+            f"h = {p.operator}, the exact posterior and the Gaussian update; below them h(x) against x. {self.status}"
+        )
+
+    @property
+    def numbers(self):
+        scores = {name: self.result.attrs[name] for name in _SCORES}
+        return asdict(self._ran) | scores | {"seed": "none, nothing is random"}
+
+
+class LineLab(Explorer):
+    """The lab of one number.
+
+    Args:
+        export: where "export figure" writes its PNG, and the JSON of its numbers beside it.
+        params: where to start, see `line.LineParameters`.
+
+    Attributes:
+        model: the state.
+        controls: by name: prior_mean, prior_std, value, noise_std, operator.
+        buttons: by name: the presets, "reset", "export figure".
+
+    Raises:
+        ValueError: parameters that there are not, or out of range.
+    """
+
+    def __init__(self, export: str | Path = "nida_line.png", **params):
+        controls = {
+            "prior_mean": ("prior mean", even(-3.0, 3.0, 0.1)),
+            "prior_std": ("prior std", even(0.1, 2.5, 0.1)),
+            "operator": ("measured", choice("measured", OPERATORS)),
+            "value": ("value", even(-4.0, 9.0, 0.1)),
+            "noise_std": ("error std", even(0.1, 3.0, 0.1)),
+        }
+        super().__init__(LineModel(**params), controls, list(PRESETS), _drawing, export, rows=2)
+
+
+_LINE = Drawing(plots.make_line, plots.update_line, lambda ds: None)
+
+
+def _drawing(ds: xr.Dataset) -> Drawing:
+    return _LINE

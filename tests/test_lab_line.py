@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from nida_kit.lab import LineLab
+from nida_kit.lab.line import PRESETS
+from nida_kit.line import line
+
+
+@pytest.fixture
+def lab(monkeypatch, tmp_path):
+    monkeypatch.delenv("NIDA_STRICT", raising=False)
+    return LineLab(export=tmp_path / "line.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("prior_mean", 1.5), ("prior_std", 0.7), ("value", -2.0), ("noise_std", 0.4), ("operator", "square")],
+)
+def test_each_control_moves_the_picture_and_the_line_about_it(lab, name, value):
+    before = lab.image.value, lab.summary.value, lab.renderer._artists
+    lab.controls[name].value = value
+    assert lab.image.value != before[0] and lab.summary.value != before[1]
+    assert lab.renderer._artists is before[2] and lab.status.value == ""
+    assert getattr(lab.model.params, name) == value
+
+
+def test_it_says_what_the_line_says(lab):
+    lab.controls["value"].value = 2.5
+    p = lab.model.params
+    about = line(p.prior_mean, p.prior_std, 2.5, p.noise_std).attrs
+    assert f"mean {about['mean']:.2f}" in lab.summary.value and f"weight {about['weight']:.2f}" in lab.summary.value
+    assert lab.model.status in lab.model.alt_text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_sets_the_controls(lab, name):
+    start = lab.model.params
+    lab.buttons[name].click()
+    for key, value in PRESETS[name].items():
+        assert lab.controls[key].value == value
+    lab.buttons["reset"].click()
+    assert lab.model.params == start
+
+
+def test_the_measurement_with_two_peaks_misleads_the_gaussian(lab):
+    lab.buttons["two peaks"].click()
+    about = lab.model.result.attrs
+    assert abs(about["mean"]) < 1 < about["mode"] and about["misplaced"] > 0.2
+
+
+def test_the_export_holds_the_numbers(lab):
+    lab.buttons["export figure"].click()
+    found = json.loads(lab.export.with_suffix(".json").read_text())
+    assert lab.export.read_bytes().startswith(b"\x89PNG")
+    assert found["mean"] == lab.model.result.attrs["mean"] and found["value"] == lab.model.params.value
+
+
+@pytest.mark.parametrize("wrong", [{"colour": 1}, {"prior_std": -1.0}, {"operator": "cube"}, {"value": 9.95}])
+def test_a_line_lab_that_cannot_start_raises(wrong):
+    with pytest.raises(ValueError):
+        LineLab(**wrong)
