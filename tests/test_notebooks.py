@@ -23,6 +23,38 @@ RUNS = {
         {"samples": 2, "spacings": [8], "noises": [0.1], "temperatures": 2},
         {"samples": 3, "spacings": [4, 16], "noises": [0.2], "temperatures": 1, "window": 2, "seed": 5, "export": True},
     ],
+    "01_gaussian_assimilation": [
+        {"steps": 13, "every": 4, "windows": 60, "few": 30, "lengths": [20, 40]},
+        {
+            "prior_mean": 1.0,
+            "value": -2.0,
+            "noise_std": 0.5,
+            "correlations": [-0.8],
+            "steps": 17,
+            "every": 8,
+            "windows": 50,
+            "few": 50,
+            "lengths": [30, 60],
+            "dense_until": 30,
+            "window": 3,
+            "seed": 5,
+            "export": True,
+        },
+    ],
+    "07_ensembles_and_particles": [
+        {"cycles": 80, "samples": 2, "members": [3], "inflations": [1.02], "radii": [2.0], "particles": [20, 50]},
+        {
+            "cycles": 90,
+            "samples": 2,
+            "members": [4, 6],
+            "inflations": [1.05],
+            "radii": [4.0],
+            "few": 5,
+            "particles": [30],
+            "seed": 3,
+            "export": True,
+        },
+    ],
     "03_temperature": [
         {"samples": 2, "most": 2, "temperatures": 2},
         {"samples": 2, "most": 3, "temperatures": 3, "held": [0.7], "seed": 4, "window": 1, "export": True},
@@ -152,6 +184,8 @@ def test_unknown_parameters_are_refused(tmp_path):
         ("04_any_observation", {"spacings": [0]}),
         ("05_four_d_var_and_hybrid", {"starts": 1}),
         ("06_uncertainty", {"law": "everything"}),
+        ("01_gaussian_assimilation", {"correlations": [1.5]}),
+        ("07_ensembles_and_particles", {"inflations": [5.0]}),
     ],
 )
 def test_wrong_values_are_refused_by_the_cell_after_the_parameters(stem, wrong):
