@@ -209,8 +209,9 @@ def run(parameters: Parameters) -> xr.Dataset:
     def errors(estimate: xr.DataArray) -> xr.DataArray:
         return rmse(estimate / unit, truth / unit, dim=truth.dims)
 
+    step_rmse = errors(result["mean"])
     scores = {
-        "rmse": float(errors(last["mean"])),
+        "rmse": float(step_rmse[-1]),
         "first_guess_rmse": float(errors(first_guess)),
         "coverage_90": float(coverage(last["mean"], last["std"], truth)),
         "observed": int(obs["value"].notnull().sum()),
@@ -220,7 +221,7 @@ def run(parameters: Parameters) -> xr.Dataset:
         value=obs["value"],
         noise_std=obs["noise_std"],
         first_guess=first_guess,
-        step_rmse=errors(result["mean"]),
+        step_rmse=step_rmse,
     )
     if parameters.beside:
         found = [METHODS[name](parameters).assimilate(obs, first_guess)["mean"] for name in parameters.beside]

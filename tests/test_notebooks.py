@@ -1,5 +1,7 @@
 """Every notebook runs, twice, with small sizes; and one as a user's own data would use it."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,8 @@ import nbformat
 import numpy as np
 import pytest
 import xarray as xr
+
+from nida_kit.studies import figures
 
 pm = pytest.importorskip("papermill")
 
@@ -146,7 +150,24 @@ def test_notebooks_run_and_show_their_figure_without_a_kernel(path, which, tmp_p
     lab = next(i for i, cell in enumerate(notebook.cells) if "display(lab.figure)" in cell.source)
     assert "image/png" in notebook.cells[lab].outputs[0]["data"]
     exported = {file.suffix for file in (folder / "figures").iterdir()}
-    assert exported == ({".json", ".png"} if parameters.get("export") else set())
+    assert exported == ({".json", ".pdf", ".png"} if parameters.get("export") else set())
+    if parameters.get("export"):
+        check_numbers(folder / "figures")
+
+
+def check_numbers(folder: Path) -> None:
+    """Figures of a small run show the numbers that `tests/figures.json` has on record for it.
+
+    `NIDA_RECORD=1 pytest tests/test_notebooks.py -k other` writes them anew.
+    """
+    found = {path.stem: dict(figures.numbers(json.loads(path.read_text()))) for path in folder.glob("*.json")}
+    path = Path(__file__).with_name("figures.json")
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    if os.environ.get("NIDA_RECORD") == "1":
+        path.write_text(json.dumps(record | found, indent=0, sort_keys=True) + "\n")
+        return
+    for name, values in found.items():
+        assert values == pytest.approx(record[name], rel=2e-2, abs=1e-6), name
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -97,25 +97,29 @@ def _row_of(ds: xr.Dataset, name: str, row: int) -> np.ndarray | None:
     return array.reindex({COMPONENT: ds[COMPONENT]}).transpose(TIME, COMPONENT).values
 
 
-def _curves(ds: xr.Dataset, row: int, column: int) -> dict[str, np.ndarray]:
+def _row(ds: xr.Dataset, row: int) -> dict[str, np.ndarray]:
+    """What a row shows, `(time, component)` by variable: read once, for xarray is slower than drawing."""
+    found = {name: _row_of(ds, name, row) for name in (*_lines(ds), "std")}
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def _curves(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> dict[str, np.ndarray]:
     """The points `(..., 2)` of each line in a panel; columns beyond the components are the portrait."""
-    n = ds.sizes[COMPONENT]
+    n = shown["mean"].shape[-1]
     across, up = (None, column) if column < n else portrait(n)
-    curves = {}
-    for name in _lines(ds):
-        values = _row_of(ds, name, row)
-        if values is not None:
-            curves[name] = np.stack([ds[TIME].values if across is None else values[:, across], values[:, up]], -1)
-    return curves
+    return {
+        name: np.stack([time if across is None else values[:, across], values[:, up]], -1)
+        for name, values in shown.items()
+        if name != "std"
+    }
 
 
-def _band(ds: xr.Dataset, row: int, column: int) -> np.ndarray | None:
+def _band(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> np.ndarray | None:
     """The outline `(2 T, 2)` of the 90% interval; None in the portrait or without a spread."""
-    std = _row_of(ds, "std", row)
-    if std is None or column >= ds.sizes[COMPONENT]:
+    if "std" not in shown or column >= shown["mean"].shape[-1]:
         return None
-    mean, time = _row_of(ds, "mean", row)[:, column], ds[TIME].values
-    low, high = mean - BAND * std[:, column], mean + BAND * std[:, column]
+    mean, half = shown["mean"][:, column], BAND * shown["std"][:, column]
+    low, high = mean - half, mean + half
     return np.concatenate([np.stack([time, low], -1), np.stack([time, high], -1)[::-1]])
 
 
@@ -148,10 +152,10 @@ def _set_limits(artists: Artists, ds: xr.Dataset) -> None:
 def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Artist]:
     """A panel's artists, without data."""
     drawn: dict[str, Artist] = {}
-    if _band(ds, row, column) is not None:
+    shown, time, lines = _row(ds, row), ds[TIME].values, _lines(ds)
+    if _band(shown, time, column) is not None:
         (drawn["band"],) = ax.fill([0, 0, 1], [0, 1, 0], color=RED, alpha=0.18, linewidth=0, label="90% interval")
-    lines = _lines(ds)
-    for name in _curves(ds, row, column):
+    for name in _curves(shown, time, column):
         label, looks = lines[name]
         (drawn[name],) = ax.plot([], [], label=label, **looks)
     return drawn
@@ -195,13 +199,15 @@ def update(artists: Artists, ds: xr.Dataset) -> None:
         raise ValueError(
             f"The figure was made for {len(artists.drawn)} rows, the dataset has {shown.sizes['step']}: make it anew."
         )
+    time = shown[TIME].values
     for row, panels in enumerate(artists.drawn):
         artists.axes[row, 0].set_ylabel(_row_label(shown, row))
+        values = _row(shown, row)
         for column, drawn in enumerate(panels):
-            for name, points in _curves(shown, row, column).items():
+            for name, points in _curves(values, time, column).items():
                 drawn[name].set_data(*points.T)
             if "band" in drawn:
-                drawn["band"].set_xy(_band(shown, row, column))
+                drawn["band"].set_xy(_band(values, time, column))
     _set_limits(artists, shown)
 
 

@@ -246,11 +246,9 @@ def against(
         ax.axhline(level, color="black", linewidth=1.2, linestyle=style, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if logarithmic:
-        settings = sorted({x for pairs in lines.values() for x, _ in pairs})
-        ax.set_xscale("log")
-        ax.set_xticks(settings, [f"{x:g}" for x in settings])
-        ax.xaxis.set_minor_locator(NullLocator())
         _log(ax)
+        settings = sorted({x for pairs in lines.values() for x, _ in pairs})
+        ax.set_xticks(settings, [f"{x:g}" for x in settings])
     else:
         ax.set_ylim(bottom=0)
     fig.legend(loc="outside right upper")

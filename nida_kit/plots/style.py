@@ -26,6 +26,7 @@ from nida_kit.labels import COMPONENT, TIME
 
 STYLE = Path(__file__).parents[1] / "nida.mplstyle"
 BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations
+PRINTED = 180  # dots per inch
 BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
 # label, then the line's looks, by the variable that it draws
 LINES = {
@@ -164,12 +165,13 @@ def colours() -> list[str]:
     return matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
 
 
+@styled
 def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:
-    """Write a figure as PNG, and beside it the numbers behind it as JSON, with the versions that made them.
+    """Write a figure for print, as PNG and PDF, and the numbers behind it as JSON, with the versions that made them.
 
     Args:
         fig: the figure.
-        path: of the PNG; the JSON has the same name.
+        path: of the PNG; PDF and JSON have the same name.
         numbers: what the figure shows, as plain numbers, lists and names; it must hold the `seed`.
 
     Raises:
@@ -181,6 +183,7 @@ def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:
     if path.suffix != ".png":
         raise ValueError(f"The figure is written as PNG; {path.name!r} does not end in .png.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path)
+    fig.savefig(path, dpi=PRINTED)
+    fig.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # the same figure is the same file
     record = numbers | {"versions": f"{versions()}, matplotlib {version('matplotlib')}"}
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")

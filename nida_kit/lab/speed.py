@@ -1,0 +1,51 @@
+"""How fast a lab answers: `python -m nida_kit.lab.speed` writes `figures/lab_speed.json`.
+
+In turns and in one run: the whole way from a control's new value to the new image, within the kernel; the bare redraw of
+the same figure; and the method alone, as its result says.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from nida_kit.lab.view import Lab
+from nida_kit.studies.common import record
+
+LABS = {"lorenz63": {}, "pendulum": {"system": "pendulum"}, "lorenz96": {"system": "lorenz96"}}
+
+
+def measure(repeats: int) -> dict[str, dict[str, float]]:
+    """Medians in milliseconds; `ratio` is (answer - method) / redraw."""
+    found = {}
+    for name, params in LABS.items():
+        lab = Lab(**params)
+        start = lab.controls["seed"].value
+        times: dict[str, list[float]] = {"answer": [], "redraw": [], "method": []}
+        for i in range(repeats + 1):
+            began = perf_counter()
+            lab.controls["noise_std"].value = 0.1 if i % 2 else 0.2
+            times["answer"].append(perf_counter() - began)
+            times["method"].append(lab.model.result.attrs["seconds"])
+            began = perf_counter()
+            lab.renderer.png()
+            times["redraw"].append(perf_counter() - began)
+        assert lab.controls["seed"].value == start
+        row = {what: 1e3 * median(some[1:]) for what, some in times.items()}  # the first one makes what is kept
+        found[name] = row | {"ratio": (row["answer"] - row["method"]) / row["redraw"]}
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m nida_kit.lab.speed")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the JSON file")
+    parser.add_argument("--repeats", type=int, default=30)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    labs = measure(arguments.repeats)
+    record(arguments.out / "lab_speed.json", "lab_speed", {"milliseconds": labs, "repeats": arguments.repeats})
+    print(labs)

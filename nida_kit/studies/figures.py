@@ -1,0 +1,66 @@
+"""Every figure of the notebooks, anew: `python -m nida_kit.studies.figures`, from the repository's root.
+
+Runs each notebook that can export, with `export` on and its parameters as committed, and leaves what it writes in
+`figures/`: PNG, PDF, and the JSON of the numbers. The studies' own JSON files are read, not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+TIMED = ("second", "milliseconds", "minutes", "timing", "versions", "machine", "faster", "alone", "batch")
+
+
+def exporting(folder: Path) -> list[Path]:
+    """The notebooks of a folder that have the parameter `export`.
+
+    Raises:
+        ValueError: there are none.
+    """
+    import papermill
+
+    found = [path for path in sorted(folder.glob("*.ipynb")) if "export" in papermill.inspect_notebook(str(path))]
+    if not found:
+        raise ValueError(f"No notebook in {folder.resolve()} has the parameter export: run this in the root.")
+    return found
+
+
+def regenerate(notebooks: list[Path], root: Path, progress: Callable = tqdm, **parameters: Any) -> None:
+    """Run notebooks in `root`, which has the folder `figures`; errors within labs are raised."""
+    import papermill
+
+    os.environ["NIDA_STRICT"] = "1"
+    for path in (bar := progress(notebooks)):
+        bar.set_description(path.stem)
+        with tempfile.TemporaryDirectory() as scratch:
+            out = str(Path(scratch) / path.name)
+            asked = parameters | {"export": True}
+            papermill.execute_notebook(str(path), out, asked, cwd=str(root), progress_bar=False)
+
+
+def numbers(record: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """All numbers of a figure's record by their place in it, but for those that depend on the machine."""
+    if any(word in name for word in TIMED):
+        return
+    if isinstance(record, dict | list):
+        items = record.items() if isinstance(record, dict) else enumerate(record)
+        for key, value in items:
+            yield from numbers(value, f"{name}/{key}")
+    elif isinstance(record, int | float) and not isinstance(record, bool):
+        yield name, float(record)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m nida_kit.studies.figures")
+    parser.add_argument("only", nargs="*", help="beginnings of notebook names, 03 06; none is all")
+    arguments = parser.parse_args()
+    chosen = [p for p in exporting(Path("notebooks")) if p.name.startswith(tuple(arguments.only) or "")]
+    Path("figures").mkdir(exist_ok=True)
+    regenerate(chosen, Path.cwd())
