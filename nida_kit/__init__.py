@@ -15,6 +15,7 @@ The package reads top to bottom as the data flows:
     weights     trained priors on disk
     evaluate    scores
     setups      reference experiments
+    line        Bayes on a line, the smallest assimilation
     experiment  one function behind every lab; then plots, studies and lab, which are imported by name only
 
 >>> import nida_kit as nk

@@ -6,6 +6,13 @@
     calibration   whether the spread is a probability forecast
     sampling      draws against the particle reference
     cost          error against time, physics steps and model evaluations
+    published     the classical methods against scores that others published
+    classical     the classical methods on the windows of Lorenz-63
+    ring          the same on Lorenz-96, and the prior on rings of other sizes
+    speed         cycles per second, alone and in a batch
+    scaling       cost against window length and state size
+    model_error   priors and 4D-Var built on wrong physics
+    figures       draws the notebooks' figures anew
 
 `python -m nida_kit.studies.limit` measures and writes; every function behind it takes sizes, so that notebooks and
 tests run the same thing small.
