@@ -23,8 +23,7 @@ def test_localisation_serves_sites_alone():
 
 def test_sites_are_reconstructed_by_every_setting_of_the_ensemble():
     found = [
-        run(Parameters("lorenz96", "LETKF", **how))
-        for how in ({}, {"members": 5}, {"inflation": 1.2}, {"radius": 1.0})
+        run(Parameters("lorenz96", "LETKF", **how)) for how in ({}, {"members": 5}, {"inflation": 1.2}, {"radius": 1.0})
     ]
     assert all(np.isfinite(ds["mean"]).all() for ds in found)
     assert not any(ds["mean"].equals(found[0]["mean"]) for ds in found[1:])

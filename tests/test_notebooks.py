@@ -17,6 +17,7 @@ pm = pytest.importorskip("papermill")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+LOOSE = {"ensemble_localisation": 0.5}  # after 20 units of its time, machines see different chaos
 EXTRA_KEYS = "metadata.papermill cell.metadata.papermill"
 
 # By notebook: small sizes, and as small ones that are no defaults.
@@ -56,6 +57,47 @@ RUNS = {
             "few": 5,
             "particles": [30],
             "seed": 3,
+            "export": True,
+        },
+    ],
+    "08_scaling": [
+        {"lengths": [8, 16, 32], "dense_up_to": 16, "sites": [8, 12, 16], "cycles": 20, "repeats": 1, "steps": 16},
+        {
+            "lengths": [16, 32],
+            "dense_up_to": 32,
+            "sites": [8, 16],
+            "cycles": 30,
+            "repeats": 2,
+            "steps": 24,
+            "seed": 3,
+            "export": True,
+        },
+    ],
+    "09_train_your_own": [
+        {"batches": 2, "own_batches": 2, "batch": 4, "width": 8, "samples": 4},
+        {
+            "batches": 3,
+            "own_batches": 1,
+            "batch": 8,
+            "width": 16,
+            "samples": 3,
+            "window": 2,
+            "order": 2,
+            "seed": 4,
+            "export": True,
+        },
+    ],
+    "10_model_error": [
+        {"batches": 1, "samples": 2, "window": 1, "starts": 2},
+        {
+            "rho": 33.0,
+            "sigma": 9.0,
+            "noise": 0.5,
+            "batches": 2,
+            "samples": 3,
+            "window": 2,
+            "starts": 3,
+            "seed": 2,
             "export": True,
         },
     ],
@@ -167,7 +209,7 @@ def check_numbers(folder: Path) -> None:
         path.write_text(json.dumps(record | found, indent=0, sort_keys=True) + "\n")
         return
     for name, values in found.items():
-        assert values == pytest.approx(record[name], rel=2e-2, abs=1e-6), name
+        assert values == pytest.approx(record[name], rel=LOOSE.get(name, 2e-2), abs=1e-6), name
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -207,6 +249,9 @@ def test_unknown_parameters_are_refused(tmp_path):
         ("06_uncertainty", {"law": "everything"}),
         ("01_gaussian_assimilation", {"correlations": [1.5]}),
         ("07_ensembles_and_particles", {"inflations": [5.0]}),
+        ("08_scaling", {"sites": [2]}),
+        ("09_train_your_own", {"batch": 1}),
+        ("10_model_error", {"rho": 100.0}),
     ],
 )
 def test_wrong_values_are_refused_by_the_cell_after_the_parameters(stem, wrong):

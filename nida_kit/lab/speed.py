@@ -1,7 +1,7 @@
 """How fast a lab answers: `python -m nida_kit.lab.speed` writes `figures/lab_speed.json`.
 
-In turns and in one run: the whole way from a control's new value to the new image, within the kernel; the bare redraw of
-the same figure; and the method alone, as its result says.
+In turns and in one run: the whole way from a control's new value to the new image, within the kernel; the bare redraw
+of the same figure; and the method alone, as its result says.
 """
 
 from __future__ import annotations

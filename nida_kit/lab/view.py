@@ -106,7 +106,6 @@ class Explorer(widgets.VBox):
         self.controls = {name: control for name, (_, control) in controls.items()}
         self.buttons = {name: widgets.Button(description=name) for name in (*presets, "reset", "export figure")}
         self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary"), _line("nida-status")
-        self.image.layout.min_height = f"{self.renderer.height + 8}px"
         lines = [paired(label, control) for label, control in controls.values()]
         super().__init__([*self._arranged(lines), self.image, self.summary, self.status])
         self.add_class("nida-lab")
