@@ -28,6 +28,7 @@ from nida_kit.observe import observe
 from nida_kit.simulate import System
 
 SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum", "lorenz96": "half-lorenz96"}
+LARGE = 3  # a state of more components is shown as images
 SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
 
 
@@ -37,7 +38,7 @@ class Parameters:
 
     Attributes:
         system: a shipped prior and its reference experiment, one of `SETUPS`.
-        method: one of `METHODS`.
+        method: one of `methods_of` the system.
         beside: more of them, to compare with.
         temperatures: steps of the neural prior.
         schedule: how they fall, one of `SCHEDULES`.
@@ -75,6 +76,8 @@ class Parameters:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {list(allowed)}.")
         object.__setattr__(self, "beside", tuple(self.beside))
         serve = methods_of(self.system)
+        if len(set(self.beside)) < len(self.beside):
+            raise ValueError(f"beside={self.beside} names a method twice.")
         if not {self.method, *self.beside} <= set(serve):
             raise ValueError(
                 f"method={self.method!r}, beside={self.beside} must be among the methods that serve {self.system}, "
@@ -185,7 +188,7 @@ def methods_of(system: str) -> list[str]:
 
 
 def run(parameters: Parameters) -> xr.Dataset:
-    """Simulate, observe, reconstruct. Every method starts from the same first guess, the optimal interpolation.
+    """Simulate, observe, reconstruct. Methods that take a first guess start from the optimal interpolation.
 
     Returns:
         `truth`, `value`, `noise_std`, `first_guess`, and `mean`, `std` and `step_rmse` along `step` with the

@@ -386,6 +386,8 @@ def mixture(
     within `noise`, in units of `scale` (n,), the climatological standard deviations.
     """
     batch, steps, n = shape
+    if not 1 <= least <= n:
+        raise ValueError(f"least={least} must lie from 1 to the {n} components.")
 
     def coin(share: float) -> Tensor:
         return torch.rand(batch, 1, generator=generator) < share

@@ -106,16 +106,20 @@ class Climatology:
     def on_ring(self, sites: int) -> Climatology:
         """The same for another number of like sites on a ring.
 
-        Their covariance is folded around fewer sites. Around more it is tapered to nothing at half of the way around
-        the ring that it was fitted to, for there is nothing known of longer ways.
+        Around a number of sites that divides their own the covariance is folded. Around any other it is first tapered
+        to nothing at half of the way around its own ring, for there is nothing known of longer ways, and only so it
+        stays positive definite.
 
         Raises:
-            ValueError: sites that differ in mean or covariance, or too few for an invertible covariance.
+            ValueError: no whole number of sites, sites that differ in mean or covariance, or no invertible covariance.
         """
+        if not isinstance(sites, int) or sites < 1:
+            raise ValueError(f"sites={sites!r} must be a whole number of at least 1.")
         length, n = self.mean.shape
         covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
-        away = (torch.arange(n)[:, None] + torch.arange(n)) % n
-        turned = covariance.transpose(1, 2)[:, :, torch.arange(n)[:, None], away]  # (w + 1, w + 1, site, offset)
+        at = torch.arange(n, device=covariance.device)
+        away = (at[:, None] + at) % n
+        turned = covariance.transpose(1, 2)[:, :, at[:, None], away]  # (w + 1, w + 1, site, offset)
         alike = turned.mean(-2)
         scale = self.spread.square().mean()
         if (turned - alike.unsqueeze(-2)).abs().max() > 1e-6 * scale or self.mean.std(-1).max() > 1e-6 * scale.sqrt():
@@ -123,11 +127,12 @@ class Climatology:
                 "The sites differ in their mean or covariance: fit the climatology to windows and all their turns "
                 "around the ring."
             )
-        offset = (torch.arange(n) + n // 2) % n - n // 2
-        if sites > n:
+        offset = (at + n // 2) % n - n // 2
+        if n % sites:
             alike = alike * gaspari_cohn(offset.abs().to(alike), n / 4 / math.sqrt(10 / 3))
         folded = alike.new_zeros(length, length, sites).index_add(-1, offset % sites, alike)
-        index = (torch.arange(sites) - torch.arange(sites)[:, None]) % sites
+        to = torch.arange(sites, device=at.device)
+        index = (to - to[:, None]) % sites
         square = folded[..., index].transpose(1, 2).reshape(length * sites, length * sites)
         mean = self.mean.mean(-1, keepdim=True).expand(length, sites)
         return type(self).from_covariance(mean, square, self.spread.mean().expand(sites))
@@ -438,11 +443,8 @@ class RingPrior(LocalPrior):
     def __init__(
         self, climatology: Climatology, width: int = 48, dilations: Sequence[int] = (1, 2, 4, 1, 2), reach: int = 4
     ):
-        sites = climatology.mean.shape[-1]
-        if width < 1 or not 0 <= reach <= (sites - 1) // 2:
-            raise ValueError(
-                f"{width=} must be positive, and {reach=} not negative and less than half of the {sites} sites."
-            )
+        if width < 1 or reach < 0:
+            raise ValueError(f"{width=} must be positive, and {reach=} not negative.")
         super().__init__(climatology)
         self.settings = {"width": width, "dilations": list(dilations), "reach": reach}
         self.inside = nn.Linear(3, width)
@@ -455,8 +457,8 @@ class RingPrior(LocalPrior):
     def on(self, sites: int) -> RingPrior:
         """The same network for another number of sites; errors as in `Climatology.on_ring`."""
         prior = type(self)(self.climatology.on_ring(sites), **self.settings)
-        kept = {name: value for name, value in self.state_dict().items() if not name.startswith("climate.")}
-        prior.load_state_dict(kept, strict=False)
+        kept = {name: value.clone() for name, value in self.state_dict().items() if not name.startswith("climate.")}
+        prior.load_state_dict(kept, strict=False, assign=True)  # in their dtype, and where they are
         return prior.train(self.training)
 
     def says(self, scaled, log_std, s):
@@ -465,13 +467,14 @@ class RingPrior(LocalPrior):
         for block in self.blocks:
             h = block(h)
         out = self.outside(_normalised([h])[0]).double().reshape(*scaled.shape, -1)
-        correction, log_precision, w = out.tensor_split([1, 2], -1)
+        correction, log_scale, w = out.tensor_split([1, 2], -1)
         n, reach = scaled.shape[-1], self.settings["reach"]
         sites = torch.arange(n, device=w.device)
-        offset = (sites - sites[:, None] + reach) % n  # of column j from row i; those beyond the reach find zeros
-        W = pad(w, (0, n - w.shape[-1])).gather(-1, offset.expand(*w.shape[:-1], n))
+        # By how far to the right; on a small ring the reach goes around it.
+        around = w.new_zeros(*w.shape[:-1], n).index_add(-1, torch.arange(-reach, reach + 1, device=w.device) % n, w)
+        W = around.gather(-1, ((sites - sites[:, None]) % n).expand_as(around))
         now = torch.eye(n).to(W).expand_as(W)
-        factor = torch.stack([now, -W], -3) * log_precision.clamp(-8, 8).exp().unsqueeze(-3)
+        factor = torch.stack([now, -W], -3) * log_scale.clamp(-8, 8).exp().unsqueeze(-3)
         return correction.squeeze(-1), factor
 
 

@@ -388,10 +388,24 @@ def test_sites_that_differ_have_no_climatology_elsewhere():
         climatology().on_ring(4)
 
 
-@pytest.mark.parametrize("wrong", [{"width": 0}, {"reach": -1}, {"reach": 5}])
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"reach": -1}])
 def test_sizes_that_no_ring_has_are_an_error(wrong):
-    with pytest.raises(ValueError, match="less than half of the 10 sites"):
+    with pytest.raises(ValueError, match="must be positive"):
         RingPrior(waves(10), **wrong)
+
+
+@pytest.mark.parametrize("sites", [1, 3, 4, 6, 7, 9, 11, 15, 24])
+def test_any_number_of_sites_has_a_climatology_that_turns(sites):
+    found = covariance_of(waves(10).on_ring(sites))
+    assert_same(found, found.roll((1, 1), (1, 3)))
+    prior = wake(RingPrior(waves(10), width=8, dilations=(1,), reach=4)).double().on(sites)
+    assert prior(around_ring(draw(4, sites)), 0.5).mean.dtype == torch.float64
+
+
+@pytest.mark.parametrize("sites", [0, -2])
+def test_a_ring_has_a_whole_number_of_sites(sites):
+    with pytest.raises(ValueError, match="whole number"):
+        waves(6).on_ring(sites)
 
 
 def test_a_mirror_costs_half_the_weights_between_features():

@@ -126,9 +126,15 @@ class NeuralIncremental(Method):
             ValueError: no such weights, a file that is damaged or not ours, or labels that the network does not serve.
         """
         prior, card = load_pretrained(name)
-        if isinstance(prior, RingPrior) and labels is not None:
+        if labels is not None and not isinstance(labels, StateLabels):
+            raise ValueError(
+                f"labels={labels!r} must be nk.StateLabels: those of a system, nk.Lorenz96(sites=20).labels."
+            )
+        if labels is not None and isinstance(prior, RingPrior):
             prior = prior.on(len(labels.components))
-        method = cls(prior, labels or card.labels, card.dt, temperatures, schedule)
+        elif labels not in (None, card.labels):
+            raise ValueError(f"{name} knows {list(card.labels.components)} only: labels= is for rings of like sites.")
+        method = cls(prior, card.labels if labels is None else labels, card.dt, temperatures, schedule)
         method.settings["weights"] = str(name)
         return method
 

@@ -72,7 +72,7 @@ class LineLab(Explorer):
     """The lab of one number.
 
     Args:
-        export: where "export figure" writes its PNG, and the JSON of its numbers beside it.
+        export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it.
         params: where to start, see `line.LineParameters`.
 
     Attributes:

@@ -23,7 +23,7 @@ from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 
 from nida_kit import setups
 from nida_kit.evaluate import coverage
-from nida_kit.experiment import SETUPS, Parameters, methods_of, run
+from nida_kit.experiment import LARGE, SETUPS, Parameters, methods_of, run
 
 
 def guarded(model: Model, action: Callable[[], None]) -> None:
@@ -229,9 +229,13 @@ class LabModel(Model):
     @property
     def alt_text(self):
         p = self._ran
+        if self.result.sizes["component"] > LARGE:
+            return (
+                f"{p.system}: images over components and time of the truth, the reconstruction by {p.method}, and its "
+                f"error in posterior standard deviations, with crosses where {_listed(p.components)} are observed. "
+                f"{self.status}"
+            )
         shows = "each component against time, and a phase portrait"
-        if len(self.result["component"]) > 6:
-            shows = "images of truth, reconstruction and error over components and time"
         return (
             f"{p.system}: truth, first guess, reconstruction by {' and '.join((p.method, *p.beside))} with the 90% "
             f"interval, and observations of {_listed(p.components)}: {shows}. {self.status}"

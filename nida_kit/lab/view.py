@@ -20,7 +20,7 @@ import ipywidgets as widgets
 import xarray as xr
 
 from nida_kit import plots, setups
-from nida_kit.experiment import SCHEDULES, SETUPS, methods_of
+from nida_kit.experiment import LARGE, SCHEDULES, SETUPS, methods_of
 from nida_kit.lab.model import LabModel, Model, guarded, preset_names
 from nida_kit.lab.render import Drawing, Renderer
 
@@ -80,7 +80,7 @@ class Explorer(widgets.VBox):
         controls: by the name of their parameter, with a label; `step`, if there is one, moves through the result.
         presets: names of buttons.
         drawing: how a dataset is drawn.
-        export: where "export figure" writes its PNG, and the JSON of its numbers beside it.
+        export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it.
         rows: of panels that the figure has room for.
 
     Attributes:
@@ -218,7 +218,8 @@ def _line(css_class: str) -> widgets.HTML:
 
 def _panels(ds: xr.Dataset) -> tuple:
     """What must stay the same for a reconstruction's panels to be updated."""
-    return tuple(ds["component"].values), tuple(ds.data_vars), tuple(ds["other"].values) if "other" in ds else ()
+    others = tuple(ds["other"].values) if "other" in ds else ()
+    return tuple(ds["component"].values), tuple(ds["time"].values), tuple(ds.data_vars), others
 
 
 _TRAJECTORIES = Drawing(plots.make, plots.update, _panels)
@@ -252,7 +253,7 @@ class Lab(Explorer):
     """The lab of reconstructions.
 
     Args:
-        export: where "export figure" writes its PNG, and the JSON of its numbers beside it.
+        export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it.
         controls: parameters that can be changed, some of `CONTROLS`; those of the experiment that have none stay as
             they are.
         params: where to start, see `experiment.Parameters`; the rest is the reference experiment's.
@@ -287,4 +288,4 @@ class Lab(Explorer):
 
 
 def _drawing(ds: xr.Dataset) -> Drawing:
-    return _FIELD if ds.sizes["component"] > plots.LARGE else _TRAJECTORIES
+    return _FIELD if ds.sizes["component"] > LARGE else _TRAJECTORIES

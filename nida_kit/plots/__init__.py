@@ -1,6 +1,6 @@
 """Figures: of reconstructions, and of scores."""
 
-from nida_kit.plots.field import LARGE, make_field, update_field
+from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
 from nida_kit.plots.model_error import by_case
 from nida_kit.plots.reconstruction import Artists, make, samples, trajectories, update
@@ -21,7 +21,6 @@ from nida_kit.plots.style import BAND, BLUE, RED, STYLE, figure, pick, save
 __all__ = [
     "BAND",
     "BLUE",
-    "LARGE",
     "RED",
     "STYLE",
     "Artists",

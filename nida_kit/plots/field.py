@@ -17,7 +17,6 @@ from matplotlib.lines import Line2D
 from nida_kit.labels import COMPONENT, TIME
 from nida_kit.plots.style import pick, styled, with_unit
 
-LARGE = 6  # components that panels of their own can still show
 _WIDEST = 4.0  # standard deviations
 
 

@@ -15,7 +15,15 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-TIMED = ("second", "milliseconds", "minutes", "timing", "versions", "machine", "faster", "alone", "batch")
+TIMED = {
+    "seconds",
+    "milliseconds",
+    "milliseconds_alone",
+    "milliseconds_batch",
+    "minutes",
+    "timing",
+    "versions",
+}
 
 
 def exporting(folder: Path) -> list[Path]:
@@ -47,7 +55,7 @@ def regenerate(notebooks: list[Path], root: Path, progress: Callable = tqdm, **p
 
 def numbers(record: Any, name: str = "") -> Iterator[tuple[str, float]]:
     """All numbers of a figure's record by their place in it, but for those that depend on the machine."""
-    if any(word in name for word in TIMED):
+    if name.rsplit("/", 1)[-1] in TIMED:
         return
     if isinstance(record, dict | list):
         items = record.items() if isinstance(record, dict) else enumerate(record)
@@ -61,6 +69,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m nida_kit.studies.figures")
     parser.add_argument("only", nargs="*", help="beginnings of notebook names, 03 06; none is all")
     arguments = parser.parse_args()
-    chosen = [p for p in exporting(Path("notebooks")) if p.name.startswith(tuple(arguments.only) or "")]
+    known = exporting(Path("notebooks"))
+    chosen = [p for p in known if p.name.startswith(tuple(arguments.only) or "")]
+    if not chosen:
+        raise ValueError(f"No notebook begins with {arguments.only}; there are {[p.stem for p in known]}.")
     Path("figures").mkdir(exist_ok=True)
     regenerate(chosen, Path.cwd())

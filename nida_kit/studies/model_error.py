@@ -6,8 +6,9 @@ model within 4D-Var. Instruments are known, so observations and their noise are 
 
 Two ways out are tried. The model error can be said to be larger: Q in 4D-Var, at its best on validation windows of the
 truth; model noise or an uncertain parameter in the simulations for NIDA. Or a few true trajectories are at hand: a
-trained prior goes on training with them, and 4D-Var gets the Q that its model needs to explain their steps. The
-trainings are short and alike, so compare them with the belief that is right, not with the shipped priors.
+trained prior goes on training with them, and 4D-Var gets the Q that its model needs to explain their steps. Networks
+are also trained on true trajectories alone. All trainings are short and alike, so compare them with the belief that is
+right, not with the shipped priors.
 """
 
 from __future__ import annotations
@@ -79,11 +80,11 @@ class Belief:
 
 BELIEFS = {
     "right": Belief(Lorenz63()),
-    "rho 20% low": Belief(Lorenz63(rho=22.4)),
-    "no model noise": Belief(Lorenz63(), model_noise_std=0.0),
     "rho 10% low": Belief(Lorenz63(rho=25.2)),
+    "rho 20% low": Belief(Lorenz63(rho=22.4)),
     "rho 20% high": Belief(Lorenz63(rho=33.6)),
     "sigma 20% low": Belief(Lorenz63(sigma=8.0)),
+    "no model noise": Belief(Lorenz63(), model_noise_std=0.0),
 }
 HEDGED = {
     "rho 20% low, uncertain": Belief(Lorenz63(rho=22.4), rho_std=0.2 * 22.4),
