@@ -18,6 +18,7 @@ pm = pytest.importorskip("papermill")
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LOOSE = {"ensemble_localisation": 0.5}  # after 20 units of its time, machines see different chaos
+TIMES = ("scaling", "cost", "train", "gaussian_band")  # figures of seconds
 EXTRA_KEYS = "metadata.papermill cell.metadata.papermill"
 
 # By notebook: small sizes, and as small ones that are no defaults.
@@ -202,7 +203,7 @@ def check_numbers(folder: Path) -> None:
 
     `NIDA_RECORD=1 pytest tests/test_notebooks.py -k other` writes them anew.
     """
-    paths = [path for path in folder.glob("*.json") if not path.stem.startswith(("scaling", "cost"))]  # of times
+    paths = [path for path in folder.glob("*.json") if not path.stem.startswith(TIMES)]
     found = {path.stem: dict(figures.numbers(json.loads(path.read_text()))) for path in paths}
     path = Path(__file__).with_name("figures.json")
     record = json.loads(path.read_text()) if path.is_file() else {}
