@@ -217,7 +217,8 @@ def shown(request, browser, jupyterlab) -> Iterator[Shown]:
         # A workspace of its own, or JupyterLab would open the notebooks of the tests before once more.
         page.goto(f"{address}/lab/workspaces/{request.param}/tree/{request.param}.ipynb?token={token}")
         page.wait_for_function(
-            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            polling=200,
         )
         page.evaluate(
             """() => {
@@ -225,7 +226,7 @@ def shown(request, browser, jupyterlab) -> Iterator[Shown]:
                 run.then(all => { window.nidaRan = [all] })
             }"""
         )
-        page.wait_for_function("() => window.nidaRan")
+        page.wait_for_function("() => window.nidaRan", polling=200)
         assert page.evaluate("() => window.nidaRan") == [True], page.locator(
             "[data-mime-type$=stderr]"
         ).all_inner_texts()

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from html import escape
+from math import isclose, log
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import xarray as xr
+from traitlets import validate
 
 from nida_kit import plots, setups
 from nida_kit.experiment import LARGE, SCHEDULES, SETUPS, methods_of
@@ -48,9 +50,23 @@ def even(low: float, high: float, step: float) -> widgets.FloatSlider:
     return widgets.FloatSlider(low, min=low, max=high, step=step, readout=False, layout=_SLIDER)
 
 
+class LogSlider(widgets.FloatLogSlider):
+    """A slider of powers of ten that changes only where it is moved, and then in steps of two digits.
+
+    The front end rounds the exponent to the slider's step. Updated continuously it would also send that back when it is
+    only shown, or set from Python: 0.05 would become 0.0501187.
+    """
+
+    @validate("value")
+    def _validate_value(self, proposal):
+        value = super()._validate_value(proposal)
+        step = self.base ** (round(log(value, self.base) / self.step) * self.step)
+        return float(f"{value:.2g}") if isclose(value, step, rel_tol=1e-9) else value
+
+
 def logarithmic(low: float, high: float) -> widgets.FloatLogSlider:
     """A slider of powers of ten."""
-    return widgets.FloatLogSlider(10**low, min=low, max=high, step=0.05, readout=False, layout=_SLIDER)
+    return LogSlider(10**low, min=low, max=high, step=0.05, continuous_update=False, readout=False, layout=_SLIDER)
 
 
 def paired(label: str, control: widgets.Widget) -> widgets.Widget:
