@@ -432,9 +432,6 @@ WITHOUT_A_LABELLED_NUMBER = """sliders => sliders.filter(
 # Tests
 
 
-@pytest.mark.xfail(
-    reason="the logarithmic slider sends back what its handle can show: 0.05 becomes 0.0501", strict=False
-)
 def test_a_lab_that_is_only_shown_keeps_what_the_notebook_asked_for(lab):
     lab.page.wait_for_timeout(1500)  # for a slider that sends back what it has rounded
     assert seen(lab.page).picture == lab.first.picture
