@@ -434,7 +434,8 @@ class RingPrior(LocalPrior):
     a linear model of the neighbourhood one step before, with independent errors.
 
     Args:
-        climatology: gives the first guess, and the units; it must be the same at each site, see `Climatology.on_ring`.
+        climatology: gives the first guess, and the units. Only one that is the same at each site turns with its input,
+            and can be taken to another number of sites.
         width: features per site and time step.
         dilations: in time, of the residual blocks.
         reach: sites on either side that act on a site within one time step.

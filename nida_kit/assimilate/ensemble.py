@@ -130,10 +130,8 @@ class _Ensemble(Sequential):
 
     def __init__(self, system: System, members: int, inflation: float, seed: int, model_noise_std=0.0, **settings):
         self.members, self.inflation = count("members", members, 2), positive("inflation", inflation)
-        self.noise_std, self.seed = (
-            noise(model_noise_std, len(as_system(system).labels.components)),
-            count("seed", seed, 0),
-        )
+        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
+        self.seed = count("seed", seed, 0)
         own = {"members": self.members, "inflation": self.inflation, "seed": self.seed}
         super().__init__(system, **own, model_noise_std=self.noise_std.tolist(), **settings)
 
