@@ -45,5 +45,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     labs = measure(arguments.repeats)
-    record(arguments.out / "lab_speed.json", "lab_speed", {"milliseconds": labs, "repeats": arguments.repeats})
+    found = {"command": "python -m nida_kit.lab.speed", "milliseconds": labs, "repeats": arguments.repeats}
+    record(arguments.out / "lab_speed.json", "lab", found)
     print(labs)

@@ -105,13 +105,13 @@ def interpolation(setup: Setup) -> OptimalInterpolation:
 
 
 def record(path: Path, study: str, findings: dict[str, Any]) -> None:
-    """Write findings as JSON, with the command that measures them and what it was measured on."""
+    """Write findings as JSON, with the command that measures them, unless they say it, and what it was measured on."""
     about = {
         "command": f"python -m nida_kit.studies.{study}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread of {os.cpu_count()} cores; {versions()}",
     }
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(findings | about, indent=2) + "\n")
+    path.write_text(json.dumps(about | findings, indent=2) + "\n")
 
 
 def command(study: str, measure: Callable[[Any, Path], dict[str, Any]], samples: int | None) -> None:
