@@ -2,7 +2,7 @@
 
 >>> ds = run(Parameters(samples=2, temperatures=3))
 >>> sorted(ds.data_vars)
-['first_guess', 'mean', 'noise_std', 'observed', 'std', 'step_rmse', 'truth', 'value']
+['first_guess', 'mean', 'noise_std', 'observed', 'std', 'step_coverage', 'step_rmse', 'truth', 'value']
 >>> ds.sizes["step"]
 3
 """
@@ -76,8 +76,8 @@ class Parameters:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {list(allowed)}.")
         object.__setattr__(self, "beside", tuple(self.beside))
         serve = methods_of(self.system)
-        if len(set(self.beside)) < len(self.beside):
-            raise ValueError(f"beside={self.beside} names a method twice.")
+        if len({self.method, *self.beside}) < 1 + len(self.beside):
+            raise ValueError(f"method={self.method!r}, beside={self.beside} name a method twice.")
         if not {self.method, *self.beside} <= set(serve):
             raise ValueError(
                 f"method={self.method!r}, beside={self.beside} must be among the methods that serve {self.system}, "
@@ -191,10 +191,10 @@ def run(parameters: Parameters) -> xr.Dataset:
     """Simulate, observe, reconstruct. Methods that take a first guess start from the optimal interpolation.
 
     Returns:
-        `truth`, `value`, `noise_std`, `first_guess`, and `mean`, `std` and `step_rmse` along `step` with the
-        coordinate `temperature`; if asked, `beside` and `beside_rmse` along `other`; in `attrs` the method's records,
-        `rmse` and `first_guess_rmse`, `coverage_90`, and how many values were `observed`. Root mean squared errors are
-        in climatological units.
+        `truth`, `value`, `noise_std`, `first_guess`, and `mean`, `std`, `step_rmse` and `step_coverage` (of the 90%
+        interval) along `step` with the coordinate `temperature`; if asked, `beside` and `beside_rmse` along `other`; in
+        `attrs` the method's records, `first_guess_rmse`, the last step's `rmse` and `coverage_90`, and how many values
+        were `observed`. Root mean squared errors are in climatological units.
 
     Raises:
         ValueError: parameters out of range, or components that the system has not.
@@ -203,20 +203,21 @@ def run(parameters: Parameters) -> xr.Dataset:
     truth = _truth(parameters.system, parameters.samples, parameters.steps, parameters.seed)
     law = setup.law | {"offset": 0}
     law |= {k: v for k in ("components", "every") if (v := getattr(parameters, k)) is not None}
-    noise_std = parameters.noise_std * setup.spread.mean("time")
-    obs = observe(truth, noise_std=noise_std, seed=parameters.seed, **law)
+    unit = setup.spread.mean("time")
+    obs = observe(truth, noise_std=parameters.noise_std * unit, seed=parameters.seed, **law)
     first_guess = _interpolation(parameters).assimilate(obs)["mean"]
     result = METHODS[parameters.method](parameters).assimilate(obs, first_guess, trace=True)
-    last, unit = result.isel(step=-1), setup.spread.mean("time")
+    scaled = truth / unit
 
     def errors(estimate: xr.DataArray) -> xr.DataArray:
-        return rmse(estimate / unit, truth / unit, dim=truth.dims)
+        return rmse(estimate / unit, scaled, dim=truth.dims)
 
     step_rmse = errors(result["mean"])
+    step_coverage = coverage(result["mean"], result["std"], truth, dim=truth.dims)
     scores = {
         "rmse": float(step_rmse[-1]),
         "first_guess_rmse": float(errors(first_guess)),
-        "coverage_90": float(coverage(last["mean"], last["std"], truth)),
+        "coverage_90": float(step_coverage[-1]),
         "observed": int(obs["value"].notnull().sum()),
     }
     result = result.drop_vars(set(result) - {"mean", "std", "observed"}).assign(
@@ -225,6 +226,7 @@ def run(parameters: Parameters) -> xr.Dataset:
         noise_std=obs["noise_std"],
         first_guess=first_guess,
         step_rmse=step_rmse,
+        step_coverage=step_coverage,
     )
     if parameters.beside:
         found = [METHODS[name](parameters).assimilate(obs, first_guess)["mean"] for name in parameters.beside]

@@ -65,6 +65,17 @@ NOTEBOOKS = {
         {"steps": 13, "every": 4, "windows": 60, "few": 30, "lengths": [20, 40]}, "value"
     ),
     "03_temperature": Opened({"samples": 2, "most": 2, "temperatures": 3}, "temperatures"),
+    "07_ensembles_and_particles": Opened(
+        {
+            "cycles": 80,
+            "samples": 2,
+            "members": [3],
+            "inflations": [1.02],
+            "radii": [2.0],
+            "particles": [20, 50],
+        },
+        "members",
+    ),
     "05_four_d_var_and_hybrid": Opened(
         {"samples": 2, "most": 2, "starts": 2, "iterations": 2, "window": 1, "particles": 50}, "every"
     ),
@@ -454,10 +465,8 @@ def test_a_lab_is_moved_and_reset_by_keyboard(lab):
 def test_a_lab_has_text_for_what_it_shows_and_names_for_its_controls(lab):
     alts = part(lab.page, "img.nida-figure").evaluate_all("images => images.map(image => image.alt)")
     assert alts and all(len(alt) > 20 for alt in alts)
-    # ipywidgets names neither the handles of sliders nor the three buttons of Play, and offers no way to.
-    without = unnamed(lab.page)
-    assert set(without) <= {"slider", "button"}
-    assert without.count("button") <= part(lab.page, ".nida-play button").count()
+    # ipywidgets does not name the handles of sliders, and offers no way to.
+    assert set(unnamed(lab.page)) <= {"slider"}
     assert part(lab.page, "[role=slider]").evaluate_all(WITHOUT_A_LABELLED_NUMBER) == 0
 
 
@@ -478,8 +487,8 @@ def test_new_pixels_follow_a_key_press(lab):
 
 @only_start_here
 def test_the_steps_play(lab):
-    part(lab.page, ".nida-play button").first.focus()
-    lab.page.keyboard.press("Enter")
+    part(lab.page, ".nida-system select").focus()
+    press_button(lab.page, "play the steps")
     played = watch(lab.page, lambda views: len(views) > 2 and views[-1].step == lab.first.step)
     steps = [int(view.step) for view in played]
     steps = steps[steps.index(1) :]  # it begins anew, as the last one is shown at first

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip("ipywidgets")
+from nida_kit import doctor as looks
+from nida_kit.doctor import FRONT_END, PRETRAINED, doctor
 
-from nida_kit.lab import doctor as looks
-from nida_kit.lab.doctor import FRONT_END, PRETRAINED, doctor
+psutil = pytest.importorskip("psutil")
+pytest.importorskip("ipywidgets")
 
 
 def failing(report) -> dict:
@@ -26,7 +28,7 @@ def failing(report) -> dict:
 @pytest.fixture
 def prefix(tmp_path, monkeypatch):
     """An empty environment where a server might run."""
-    monkeypatch.setattr(looks, "jupyter_path", lambda: [str(tmp_path / "user")])
+    monkeypatch.setattr(looks, "jupyter_folders", lambda: [tmp_path / "user"])
     monkeypatch.setattr(looks, "server_prefix", lambda: tmp_path / "server")
     return tmp_path / "server"
 
@@ -102,13 +104,21 @@ def test_the_server_is_the_python_that_started_the_kernel(command, known, monkey
             return command
 
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-    monkeypatch.setattr(looks.psutil, "Process", Process)
+    monkeypatch.setattr(psutil, "Process", Process)
     assert looks.server_prefix() == Path("/opt/lab" if known else sys.prefix)
 
 
 def test_without_a_server_the_environment_is_our_own(monkeypatch):
     monkeypatch.delenv("JPY_PARENT_PID", raising=False)
     assert looks.server_prefix() == Path(sys.prefix)
+
+
+def test_a_doctor_speaks_where_all_that_notebooks_need_is_missing():
+    absent = ["ipywidgets", "jupyter_core", "psutil", "matplotlib", "IPython"]
+    without = f"import runpy, sys; sys.modules |= dict.fromkeys({absent}); "
+    code = without + "runpy.run_module('nida_kit.doctor', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "weights lorenz63: " in done.stdout, done.stderr
 
 
 def test_damaged_weights(shipped):

@@ -1,11 +1,14 @@
+import asyncio
 import json
 from html import escape
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nida_kit.experiment import Parameters
-from nida_kit.lab import Lab, LabModel
+from nida_kit.lab import Lab, LabModel, LineLab, view
 from nida_kit.lab.model import presets
 
 
@@ -61,6 +64,16 @@ def test_methods_beside_are_drawn_and_named(lab):
     assert len(looks) == 5
 
 
+def test_no_method_is_beside_itself_and_no_more_than_can_be_told_apart(lab):
+    assert "neural" not in lab.controls["beside"].options
+    lab.controls["beside"].value = ("4D-Var", "EnKS")
+    lab.controls["method"].value = "4D-Var"
+    assert lab.controls["beside"].value == ("EnKS",) and lab.status.value == ""
+    shown = lab.image.value
+    lab.controls["beside"].value = ("EnKF", "EnKS", "iEnKS", "neural")
+    assert "More than 3" in lab.status.value and lab.image.value == shown
+
+
 def test_a_lab_is_composed_of_the_controls_that_are_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("NIDA_STRICT", "1")
     lab = Lab(export=tmp_path / "lab.png", method="EnKS", controls=("members", "inflation"), components=("x", "z"))
@@ -90,6 +103,14 @@ def test_sites_on_a_ring_are_shown_as_images(monkeypatch, tmp_path):
     crosses = lab.figure.axes[0].lines[0]
     assert len(crosses.get_xdata()) == lab.model.result.attrs["observed"] == 100
     before, artists = lab.renderer.png(), lab.renderer._artists
+    lab.model.set(beside=("neural", "EnKS"))
+    assert [ax.get_title() for ax in lab.figure.axes if ax.get_title()][2:4] == ["neural", "EnKS"]
+    beside = lab.figure.axes[2].images[0]
+    np.testing.assert_allclose(beside.get_array(), lab.model.result["beside"].sel(other="neural")[0].T)
+    assert beside.get_clim() == lab.figure.axes[0].images[0].get_clim()
+    lab.model.set(beside=())
+    assert lab.renderer.png() == before and lab.renderer._artists is not artists
+    artists = lab.renderer._artists
     lab.controls["radius"].value = 1.0
     assert lab.renderer.png() != before and lab.renderer._artists is artists
     assert "20 components" in lab.model.alt_text and "images" in lab.model.alt_text
@@ -122,6 +143,26 @@ def test_the_figure_is_updated_and_made_anew_only_for_another_layout(lab):
     assert lab.renderer._artists is artists
     lab.controls["system"].value = "pendulum"
     assert lab.renderer._artists is not artists
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "values"),
+    [
+        (Lab, "noise_std", (0.1, 0.2, 1.0)),
+        (Lab, "step", (1, 2, 3)),
+        (lambda: Lab(system="lorenz96", temperatures=2), "noise_std", (0.1, 0.9)),
+        (LineLab, "value", (-1.0, 2.0)),
+    ],
+    ids=["noise", "step", "ring", "line"],
+)
+def test_what_is_kept_of_the_picture_changes_no_pixel(make, name, values):
+    lab = make()
+    for value in values:
+        lab.controls[name].value = value
+        whole = BytesIO()
+        lab.figure.savefig(whole, format="png")
+        shown = [np.asarray(Image.open(png).convert("RGB")) for png in (BytesIO(lab.renderer.png()), whole)]
+        np.testing.assert_array_equal(*shown)
 
 
 def test_nothing_observed_is_a_red_line_and_the_last_figure_stays(lab):
@@ -195,6 +236,20 @@ def test_the_exported_figure_comes_with_its_numbers(lab):
     record = json.loads(lab.export.with_suffix(".json").read_text())
     assert lab.export.is_file() and str(lab.export) in lab.summary.value
     assert record["seed"] == 4 and record["rmse"] == pytest.approx(lab.model.result.attrs["rmse"])
+    shows = record["panels"][1]["shows"]
+    assert shows["truth"]["x"] == pytest.approx(lab.model.result["time"].values, abs=1e-6)
+    assert shows["reconstruction"]["y"] == pytest.approx(lab.model.result["mean"][-1, 0, :, 1].values, rel=1e-5)
+
+
+def test_the_numbers_are_those_of_the_step_that_is_shown(lab):
+    lab.controls["beside"].value = ("4D-Var",)
+    lab.controls["step"].value = 1
+    lab.buttons["export figure"].click()
+    record, result = json.loads(lab.export.with_suffix(".json").read_text()), lab.model.result
+    for name, score in (("rmse", "step_rmse"), ("coverage_90", "step_coverage")):
+        assert record[name] == pytest.approx(float(result[score][0]))
+    assert record["rmse"] != pytest.approx(float(result["step_rmse"][1]))
+    assert record["beside_rmse"] == {"4D-Var": pytest.approx(float(result["beside_rmse"][0]))}
 
 
 def test_every_slider_has_a_labelled_number_beside_it(lab):
@@ -227,7 +282,55 @@ def test_the_picture_has_an_alternative_text_and_a_fixed_size(lab):
     assert len(sizes) == 1 and "height" in sizes.pop()
 
 
-def test_steps_can_be_played_and_end_at_the_last(lab):
+@pytest.fixture
+def played(monkeypatch):
+    """A lab after its button has been pressed, and after what is done meanwhile; and the steps that it showed."""
+    monkeypatch.setattr(view, "PAUSE", 0.05)
+    lab, steps = Lab(temperatures=4), []
+    lab.model.observe(lambda _: steps.append(lab.model.step), "revision")
+
+    async def watch(meanwhile) -> None:
+        lab.buttons[view.PLAY].click()
+        await asyncio.sleep(0)
+        assert lab.buttons[view.PLAY].description == "stop playing"
+        meanwhile(lab)
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if lab.buttons[view.PLAY].description == view.PLAY:
+                return
+        pytest.fail("It does not end.")
+
+    def play(meanwhile=lambda lab: None):
+        asyncio.run(watch(meanwhile))
+        return lab, steps
+
+    return play
+
+
+def test_the_steps_are_played_and_can_be_played_again(played):
+    for i in (1, 2):
+        lab, steps = played()
+        assert steps == [1, 2, 3, 4] * i and lab.status.value == ""
+
+
+def test_playing_can_be_stopped(played):
+    _, steps = played(lambda lab: lab.buttons[view.PLAY].click())
+    assert steps == [1]
+
+
+def test_what_is_changed_meanwhile_ends_the_play(played):
+    lab, steps = played(lambda lab: lab.model.set(temperatures=2))
+    assert steps[:2] == [1, 2] and set(steps[2:]) <= {2} and lab.model.steps == 2
+
+
+def test_one_step_cannot_be_played(lab):
+    lab.controls["method"].value = "optimal interpolation"
+    assert lab.buttons[view.PLAY].disabled
+    lab.controls["method"].value = "neural"
+    assert not lab.buttons[view.PLAY].disabled
+
+
+def test_the_last_step_is_shown_at_first(lab):
     assert lab.controls["step"].value == lab.controls["step"].max == 2
     lab.controls["step"].value = 1
     assert lab.model.shown["temperature"].values.tolist() == [1.0]

@@ -22,8 +22,9 @@ import xarray as xr
 from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 
 from nida_kit import setups
-from nida_kit.evaluate import coverage
 from nida_kit.experiment import LARGE, SETUPS, Parameters, methods_of, run
+
+MOST_BESIDE = 3
 
 
 def guarded(model: Model, action: Callable[[], None]) -> None:
@@ -198,32 +199,35 @@ class LabModel(Model):
         super().__init__(defaults(**params))
 
     def compute(self):
+        if len(self.params.beside) > MOST_BESIDE:
+            raise ValueError(f"More than {MOST_BESIDE} methods beside another cannot be told apart: deselect some.")
         return run(self.params)
 
     def presets(self):
         return presets(self.params.system)
 
     def changed(self, changes):
-        """A new system starts with its own observation law, and without the methods that do not serve it."""
-        system = changes.get("system", self.params.system)
-        if system in SETUPS and system != self.params.system:
-            serve, p = methods_of(system), self.params
-            kept = {
-                "method": p.method if p.method in serve else serve[0],
-                "beside": tuple(name for name in p.beside if name in serve),
-            }
-            changes = presets(system)["paper"] | kept | changes
-        return super().changed(changes)
+        """A new system starts with its own observation law, and without the methods that do not serve it.
+
+        A method is not beside itself.
+        """
+        p, kept = self.params, {}
+        system, method = changes.get("system", p.system), changes.get("method", p.method)
+        serve = methods_of(system)
+        if system in SETUPS and system != p.system:
+            method = method if method in serve else serve[0]
+            kept = presets(system)["paper"] | {"method": method}
+        kept["beside"] = tuple(name for name in p.beside if name in serve and name != method)
+        return super().changed(kept | changes)
 
     def about(self, ds):
         found, last = ds.attrs, ds.isel(step=-1)
-        covered = float(coverage(last["mean"], last["std"], ds["truth"]))
         others = zip(ds["other"].values, ds["beside_rmse"].values, strict=True) if "beside" in ds else ()
         return (
             f"RMSE {float(last['step_rmse']):.3f} against {found['first_guess_rmse']:.3f} for the first guess"
             + "".join(f", {float(error):.3f} for {name}" for name, error in others)
-            + f", in climatological standard deviations; {covered:.0%} of the truth lies within the 90% interval; "
-            f"{found['observed']} values observed; {found['seconds']:.2f} s."
+            + f", in climatological standard deviations; {float(last['step_coverage']):.0%} of the truth lies within "
+            f"the 90% interval; {found['observed']} values observed; {found['seconds']:.2f} s."
         )
 
     @property
@@ -243,8 +247,13 @@ class LabModel(Model):
 
     @property
     def numbers(self):
-        scores = ("rmse", "first_guess_rmse", "coverage_90", "observed", "seconds")
-        return asdict(self._ran) | {"step": self.step} | {name: self.result.attrs[name] for name in scores}
+        shown, found = self.shown.isel(step=0), self.result.attrs
+        scores = {"rmse": float(shown["step_rmse"]), "coverage_90": float(shown["step_coverage"])}
+        if "beside" in shown:
+            errors = map(float, shown["beside_rmse"])
+            scores["beside_rmse"] = dict(zip(map(str, shown["other"].values), errors, strict=True))
+        scores |= {name: found[name] for name in ("first_guess_rmse", "observed", "seconds")}
+        return asdict(self._ran) | {"step": self.step} | scores
 
 
 def _listed(names: tuple[str, ...]) -> str:

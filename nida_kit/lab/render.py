@@ -9,10 +9,18 @@ from html import escape
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from nida_kit import plots
+
+
+_WIDTH, _ROW = 8.0, 2.2  # inches: as wide as a notebook's cell beside the file browser, on a screen of 1300 pixels
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class Drawing:
 class Renderer:
     """One figure that lives as long as the lab; it is laid out anew only where its panels change.
 
+    Axes with their ticks and labels take most of the time to draw, and rarely change: they are kept as pixels, and
+    what lies within them is drawn on top.
+
     Attributes:
         figure: that it draws into.
         width, height: of the image, in pixels.
@@ -40,10 +51,13 @@ class Renderer:
 
     def __init__(self, drawing: Callable[[xr.Dataset], Drawing], rows: int = 1):
         self.drawing = drawing
-        self.figure = plots.figure(rows=rows)
+        self.figure = plots.figure(rows, _WIDTH, _ROW)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())
+        self._canvas = FigureCanvasAgg(self.figure)
         self._artists: Any = None
         self._layout: Any = None
+        self._frame: Any = None
+        self._background: Any = None
 
     def draw(self, ds: xr.Dataset) -> None:
         """Show a dataset of one step."""
@@ -52,13 +66,25 @@ class Renderer:
         if layout == self._layout:
             how.update(self._artists, ds)
         else:
-            self._artists, self._layout = how.make(self.figure, ds), layout
+            self._artists, self._layout, self._frame = how.make(self.figure, ds), layout, None
 
     def png(self) -> bytes:
         """The figure as it is now."""
+        within = [artist for ax in self.figure.axes for artist in _within(ax) if artist.get_visible()]
+        frame = [(*ax.viewLim.bounds, ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in self.figure.axes]
+        if frame != self._frame:
+            for artist in within:
+                artist.set_visible(False)
+            self._canvas.draw()
+            for artist in within:
+                artist.set_visible(True)
+            self._frame, self._background = frame, self._canvas.copy_from_bbox(self.figure.bbox)
+        self._canvas.restore_region(self._background)
+        for artist in sorted(within, key=Artist.get_zorder):
+            artist.draw(self._canvas.get_renderer())
         buffer = BytesIO()
         # Drawing must keep up with a slider: speed before size.
-        self.figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})
+        Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
         return buffer.getvalue()
 
     def html(self, alt: str) -> str:
@@ -69,3 +95,8 @@ class Renderer:
             'style="max-width: 100%; height: auto" '
             f'src="data:image/png;base64,{data}">'
         )
+
+
+def _within(ax: Axes) -> list[Artist]:
+    """What an axes shows, and its spines, which lie above some of that."""
+    return [*ax.lines, *ax.patches, *ax.images, *ax.collections, *ax.texts, *ax.spines.values()]

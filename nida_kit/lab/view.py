@@ -10,6 +10,7 @@ the controls that a notebook needs:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -28,6 +29,8 @@ from nida_kit.lab.render import Drawing, Renderer
 
 _LABELLED = {"style": {"description_width": "110px"}}
 _ALONE, _NUMBER, _SLIDER = {"width": "420px"}, {"width": "210px"}, {"width": "210px"}
+PLAY = "play the steps"
+PAUSE = 0.7  # seconds between steps
 
 
 def choice(label: str, options: Sequence[str] = ()) -> widgets.Dropdown:
@@ -80,11 +83,12 @@ def paired(label: str, control: widgets.Widget) -> widgets.Widget:
     number = kind(description=label, layout=_NUMBER, **_LABELLED)
     if isinstance(control, widgets.FloatLogSlider):  # whose bounds are exponents
         number.min, number.max, number.step = control.base**control.min, control.base**control.max, 0.01
-    else:
-        number.step = control.step
-        for bound in ("max", "min"):
-            widgets.link((control, bound), (number, bound))
-    widgets.link((control, "value"), (number, "value"))
+        # What an experiment prescribes may have more digits than anyone reads; the slider keeps them.
+        widgets.link((control, "value"), (number, "value"), (lambda value: float(f"{value:.4g}"), float))
+        return widgets.HBox([number, control])
+    number.step = control.step
+    for trait in ("max", "min", "value"):
+        widgets.link((control, trait), (number, trait))
     return widgets.HBox([number, control])
 
 
@@ -93,7 +97,8 @@ class Explorer(widgets.VBox):
 
     Args:
         model: the state.
-        controls: by the name of their parameter, with a label; `step`, if there is one, moves through the result.
+        controls: by the name of their parameter, with a label; `step`, if there is one, moves through the result, and
+            can be played.
         presets: names of buttons.
         drawing: how a dataset is drawn.
         export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it.
@@ -102,7 +107,7 @@ class Explorer(widgets.VBox):
     Attributes:
         model: the state.
         controls: by name.
-        buttons: by name: the presets, "reset", "export figure".
+        buttons: by name: the presets, "reset", "play the steps" if there are steps, "export figure".
 
     Raises:
         ValueError: the controls cannot show what the model starts with.
@@ -119,8 +124,10 @@ class Explorer(widgets.VBox):
     ):
         self.model, self.export, self.renderer = model, Path(export), Renderer(drawing, rows)
         self._syncing = False
+        self._playing: asyncio.Task | None = None
         self.controls = {name: control for name, (_, control) in controls.items()}
-        self.buttons = {name: widgets.Button(description=name) for name in (*presets, "reset", "export figure")}
+        names = (*presets, "reset", *([PLAY] if "step" in controls else []), "export figure")
+        self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in names}
         self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary"), _line("nida-status")
         lines = [paired(label, control) for label, control in controls.values()]
         super().__init__([*self._arranged(lines), self.image, self.summary, self.status])
@@ -137,12 +144,6 @@ class Explorer(widgets.VBox):
 
     def _arranged(self, lines: list[widgets.Widget]) -> list[widgets.Widget]:
         """The controls in two columns, or one where the page is narrow, then the buttons."""
-        if "step" in self.controls:
-            play = widgets.Play(min=1, max=1, interval=700, description="play the steps")
-            play.add_class("nida-play")
-            for name in ("max", "value"):
-                widgets.link((self.controls["step"], name), (play, name))
-            lines = [*lines, play]
         half = (len(lines) + 1) // 2
         wrapped = widgets.Layout(flex_flow="row wrap", width="100%")
         columns = [widgets.VBox(some) for some in (lines[:half], lines[half:]) if some]
@@ -170,13 +171,32 @@ class Explorer(widgets.VBox):
         return changed
 
     def _on_click(self, name: str) -> Callable[[Any], None]:
-        actions = {"reset": self.model.reset, "export figure": self._export}
+        actions = {"reset": self.model.reset, PLAY: self._play, "export figure": self._export}
         action = actions.get(name, lambda: self.model.preset(name))
         return lambda _: guarded(self.model, action)
 
     def _export(self) -> None:
         plots.save(self.figure, self.export, self.model.numbers)
         self.summary.value = f"{escape(self.model.status)} Written to {escape(str(self.export))}."
+
+    def _play(self) -> None:
+        """Show the steps one after the other, or stop that. Our own, for the buttons of `Play` have no names."""
+        if self._playing:
+            self._playing.cancel()
+        else:
+            self._playing = asyncio.get_running_loop().create_task(self._steps())
+            self._playing.add_done_callback(lambda _: self._played())
+            self.buttons[PLAY].description = "stop playing"
+
+    async def _steps(self) -> None:
+        self.model.show_step(1)
+        # Whatever is changed meanwhile is shown at its last step, and ends this.
+        while self.model.step < self.model.steps:
+            await asyncio.sleep(PAUSE)
+            self.model.show_step(min(self.model.step + 1, self.model.steps))
+
+    def _played(self) -> None:
+        self._playing, self.buttons[PLAY].description = None, PLAY
 
     @contextmanager
     def _quietly(self):
@@ -196,9 +216,9 @@ class Explorer(widgets.VBox):
                     control.value = self.model.step
                 else:
                     control.value = getattr(self.model.params, name)
-        known = self.model.presets()
+        usable = {*self.model.presets(), "reset", "export figure", *([PLAY] if self.model.steps > 1 else [])}
         for name, button in self.buttons.items():
-            button.disabled = name not in (*known, "reset", "export figure")
+            button.disabled = name not in usable
 
     def adapt(self) -> None:
         """Set what the controls offer, where that depends on the model's state."""
@@ -277,7 +297,7 @@ class Lab(Explorer):
     Attributes:
         model: the state.
         controls: by name, and `step`.
-        buttons: by name: the presets, "reset", "export figure".
+        buttons: by name: the presets, "reset", "play the steps", "export figure".
 
     Raises:
         ValueError: controls or parameters that there are not, or out of range.
@@ -295,7 +315,8 @@ class Lab(Explorer):
     def adapt(self):
         p, c = self.model.params, self.controls
         setup, methods = setups.load(SETUPS[p.system]), methods_of(p.system)
-        offered = {"components": setup.system.labels.components, "method": tuple(methods), "beside": tuple(methods)}
+        others = tuple(name for name in methods if name != p.method)
+        offered = {"components": setup.system.labels.components, "method": tuple(methods), "beside": others}
         for name, options in offered.items():
             if name in c and c[name].options != options:
                 c[name].options = options

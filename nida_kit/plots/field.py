@@ -1,7 +1,7 @@
 """A large state as images: site against time.
 
-The truth, the reconstruction, and their difference in standard deviations of the posterior; crosses are what was
-observed. Made once, then updated by setting data alone.
+The truth, the reconstruction, those of methods beside it, and the reconstruction's error in standard deviations of its
+posterior; crosses are what was observed. Made once, then updated by setting data alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from nida_kit.labels import COMPONENT, TIME
 from nida_kit.plots.style import pick, styled, with_unit
 
 _WIDEST = 4.0  # standard deviations
+_ERROR = "error / posterior std"
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ def _last(ds: xr.Dataset) -> xr.Dataset:
 
 def _panels(ds: xr.Dataset) -> dict[str, np.ndarray]:
     """What each panel shows, `(component, time)`."""
+    others = {str(name): ds["beside"].sel(other=name) for name in (ds["other"].values if "beside" in ds else ())}
     error = (ds["mean"] - ds["truth"]) / ds["std"]
-    panels = {"truth": ds["truth"], "reconstruction": ds["mean"], "error / posterior std": error}
+    panels = {"truth": ds["truth"], "reconstruction": ds["mean"], **others, _ERROR: error}
     return {name: array.transpose(COMPONENT, TIME).values for name, array in panels.items()}
 
 
@@ -54,8 +56,8 @@ def make_field(fig: Figure, ds: xr.Dataset) -> Images:
 
     Args:
         fig: from `figure`.
-        ds: as `experiment.run` returns it: `truth`, `mean`, `std` and `value`, of which the first window and the last
-            step are drawn.
+        ds: as `experiment.run` returns it: `truth`, `mean`, `std`, `value` and, if there are others, `beside`, of which
+            the first window and the last step are drawn.
 
     Returns:
         The artists, for `update_field`.
@@ -66,15 +68,23 @@ def make_field(fig: Figure, ds: xr.Dataset) -> Images:
     time, sites = shown[TIME].values, shown.sizes[COMPONENT]
     half = (time[1] - time[0]) / 2 if len(time) > 1 else 0.5
     extent = (time[0] - half, time[-1] + half, -0.5, sites - 0.5)
-    for i, (name, values) in enumerate(_panels(shown).items()):
-        ax = fig.add_axes((0.06 + 0.32 * i, 0.2, 0.22, 0.66))
-        looks = {"cmap": "RdBu_r", "vmin": -_WIDEST, "vmax": _WIDEST} if "error" in name else {"cmap": "cividis"}
+    panels = _panels(shown)
+    left, gap, bars = 0.06, 0.02, 0.12  # of the width: labels, between panels, a bar with its labels
+    wide = (0.98 - left - bars - gap * len(panels)) / len(panels)
+    for i, (name, values) in enumerate(panels.items()):
+        is_error = name == _ERROR
+        at = left + i * (wide + gap) + (bars / 2 if is_error else 0)
+        ax = fig.add_axes((at, 0.2, wide, 0.66))
+        looks = {"cmap": "RdBu_r", "vmin": -_WIDEST, "vmax": _WIDEST} if is_error else {"cmap": "cividis"}
         images[name] = ax.imshow(values, aspect="auto", origin="lower", extent=extent, **looks)
         observed += ax.plot([], [], color="black", linestyle="none", marker="x", markersize=3, markeredgewidth=0.8)
-        ax.set(title=name, xlabel=with_unit("time", shown[TIME].attrs.get("units")))
+        ax.set_title(name, fontsize="large" if len(panels) < 5 else "medium")
+        ax.set_xlabel(with_unit("time", shown[TIME].attrs.get("units")))
+        ax.tick_params(labelleft=i == 0)
         ax.grid(False)
-        bar = fig.add_axes((0.06 + 0.32 * i + 0.225, 0.2, 0.012, 0.66))
-        fig.colorbar(images[name], cax=bar)
+        # The last panel's bar, and that of all before it.
+        if i >= len(panels) - 2:
+            fig.colorbar(images[name], cax=fig.add_axes((at + wide + 0.006, 0.2, 0.012, 0.66)))
     fig.axes[0].set_ylabel("component")
     made = Images(fig, images, observed)
     update_field(made, ds)
@@ -88,7 +98,7 @@ def update_field(made: Images, ds: xr.Dataset) -> None:
     low, high = np.floor(panels["truth"].min()), np.ceil(panels["truth"].max())
     for name, values in panels.items():
         made.images[name].set_data(values)
-        if "error" not in name:
+        if name != _ERROR:
             made.images[name].set_clim(low, high)
     index, when = np.nonzero(shown["value"].transpose(COMPONENT, TIME).notnull().values)
     names = shown["value"][COMPONENT].values[index]

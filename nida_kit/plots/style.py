@@ -20,6 +20,7 @@ import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from nida_kit.assimilate.method import versions
 from nida_kit.labels import COMPONENT, TIME
@@ -27,6 +28,7 @@ from nida_kit.labels import COMPONENT, TIME
 STYLE = Path(__file__).parents[1] / "nida.mplstyle"
 BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations
 PRINTED = 180  # dots per inch
+NARROW = 9.0  # inches: below, a legend may take two lines
 BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
 # label, then the line's looks, by the variable that it draws
 LINES = {
@@ -105,16 +107,17 @@ def portrait(components: int) -> tuple[int, int] | None:
 
 
 def legend(fig: Figure, drawn: dict[str, Artist]) -> None:
-    """One line above all panels."""
+    """Above all panels, in one line if there is room."""
     order = [k for k in ("truth", "value", "first_guess", "mean", "band", "draws") if k in drawn]
     order += [k for k in drawn if k.startswith(BESIDE)]
+    narrow = fig.get_figwidth() < NARROW
     tight = {"fontsize": "small", "columnspacing": 1.0, "handlelength": 2.4}
     fig.legend(
         [drawn[k] for k in order],
         [drawn[k].get_label() for k in order],
         loc="upper center",
-        ncols=len(order),
-        **(tight if len(order) > 6 else {"handlelength": 2.8}),
+        ncols=len(order) if not narrow or len(order) <= 5 else -(-len(order) // 2),
+        **(tight if narrow or len(order) > 6 else {"handlelength": 2.8}),
     )
 
 
@@ -124,7 +127,7 @@ def trajectory_panels(fig: Figure, rows: int, components: int, columns: int) -> 
     gaps = [0.75] + [0.5] * (components - 1) + [0.8] * (columns - components)  # inches before each column
     wide = (width - sum(gaps) - 0.2) / columns
     left = np.cumsum(gaps) + wide * np.arange(columns)
-    top, bottom, between = 0.65, 0.5, 0.2
+    top, bottom, between = (0.8 if width < NARROW else 0.65), 0.5, 0.2
     tall = (height - top - bottom + between) / rows
     axes = np.empty((rows, columns), dtype=object)
     for i, j in np.ndindex(rows, columns):
@@ -140,15 +143,16 @@ def label_panels(axes: np.ndarray, ds: xr.Dataset | xr.DataArray) -> None:
     time = with_unit(ds[TIME].attrs.get("long_name", "time"), ds[TIME].attrs.get("units"))
     for ax in axes[:-1].flat:
         ax.tick_params(labelbottom=False)
+    size = "small" if axes[0, 0].figure.get_figwidth() < NARROW and n > 2 else None
     for ax, name in zip(axes[0], names, strict=False):
-        ax.set_title(name)
+        ax.set_title(name, fontsize=size)
     for ax in axes[-1, :n]:
         ax.set_xlabel(time)
     for ax in axes[:, n:].flat:
         across, up = portrait(n)
         ax.set_ylabel(names[up])
     for ax in axes[:1, n:].flat:
-        ax.set_title("phase portrait")
+        ax.set_title("phase portrait", fontsize=size)
     for ax in axes[-1:, n:].flat:
         ax.set_xlabel(names[across])
 
@@ -165,14 +169,35 @@ def colours() -> list[str]:
     return matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
 
 
+def panels(fig: Figure) -> list[dict[str, Any]]:
+    """What a figure's panels show: titles, and the points of each named line and area, to six digits."""
+    found = []
+    for ax in fig.axes:
+        named = {str(a.get_label()): a for a in (*ax.lines, *ax.patches) if not str(a.get_label()).startswith("_")}
+        points = {name: _points(artist) for name, artist in named.items()}
+        if points := {name: {"x": x, "y": y} for name, (x, y) in points.items() if x}:
+            found.append({"title": ax.get_title(), "x": ax.get_xlabel(), "y": ax.get_ylabel(), "shows": points})
+    return found
+
+
+def _points(artist: Artist) -> tuple[list[float], list[float]]:
+    """Of a line or an outline, in its own coordinates; nothing where it has a gap."""
+    if isinstance(artist, Line2D):
+        points = np.asarray(artist.get_xydata(), float)
+    else:
+        points = artist.get_patch_transform().transform(artist.get_path().vertices)
+    x, y = points[np.isfinite(points).all(-1)].T
+    return [float(f"{v:.6g}") for v in x], [float(f"{v:.6g}") for v in y]
+
+
 @styled
 def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:
     """Write a figure for print, as PNG and PDF, and the numbers behind it as JSON, with the versions that made them.
 
     Args:
-        fig: the figure.
+        fig: the figure, whose `panels` are put on record too.
         path: of the PNG; PDF and JSON have the same name.
-        numbers: what the figure shows, as plain numbers, lists and names; it must hold the `seed`.
+        numbers: what made the figure, and its scores, as plain numbers, lists and names; it must hold the `seed`.
 
     Raises:
         ValueError: no seed, or a path that does not end in .png.
@@ -185,5 +210,5 @@ def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=PRINTED)
     fig.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # the same figure is the same file
-    record = numbers | {"versions": f"{versions()}, matplotlib {version('matplotlib')}"}
+    record = numbers | {"panels": panels(fig), "versions": f"{versions()}, matplotlib {version('matplotlib')}"}
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")

@@ -15,7 +15,14 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-TIMED = {"seconds", "milliseconds", "minutes", "timing"}  # keys whose numbers depend on the machine
+TIMED = {
+    "seconds",
+    "milliseconds",
+    "minutes",
+    "timing",
+    "timings",
+    "exponents",
+}  # keys whose numbers depend on the machine
 
 
 def exporting(folder: Path) -> list[Path]:
@@ -45,15 +52,24 @@ def regenerate(notebooks: list[Path], root: Path, progress: Callable = tqdm, **p
             papermill.execute_notebook(str(path), out, asked, cwd=str(root), progress_bar=False)
 
 
-def numbers(record: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """All numbers of a figure's record by their place in it, but for those that depend on the machine."""
-    if isinstance(record, dict | list):
+def numbers(record: Any, name: str = "") -> Iterator[tuple[str, list[float]]]:
+    """All numbers of a figure's record by their place in it, but for those that depend on the machine.
+
+    What is a list of numbers there is one here; any other number is alone.
+    """
+    if isinstance(record, list) and record and all(map(_is_number, record)):
+        yield name, [float(value) for value in record]
+    elif isinstance(record, dict | list):
         items = record.items() if isinstance(record, dict) else enumerate(record)
         for key, value in items:
             if key not in TIMED:
                 yield from numbers(value, f"{name}/{key}")
-    elif isinstance(record, int | float) and not isinstance(record, bool):
-        yield name, float(record)
+    elif _is_number(record):
+        yield name, [float(record)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What the labs need, looked up where they run; each line that is not well says what to do.
 
+In a notebook `print(doctor())`; where not even notebooks run, `python -m nida_kit.doctor` in a terminal.
+
 >>> report = doctor()
 >>> [finding.what for finding in report.findings if finding.what.startswith("weights")][0]
 'weights lorenz63'
@@ -17,9 +19,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 import torch
-from jupyter_core.paths import jupyter_path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -110,7 +110,7 @@ def _unfit(needed: Requirement, version: str) -> Finding:
 def front_end() -> Finding:
     """Whether the page can draw widgets: that is up to the server's environment, which need not be the kernel's."""
     server = server_prefix()
-    elsewhere = [Path(p) for p in jupyter_path() if not Path(p).is_relative_to(sys.prefix)]
+    elsewhere = [path for path in jupyter_folders() if not path.is_relative_to(sys.prefix)]
     found = next((p / FRONT_END for p in (server / "share/jupyter", *elsewhere) if (p / FRONT_END).is_file()), None)
     install = f"Install it where the server runs, {server}: `pip install 'jupyterlab_widgets>=3'`; then reload the page"
     if server != Path(sys.prefix):
@@ -122,8 +122,21 @@ def front_end() -> Finding:
     return Finding("front end", ok, f"widget manager {version} in {found.parents[4]}", f"{install}.")
 
 
+def jupyter_folders() -> list[Path]:
+    """Where Jupyter looks for front ends; a doctor must speak where it is missing, too."""
+    try:
+        from jupyter_core.paths import jupyter_path
+    except ImportError:
+        return []
+    return [Path(path) for path in jupyter_path()]
+
+
 def server_prefix() -> Path:
     """The environment of the process that started this kernel, if that is known to be Python; else our own."""
+    try:
+        import psutil
+    except ImportError:
+        return Path(sys.prefix)
     try:
         command = psutil.Process(int(os.environ["JPY_PARENT_PID"])).cmdline()[0]
     except (KeyError, ValueError, IndexError, psutil.Error):
@@ -174,3 +187,9 @@ def chromium() -> Finding:
     return Finding(
         "Chromium", True, found or "not found; only tests/test_browser.py needs it: apt-get install chromium"
     )
+
+
+if __name__ == "__main__":
+    report = doctor()
+    print(report)
+    sys.exit(not report.ok)
