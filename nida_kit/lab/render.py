@@ -19,7 +19,6 @@ from PIL import Image
 
 from nida_kit import plots
 
-
 _WIDTH, _ROW = 8.0, 2.2  # inches: as wide as a notebook's cell beside the file browser, on a screen of 1300 pixels
 
 
