@@ -65,8 +65,11 @@ class Climatology:
         """From N windows; `order` w = None is T - 1. Smaller orders pool all stretches of w + 1 steps.
 
         Raises:
-            ValueError: not enough windows for an invertible covariance, or constant components.
+            ValueError: not enough windows for an invertible covariance, constant components, or values that are not
+                finite.
         """
+        if not windows.isfinite().all():
+            raise ValueError("windows hold NaN or infinite values: drop the windows that have any.")
         _, steps, n = windows.shape
         order = steps - 1 if order is None else order
         if not 0 <= order < steps:

@@ -277,6 +277,12 @@ def test_windows_to_interpolate_from_must_be_usable():
             nk.OptimalInterpolation.fit(wrong)
 
 
+def test_an_interpolation_keeps_the_names_and_units_of_its_windows():
+    windows = nk.Pendulum().simulate(200, 6, 0.1, seed=1)
+    labels = nk.OptimalInterpolation.fit(windows, order=1).labels
+    assert labels == nk.Pendulum().labels and labels.time_units == "s"
+
+
 def test_any_leading_dims_pass_through(methods, some):
     two = some["value"].values.reshape(2, 3, 12, 3)
     many = xr.Dataset(

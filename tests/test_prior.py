@@ -87,6 +87,7 @@ def test_the_climatology_knows_each_components_spread():
         (draw(50, 4, N), -1, "order=-1"),
         (draw(50, 4, N) * torch.tensor([1.0, 0.0]), None, "singular.*constant"),
         (draw(50, 1, N).expand(-1, 4, -1), None, "singular.*smaller order"),
+        (draw(50, 4, N) * torch.tensor([1.0, float("nan")]), None, "NaN.*drop the windows"),
     ],
 )
 def test_a_climatology_without_an_inverse_is_an_error(windows, order, said):

@@ -24,7 +24,7 @@ from nida_kit.assimilate.incremental import (
 from nida_kit.assimilate.method import Method, Reconstruction, stream
 from nida_kit.banded import BlockBanded
 from nida_kit.gaussian import Gaussian
-from nida_kit.labels import COMPONENT, CORE, StateLabels, time_step
+from nida_kit.labels import COMPONENT, CORE, TIME, StateLabels, time_step
 from nida_kit.observe import Observations
 from nida_kit.prior import Climatology, Network, Physics, RingPrior
 from nida_kit.simulate import System, as_system
@@ -60,7 +60,8 @@ class OptimalInterpolation(Method):
             )
         names = tuple(map(str, windows[COMPONENT].values))
         given = {k: tuple(map(str, windows[k].values)) for k in ("units", "long_name") if k in windows.coords}
-        labels = StateLabels(names, given.get("units", ("1",) * len(names)), given.get("long_name", names))
+        units, long_names = given.get("units", ("1",) * len(names)), given.get("long_name", names)
+        labels = StateLabels(names, units, long_names, str(windows[TIME].attrs.get("units", "1")))
         values = torch.from_numpy(windows.values).double()
         return cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
 
