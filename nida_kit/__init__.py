@@ -52,7 +52,7 @@ from nida_kit.evaluate import (
     wasserstein,
 )
 from nida_kit.gaussian import Gaussian
-from nida_kit.labels import StateLabels
+from nida_kit.labels import StateLabels, load_observations
 from nida_kit.observe import mixture, observe, regular
 from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics, RingPrior
 from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, OnAttractor, Pendulum, Started, System
@@ -100,6 +100,7 @@ __all__ = [
     "energy_score",
     "fixed",
     "load",
+    "load_observations",
     "mixture",
     "mse",
     "observe",

@@ -2,7 +2,7 @@
 
 >>> ds = run(Parameters(samples=2, temperatures=3))
 >>> sorted(ds.data_vars)
-['first_guess', 'mean', 'noise_std', 'observed', 'std', 'step_coverage', 'step_rmse', 'truth', 'value']
+['first_guess', 'mean', 'misfit', 'noise_std', 'observed', 'std', 'step_coverage', 'step_rmse', 'truth', 'value']
 >>> ds.sizes["step"]
 3
 """
@@ -220,7 +220,7 @@ def run(parameters: Parameters) -> xr.Dataset:
         "coverage_90": float(step_coverage[-1]),
         "observed": int(obs["value"].notnull().sum()),
     }
-    result = result.drop_vars(set(result) - {"mean", "std", "observed"}).assign(
+    result = result.drop_vars(set(result) - {"mean", "std", "observed", "misfit"}).assign(
         truth=truth,
         value=obs["value"],
         noise_std=obs["noise_std"],

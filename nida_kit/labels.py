@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ from torch import Tensor
 TIME, COMPONENT, SAMPLE = "time", "component", "sample"
 CORE = (TIME, COMPONENT)
 RESERVED = ("step", "temperature", "member")  # what results add
+_MISSING = {
+    "value": "It holds what was measured: obs.rename(your_name='value').",
+    "noise_std": "It is the standard deviation of the measurement error, in value's unit: obs.assign(noise_std=0.4).",
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,22 @@ class StateLabels:
         units: one unit per component.
         long_names: one description per component, as plots show it.
         time_units: of time; "1" is the equations' own unit.
+
+    Raises:
+        ValueError: not as many units or long names as components.
     """
 
     components: tuple[str, ...]
     units: tuple[str, ...]
     long_names: tuple[str, ...]
     time_units: str = "1"
+
+    def __post_init__(self):
+        if not len(self.components) == len(self.units) == len(self.long_names):
+            raise ValueError(
+                f"The {len(self.components)} components {list(self.components)} have {len(self.units)} units and "
+                f"{len(self.long_names)} long names: give one of each for every component."
+            )
 
     def coordinates(self) -> dict[str, Any]:
         """The component coordinate with units and long names along it."""
@@ -81,7 +96,7 @@ def time_step(time: xr.DataArray, expected: float | None = None) -> float:
     if time.dtype.kind not in "iuf":
         raise ValueError(
             f"The time coordinate has dtype {time.dtype}; model time is needed, as plain numbers. For dates: "
-            'obs.assign_coords(time=(obs.time - obs.time[0]) / np.timedelta64(1, "h")), or whatever unit the model has.'
+            'obs.assign_coords(time=(obs.time - obs.time[0]) / np.timedelta64(1, "s")), with the model\'s unit for "s".'
         )
     if time.size == 0:
         raise ValueError("The window is empty: its time dimension has size 0. Select at least one time step.")
@@ -117,6 +132,30 @@ def _even_spacing(times: np.ndarray) -> float:
     return step
 
 
+def load_observations(path: str | Path) -> xr.Dataset:
+    """Observations from a NetCDF file, in memory.
+
+    Args:
+        path: of a file that holds `value` and `noise_std`, as the module describes.
+
+    Raises:
+        ValueError: no file, none that can be read, or one that lacks something.
+    """
+    if not Path(path).is_file():
+        raise ValueError(
+            f"{str(path)!r} is no file. (A Zarr store is a folder: xr.open_zarr(path).to_netcdf(...) first.)"
+        )
+    try:
+        obs = xr.load_dataset(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as NetCDF; it may be another format, or cut off. Make a table a dataset by "
+            f"df.to_xarray(), and write it by to_netcdf(path). What xarray said: {str(error).splitlines()[0]}"
+        ) from error
+    check_observations(obs)
+    return obs
+
+
 def check_observations(obs: xr.Dataset) -> None:
     """Check that observations have the variables, dims and coordinates that they need; no value is read.
 
@@ -127,7 +166,9 @@ def check_observations(obs: xr.Dataset) -> None:
         raise ValueError(f"Observations are an xr.Dataset with value and noise_std, not a {type(obs).__name__}.")
     for name in ("value", "noise_std"):
         if name not in obs:
-            raise ValueError(f"The observations have no variable {name!r}, only {sorted(map(str, obs.data_vars))}.")
+            raise ValueError(
+                f"The observations have no variable {name!r}, only {sorted(map(str, obs.data_vars))}. {_MISSING[name]}"
+            )
     value, noise_std = obs["value"], obs["noise_std"]
     for dim in CORE:
         if dim not in value.dims:
@@ -178,6 +219,8 @@ def read_observations(
     y, std = value.values.astype(float), noise_std.values.astype(float)
     _check_values(y, std)
     coords = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims} | state.coordinates()
+    about = {"long_name": "time", "units": state.time_units}
+    coords[TIME] = value[TIME].assign_attrs(about | value[TIME].attrs)
     return ObservedTensors(
         torch.from_numpy(y.copy()), torch.from_numpy(np.where(np.isnan(y), 1.0, std)), lead, coords, step
     )

@@ -79,7 +79,10 @@ def _apply(operator: Operator, x: Tensor) -> Tensor:
     try:
         value = operator(x)
     except (RuntimeError, IndexError, TypeError) as error:
-        raise ValueError(f"The operator cannot be applied to states of shape {tuple(x.shape)}: {error}") from error
+        raise ValueError(
+            f"The operator cannot be applied to states of shape {tuple(x.shape)}: {error}. It takes and gives torch "
+            "tensors, by torch functions (numpy's have no gradients); a matrix is (values, components)."
+        ) from error
     if not isinstance(value, Tensor) or value.shape[:-1] != x.shape[:-1]:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(
@@ -222,7 +225,7 @@ def observe(
     seen = when[..., None] & _among(components, exact[COMPONENT].values.tolist()) & _unmasked(operator, exact)
     seen = seen & (uniform < fraction)
     if not seen.any():
-        raise ValueError("Nothing is observed: widen components, times, fraction or the mask.")
+        raise ValueError("Nothing is observed: name some components, and widen times, fraction or the mask.")
     if not np.isfinite(exact.values[seen]).all():
         raise ValueError(
             "truth holds NaN or infinite values where it is observed; leave those out, by times or a mask."

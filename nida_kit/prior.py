@@ -68,6 +68,11 @@ class Climatology:
             ValueError: not enough windows for an invertible covariance, constant components, or values that are not
                 finite.
         """
+        if not isinstance(windows, Tensor):
+            raise ValueError(
+                f"windows is a tensor (N, T, n), not a {type(windows).__name__}: torch.from_numpy(windows.values) of "
+                "an xr.DataArray (sample, time, component)."
+            )
         if not windows.isfinite().all():
             raise ValueError("windows hold NaN or infinite values: drop the windows that have any.")
         _, steps, n = windows.shape
@@ -97,7 +102,7 @@ class Climatology:
         if info:
             raise ValueError(
                 "The covariance is singular (a constant component, or noise-free linear dynamics): "
-                "give a smaller order, or windows that differ."
+                "give a smaller order (1, say), or windows that differ."
             )
         length, n = mean.shape
         inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)

@@ -35,6 +35,8 @@ from torch import Tensor
 
 from nida_kit.labels import StateLabels, trajectory
 
+_AXES = "Components lie along the last axis: x.unbind(-1) or x[..., 0], and torch.stack([...], -1) of all of them."
+
 
 def runge_kutta(tendency, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
     """One classical fourth-order Runge-Kutta step."""
@@ -54,7 +56,7 @@ class System(ABC):
     """
 
     labels: StateLabels
-    longest_substep: float
+    longest_substep: float = math.nan
 
     @property
     def name(self) -> str:
@@ -175,11 +177,29 @@ class System(ABC):
         device = torch.device(device)
         generator = torch.Generator(device).manual_seed(seed)
         x = self.start(samples, generator, dtype, device)
+        self._check(x)
         x = self.trajectories(x, spinup + steps, dt, model_noise_std, generator)[..., spinup:, :]
         if not x.isfinite().all():
             raise ValueError(f"The trajectory overflows with dt={dt}: try a smaller dt or longest_substep.")
         records = {"system": self.name, "dt": dt, "model_noise_std": float(model_noise_std), "seed": seed}
         return trajectory(x, self.labels, dt, attrs=records | {"spinup": spinup} | self.parameters())
+
+    def _check(self, x: Float[Tensor, "samples n"]) -> None:
+        """Raises ValueError where what a subclass gives does not fit together."""
+        shape = (len(x), len(self.labels.components))
+        if x.shape != shape:
+            raise ValueError(
+                f"start of {type(self).__name__} gives {tuple(x.shape)}; (samples, components) is {shape}."
+            )
+        try:
+            slope, alone = self.tendency(x), self.tendency(x[:1])  # one state tells axes that were mistaken
+        except (IndexError, RuntimeError, TypeError) as error:
+            raise ValueError(f"tendency of {type(self).__name__} fails for states {shape}: {error}. {_AXES}") from error
+        if slope.shape != shape or not torch.allclose(alone, slope[:1], equal_nan=True):
+            raise ValueError(
+                f"tendency of {type(self).__name__} gives {tuple(slope.shape)} for states {shape}, or mixes them. "
+                f"{_AXES}"
+            )
 
     def parameters(self) -> dict[str, int | float | list[float]]:
         """The physical parameters, for the records."""

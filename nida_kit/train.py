@@ -82,7 +82,16 @@ def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
 
 
 def fixed(windows: Float[Tensor, "N T n"]) -> Windows:
-    """Random windows of a fixed set."""
+    """Random windows of a fixed set, `torch.from_numpy(windows.values)` of an xr.DataArray `(sample, time, component)`.
+
+    Raises:
+        ValueError: no tensor `(N, T, n)`.
+    """
+    if not isinstance(windows, Tensor) or windows.ndim != 3:
+        raise ValueError(
+            f"windows={type(windows).__name__} must be a tensor (N, T, n): torch.from_numpy(windows.values) of an "
+            "xr.DataArray (sample, time, component)."
+        )
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
         return windows[torch.randint(len(windows), (batch,), generator=generator)]

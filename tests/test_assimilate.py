@@ -1,5 +1,6 @@
 """Methods against exact referees, and the promises that every method makes at its labelled face."""
 
+import warnings
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -581,3 +582,48 @@ def test_starts_and_seed_are_whole_numbers_and_on_record(ambiguous):
     result = several(2, seed=7, iterations=1).assimilate(ambiguous)
     assert (result.attrs["starts"], result.attrs["seed"]) == (2, 7)
     assert several(1).assimilate(ambiguous).attrs["seed"] == "none"
+
+
+def test_the_misfit_is_the_distance_to_the_observations_in_their_errors(methods, some):
+    for method in methods:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = method.assimilate(some)
+        away = (some["value"] - result["mean"]) / some["noise_std"]
+        np.testing.assert_allclose(result["misfit"], (away**2).mean(("time", "component")) ** 0.5)
+    blind = some.isel(sample=slice(2)).copy(deep=True)
+    blind["value"][1] = np.nan
+    with pytest.warns(UserWarning, match="hold no observation"):
+        found = methods[0].assimilate(blind)["misfit"]
+    assert np.isnan(found[1]) and np.isfinite(found[0])
+
+
+def test_an_answer_that_contradicts_the_observations_is_warned_of_and_on_record():
+    other = nk.Pendulum(stiffness=9.81, damping=0.0).simulate(4, 100, 0.1, seed=0)
+    obs = nk.observe(other, components=["angle"], every=20, noise_std=0.05, seed=1)
+    with pytest.warns(UserWarning, match="misses what was observed.*another system"):
+        result = nk.NeuralIncremental.pretrained("pendulum").assimilate(obs)
+    assert "misses what was observed" in result.attrs["note"] and float(result["misfit"].max()) > 3
+    own = nk.observe(
+        nk.Pendulum().simulate(4, 100, 0.1, seed=0), components=["angle"], every=20, noise_std=0.05, seed=1
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "note" not in nk.NeuralIncremental.pretrained("pendulum").assimilate(own).attrs
+
+
+def test_a_search_that_has_not_ended_is_warned_of(some):
+    with pytest.warns(UserWarning, match="6 of 6 windows have not converged.*Chain"):
+        result = nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=1).assimilate(some)
+    assert "not converged" in result.attrs["note"]
+
+
+def test_fill_values_are_warned_of_and_on_record(methods, some):
+    filled = some.assign(value=some["value"].fillna(-9999.0))
+    for method in (methods[0], methods[1], methods[-1]):
+        with pytest.warns(UserWarning, match="fill values"):
+            assert "fill values" in method.assimilate(filled).attrs["note"]
+
+
+def test_a_method_prints_what_it_is(methods):
+    assert repr(methods[1]).startswith("NeuralIncremental(temperatures=[1.0, ")

@@ -210,3 +210,45 @@ def test_a_tensor_becomes_a_labelled_trajectory_and_returns():
     xr.testing.assert_equal(labelled, TRUTH)
     assert labelled.attrs == {"seed": 3}
     assert torch.equal(labels.read_trajectory(labelled, read(), STATE, "x"), x)
+
+
+def test_labels_need_a_unit_and_a_name_for_every_component():
+    with pytest.raises(ValueError, match=r"2 components.*1 units"):
+        nk.StateLabels(("x", "y"), ("1",), ("x", "y"))
+
+
+def test_a_missing_error_is_explained():
+    obs = xr.Dataset({"value": (("time", "component"), np.zeros((2, 1)))}, {"time": [0, 1], "component": ["x"]})
+    with pytest.raises(ValueError, match=r"standard deviation of the measurement error.*assign"):
+        labels.check_observations(obs)
+
+
+def test_observations_are_loaded_from_a_file_or_it_says_why_not(tmp_path):
+    coords = {"time": np.arange(4) * 0.05, "component": ["x"]}
+    obs = xr.Dataset({"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1}, coords)
+    obs.to_netcdf(tmp_path / "obs.nc")
+    xr.testing.assert_identical(nk.load_observations(tmp_path / "obs.nc"), obs)
+
+    (tmp_path / "table.csv").write_text("time,x\n0,1\n")
+    (tmp_path / "cut.nc").write_bytes((tmp_path / "obs.nc").read_bytes()[:2000])
+    obs.drop_vars("noise_std").to_netcdf(tmp_path / "half.nc")
+    for name, why in (
+        ("none.nc", "is no file"),
+        ("table.csv", "table.csv.*cannot be read as NetCDF"),
+        ("cut.nc", "cut.nc.*cannot be read as NetCDF"),
+        ("half.nc", "noise_std"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            nk.load_observations(tmp_path / name)
+
+
+def test_time_has_the_units_of_the_state_unless_it_has_its_own():
+    time = xr.DataArray(np.arange(4) * 0.1, dims="time")
+    for attrs, shown in (({}, "s"), ({"units": "seconds since noon"}, "seconds since noon")):
+        obs = xr.Dataset(
+            {"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1},
+            {"time": time.assign_attrs(attrs), "component": ["angle"]},
+        )
+        read = labels.read_observations(obs, nk.Pendulum().labels)
+        assert read.coords["time"].attrs["units"] == shown
+        assert obs["time"].attrs == attrs

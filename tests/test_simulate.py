@@ -206,3 +206,37 @@ def test_on_the_attractor_a_start_is_a_state_long_under_way():
 def test_the_way_to_the_attractor_takes_a_positive_time(time):
     with pytest.raises(ValueError, match="time="):
         nk.OnAttractor(nk.Lorenz96(), time)
+
+
+def own_system(tendency, components=("x", "y"), **more):
+    """A system as its user would write it."""
+
+    def start(self, samples, generator, dtype, device):
+        return torch.randn(samples, 2, generator=generator, dtype=dtype, device=device)
+
+    labels = nk.StateLabels(components, ("1",) * len(components), components)
+    parts = {"labels": labels, "longest_substep": 0.1, "tendency": tendency, "start": start} | more
+    return type("Mine", (nk.System,), parts)()
+
+
+@pytest.mark.parametrize(
+    ("tendency", "more", "why"),
+    [
+        (lambda self, x: -x[..., :1], {}, r"gives \(2, 1\).*last axis"),
+        (lambda self, x: torch.stack([x[1], -x[0]]), {}, "last axis"),
+        (lambda self, x: torch.stack([x[..., 1], -x[..., 2]], -1), {}, "fails.*last axis"),
+        (lambda self, x: -x, {"components": ("x", "y", "z")}, r"start.*\(2, 2\).*\(2, 3\)"),
+        (lambda self, x: -x, {"longest_substep": float("nan")}, "longest_substep"),
+    ],
+)
+def test_a_system_that_does_not_fit_together_says_what_is_wrong(tendency, more, why):
+    own_system(lambda self, x: -x).simulate(2, 3, 0.1)
+    with pytest.raises(ValueError, match=why):
+        own_system(tendency, **more).simulate(2, 3, 0.1)
+
+
+def test_a_system_without_a_longest_substep_is_asked_for_one():
+    system = own_system(lambda self, x: -x)
+    del type(system).longest_substep
+    with pytest.raises(ValueError, match="longest_substep"):
+        system.simulate(2, 3, 0.1)

@@ -73,12 +73,14 @@ class Reconstruction:
         temperatures: of each step; NaN where the method has none.
         first_guess: where it started, `(..., T, n)`.
         diagnostics: more about each window, `(...)`, or about each value, `(..., T, n)`, by name.
+        notes: what its user should know.
     """
 
     posteriors: Sequence[Posterior]
     temperatures: list[float]
     first_guess: Tensor
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @lru_cache
@@ -103,6 +105,7 @@ class Method(ABC):
         stops_early: whether the number of steps depends on the observations.
         noise_layers: how many times unit noise over the whole window `draw` needs for each draw.
         template_steps: how many time steps say what a lazy result looks like; None is the whole window.
+        fits: whether the answer should agree with the observations.
     """
 
     labels: StateLabels
@@ -111,6 +114,10 @@ class Method(ABC):
     stops_early: bool = False
     noise_layers: int = 1
     template_steps: int | None = None
+    fits: bool = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
 
     @abstractmethod
     def reconstruct(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
@@ -145,8 +152,9 @@ class Method(ABC):
             trace: keep every estimate on the way, along the dimension `step`, and the first guess.
 
         Returns:
-            `mean` and `std (..., time, component)`, how many values were `observed` in each window and what else the
-            method says about it, and records in `attrs`.
+            `mean` and `std (..., time, component)`; for each window how many values were `observed`, the `misfit` of
+            the mean to them (root mean square, in standard deviations of their errors: about 1 or less) and what else
+            the method says about it; records in `attrs`, and a `note` of what was warned of.
 
         Raises:
             ValueError: input that cannot be used; it says which and what to try.
@@ -188,20 +196,22 @@ class Method(ABC):
         read = read_observations(obs, self.labels, self.dt, direct=is_direct(operator))
         if first_guess is not None:
             first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
-        note = _note(read)
-        if note:
-            warnings.warn(note, stacklevel=4)
+        observations, notes = Observations(read.value, read.noise_std, operator), _empty(read)
         with torch.no_grad():
-            given = Observations(read.value, read.noise_std, operator), read.dt, first_guess
+            given = observations, read.dt, first_guess
             if noise is None:
                 found = self.reconstruct(*given)
+                found.diagnostics["misfit"] = _misfit(observations, found.posteriors[-1].mean)
+                notes += found.notes + _doubts(found, self.fits)
                 result, steps = _label(found, read, trace), {"iterations": len(found.posteriors)}
             else:
                 draws = self.draw(*given, torch.from_numpy(noise.values))
                 result, steps = _label_draws(draws, noise.dims[1:]), {}
         result.attrs = {"method": type(self).__name__, "seed": "none", **self.settings, **steps}
         result.attrs |= {"seconds": time.perf_counter() - began, "versions": versions()}
-        result.attrs |= {"note": note} if note else {}
+        for note in notes:
+            warnings.warn(note, stacklevel=4)
+        result.attrs |= {"note": " ".join(notes)} if notes else {}
         return result.assign_coords(read.coords)
 
     def _block(self, obs, first_guess, operator, noise, trace) -> xr.Dataset:
@@ -251,6 +261,7 @@ class Method(ABC):
 
 
 _STATE = "_state_component"
+_WORST_MISFIT = 3.0  # standard deviations of the errors of observations
 
 
 def _blank(array: xr.DataArray) -> xr.DataArray:
@@ -258,12 +269,37 @@ def _blank(array: xr.DataArray) -> xr.DataArray:
     return array.copy(data=np.full(array.shape, np.nan if array.name == "value" else 1.0))
 
 
-def _note(read: ObservedTensors) -> str:
-    """What to say of windows without any observation; empty if there are none."""
+def _empty(read: ObservedTensors) -> list[str]:
+    """What to say of windows without any observation."""
     empty = read.value.isnan().flatten(-2).all(-1)
     if not empty.any():
-        return ""
-    return f"{int(empty.sum())} of {empty.numel()} windows hold no observation: they show the prior alone."
+        return []
+    return [f"{int(empty.sum())} of {empty.numel()} windows hold no observation: they show the prior alone."]
+
+
+def _misfit(observations: Observations, mean: Tensor) -> Tensor:
+    """Root mean square of y - h(mean), in standard deviations of the errors, `(...)`; NaN if nothing is observed."""
+    observations = observations.to(mean.device)
+    count = (~observations.value.isnan()).sum((-2, -1))
+    return (2 * observations.misfit(mean) / count).sqrt()
+
+
+def _doubts(found: Reconstruction, fits: bool) -> list[str]:
+    """What to say of an answer that contradicts the observations, or that the method has not ended with."""
+    notes = []
+    misfit, ended = found.diagnostics["misfit"], found.diagnostics.get("converged")
+    if fits and (off := misfit > _WORST_MISFIT).any():
+        notes.append(
+            f"The answer for {int(off.sum())} of {off.numel()} windows misses what was observed by up to "
+            f"{float(misfit[off].max()):.3g} standard deviations of its error (root mean square). The prior or the "
+            "model may be another system's, noise_std too small, or the search stuck in a wrong minimum."
+        )
+    if ended is not None and not ended.all():
+        notes.append(
+            f"{int((~ended).sum())} of {ended.numel()} windows have not converged: start from a better first_guess, "
+            "as in nk.Chain([interpolation, method]), or give more iterations."
+        )
+    return notes
 
 
 def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Dataset:
@@ -333,6 +369,7 @@ class Chain(Method):
             [s for run in runs for s in run.temperatures],
             runs[0].first_guess,
             {name: values for run in runs for name, values in run.diagnostics.items()},
+            [note for run in runs for note in run.notes],
         )
 
     def draw(self, observations, dt, first_guess, noise):

@@ -69,13 +69,14 @@ class OptimalInterpolation(Method):
         start = self.climatology.over(observations.value.shape[-2])
         if first_guess is not None:
             start = start.at(first_guess)
-        _warn_of_outliers(self.climatology, observations)
         posteriors = list(incremental(self.climatology, [1.0], observations, start, conditioned))
-        return Reconstruction(posteriors, [float("nan")], start.mean)
+        return Reconstruction(posteriors, [math.nan], start.mean, notes=_outliers(self.climatology, observations))
 
 
 class ClimatologicalForecast(OptimalInterpolation):
     """The climatology alone, whatever was observed: what every method should beat."""
+
+    fits = False
 
     def reconstruct(self, observations, dt, first_guess):
         alone = self.climatology.over(observations.value.shape[-2])
@@ -148,7 +149,8 @@ class NeuralIncremental(Method):
     def reconstruct(self, observations, dt, first_guess):
         observations, start = self._start(observations, first_guess)
         posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
-        return Reconstruction(posteriors, self.temperatures, start.mean)
+        notes = _outliers(self.prior.climatology, observations)
+        return Reconstruction(posteriors, self.temperatures, start.mean, notes=notes)
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
@@ -158,6 +160,8 @@ class NeuralIncremental(Method):
         the first guess's spread.
         """
         observations, start = self._start(observations, first_guess)
+        for note in _outliers(self.prior.climatology, observations):
+            warnings.warn(note, stacklevel=6)
         draws: list[Tensor] = []
 
         def to_a_draw(posterior: Gaussian) -> Gaussian:
@@ -173,7 +177,6 @@ class NeuralIncremental(Method):
         device = self.prior.climatology.mean.device
         observations = observations.to(device)
         start = first_guess_of(self.prior.climatology, observations)
-        _warn_of_outliers(self.prior.climatology, observations)
         return observations, start if first_guess is None else start.at(first_guess.to(device))
 
 
@@ -183,18 +186,18 @@ def first_guess_of(climatology: Climatology, observations: Observations) -> Gaus
     return next(incremental(climatology, [1.0], observations, start, conditioned))
 
 
-def _warn_of_outliers(climatology: Climatology, observations: Observations) -> None:
-    """Values far outside what ever occurs are most often fill values, or in another unit."""
+def _outliers(climatology: Climatology, observations: Observations) -> list[str]:
+    """What to say of values far outside what ever occurs: most often fill values, or in another unit."""
     if not observations.direct:
-        return
+        return []
     away = (observations.value - climatology.mean[-1]).abs() / (climatology.spread + observations.noise_std)
     far = observations.value[away > 10]
-    if far.numel():
-        warnings.warn(
-            f"{far.numel()} observed values, {far[0]:g} among them, lie more than 10 standard deviations from the "
-            "climatological mean. Are they fill values (make them NaN), or in another unit?",
-            stacklevel=6,
-        )
+    if not far.numel():
+        return []
+    return [
+        f"{far.numel()} observed values, {far[0]:g} among them, lie more than 10 standard deviations from the "
+        "climatological mean. Are they fill values (make them NaN), or in another unit?"
+    ]
 
 
 def _check_state(climatology: Climatology, labels: StateLabels, dt: float) -> None:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -201,7 +202,9 @@ class LabModel(Model):
     def compute(self):
         if len(self.params.beside) > MOST_BESIDE:
             raise ValueError(f"More than {MOST_BESIDE} methods beside another cannot be told apart: deselect some.")
-        return run(self.params)
+        with warnings.catch_warnings():  # which the line about the result repeats
+            warnings.simplefilter("ignore")
+            return run(self.params)
 
     def presets(self):
         return presets(self.params.system)
@@ -227,7 +230,8 @@ class LabModel(Model):
             f"RMSE {float(last['step_rmse']):.3f} against {found['first_guess_rmse']:.3f} for the first guess"
             + "".join(f", {float(error):.3f} for {name}" for name, error in others)
             + f", in climatological standard deviations; {float(last['step_coverage']):.0%} of the truth lies within "
-            f"the 90% interval; {found['observed']} values observed; {found['seconds']:.2f} s."
+            f"the 90% interval; observed values: {found['observed']}; {found['seconds']:.2f} s."
+            + (f" Caution: {found['note']}" if "note" in found else "")
         )
 
     @property
