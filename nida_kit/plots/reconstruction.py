@@ -83,10 +83,10 @@ def _lines(ds: xr.Dataset) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def _row_label(ds: xr.Dataset, row: int) -> str:
-    """Its temperature, or for priors without one the number of the step."""
+    """Its temperature, or for priors without one the number of the step, if there are steps."""
     s = float(ds["temperature"][row]) if "temperature" in ds.coords else 0.0
-    number = int(ds["step"][row]) if "step" in ds.coords else row + 1
-    return f"s = {s:.2g}" if s > 0 else f"step {number}"
+    number = f"step {int(ds['step'][row])}" if "step" in ds.coords else ""
+    return f"s = {s:.2g}" if s > 0 else number
 
 
 def _row_of(ds: xr.Dataset, name: str, row: int) -> np.ndarray | None:
