@@ -257,7 +257,7 @@ def test_dask_samples_run_on_a_cluster_of_two_workers(methods, some):
 def test_a_window_without_observations_shows_the_prior_and_says_so(methods, some):
     blank = some.assign(value=some["value"].where(some["sample"] > 0))
     interpolation = methods[0]
-    with pytest.warns(UserWarning, match="1 of 6 windows hold no observation"):
+    with pytest.warns(UserWarning, match="1 of 6 windows nothing is observed"):
         result = interpolation.assimilate(blank)
     assert "no observation" in result.attrs["note"]
     assert result["observed"][0] == 0
@@ -593,7 +593,7 @@ def test_the_misfit_is_the_distance_to_the_observations_in_their_errors(methods,
         np.testing.assert_allclose(result["misfit"], (away**2).mean(("time", "component")) ** 0.5)
     blind = some.isel(sample=slice(2)).copy(deep=True)
     blind["value"][1] = np.nan
-    with pytest.warns(UserWarning, match="hold no observation"):
+    with pytest.warns(UserWarning, match="nothing is observed"):
         found = methods[0].assimilate(blind)["misfit"]
     assert np.isnan(found[1]) and np.isfinite(found[0])
 
@@ -613,7 +613,7 @@ def test_an_answer_that_contradicts_the_observations_is_warned_of_and_on_record(
 
 
 def test_a_search_that_has_not_ended_is_warned_of(some):
-    with pytest.warns(UserWarning, match="6 of 6 windows have not converged.*Chain"):
+    with pytest.warns(UserWarning, match="6 of 6 windows the search has not converged.*Chain"):
         result = nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=1).assimilate(some)
     assert "not converged" in result.attrs["note"]
 

@@ -504,7 +504,7 @@ def test_presets_export_and_errors(lab):
     press_button(page, "sparse")
     sparse = new_picture(page, lab.first)
     assert number_beside(page, "every").input_value() == "16"
-    assert "2 values observed" in sparse.summary
+    assert "observed values: 2" in sparse.summary
 
     press_button(page, "export figure")
     page.wait_for_function("() => document.querySelector('.nida-summary').innerText.includes('Written to')")

@@ -291,7 +291,7 @@ def test_observations_out_of_reach_are_told(some):
 def test_windows_without_observations_show_the_prior(some):
     blank = some.assign(value=some["value"].where(some["sample"] > 0))
     for make in METHODS.values():
-        with pytest.warns(UserWarning, match="hold no observation"):
+        with pytest.warns(UserWarning, match="nothing is observed"):
             result = make().assimilate(blank)
         assert abs(float(result["log_evidence"][0])) < 1e-9
         assert float(result["effective_particles"][0]) == pytest.approx(300)

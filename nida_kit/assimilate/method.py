@@ -274,7 +274,7 @@ def _empty(read: ObservedTensors) -> list[str]:
     empty = read.value.isnan().flatten(-2).all(-1)
     if not empty.any():
         return []
-    return [f"{int(empty.sum())} of {empty.numel()} windows hold no observation: they show the prior alone."]
+    return [f"In {int(empty.sum())} of {empty.numel()} windows nothing is observed: they show the prior alone."]
 
 
 def _misfit(observations: Observations, mean: Tensor) -> Tensor:
@@ -290,14 +290,14 @@ def _doubts(found: Reconstruction, fits: bool) -> list[str]:
     misfit, ended = found.diagnostics["misfit"], found.diagnostics.get("converged")
     if fits and (off := misfit > _WORST_MISFIT).any():
         notes.append(
-            f"The answer for {int(off.sum())} of {off.numel()} windows misses what was observed by up to "
+            f"In {int(off.sum())} of {off.numel()} windows the answer misses what was observed, by up to "
             f"{float(misfit[off].max()):.3g} standard deviations of its error (root mean square). The prior or the "
             "model may be another system's, noise_std too small, or the search stuck in a wrong minimum."
         )
     if ended is not None and not ended.all():
         notes.append(
-            f"{int((~ended).sum())} of {ended.numel()} windows have not converged: start from a better first_guess, "
-            "as in nk.Chain([interpolation, method]), or give more iterations."
+            f"In {int((~ended).sum())} of {ended.numel()} windows the search has not converged: start from a better "
+            "first_guess, as in nk.Chain([interpolation, method]), or give more iterations."
         )
     return notes
 
