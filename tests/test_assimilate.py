@@ -259,7 +259,7 @@ def test_a_window_without_observations_shows_the_prior_and_says_so(methods, some
     interpolation = methods[0]
     with pytest.warns(UserWarning, match="1 of 6 windows nothing is observed"):
         result = interpolation.assimilate(blank)
-    assert "no observation" in result.attrs["note"]
+    assert "nothing is observed" in result.attrs["note"]
     assert result["observed"][0] == 0
     assert (result["observed"][1:] > 0).all()
     np.testing.assert_allclose(result["mean"].isel(sample=0), interpolation.climatology.over(12).mean, atol=1e-8)
