@@ -147,10 +147,11 @@ def load_observations(path: str | Path) -> xr.Dataset:
         )
     try:
         obs = xr.load_dataset(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes the libraries below raise whatever it leads them into
+        said = (str(error).splitlines() or [""])[0]
         raise ValueError(
             f"{str(path)!r} cannot be read as NetCDF; it may be another format, or cut off. Make a table a dataset by "
-            f"df.to_xarray(), and write it by to_netcdf(path). What xarray said: {str(error).splitlines()[0]}"
+            f"df.to_xarray(), and write it by to_netcdf(path). What xarray said: {type(error).__name__} {said}"
         ) from error
     check_observations(obs)
     return obs

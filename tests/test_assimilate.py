@@ -1,5 +1,6 @@
 """Methods against exact referees, and the promises that every method makes at its labelled face."""
 
+import dataclasses
 import warnings
 from contextlib import nullcontext
 from itertools import pairwise
@@ -612,17 +613,40 @@ def test_an_answer_that_contradicts_the_observations_is_warned_of_and_on_record(
         assert "note" not in nk.NeuralIncremental.pretrained("pendulum").assimilate(own).attrs
 
 
-def test_a_search_that_has_not_ended_is_warned_of(some):
-    with pytest.warns(UserWarning, match="6 of 6 windows the search has not converged.*Chain"):
-        result = nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=1).assimilate(some)
-    assert "not converged" in result.attrs["note"]
+def test_a_search_that_has_not_ended_is_told_what_to_do_if_it_misses_the_observations(methods, some):
+    one_step = nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=1)
+    with pytest.warns(UserWarning, match="misses what was observed.*in 6 of them it has not converged.*Chain"):
+        assert "not converged" in one_step.assimilate(some).attrs["note"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refined = nk.Chain([methods[0], one_step]).assimilate(some)
+    assert not refined["converged"].all() and "note" not in refined.attrs
+
+
+def test_an_answer_that_is_not_meant_to_fit_or_is_none(methods, some):
+    forecast = nk.ClimatologicalForecast(methods[0].climatology, methods[0].labels, methods[0].dt)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(nk.Chain([methods[0], forecast]).assimilate(some)["misfit"].max()) > 3
+
+    class Lost(nk.OptimalInterpolation):
+        def reconstruct(self, observations, dt, first_guess):
+            found = super().reconstruct(observations, dt, first_guess)
+            lost = Gaussian(found.posteriors[-1].mean * torch.nan, found.posteriors[-1].precision)
+            return dataclasses.replace(found, posteriors=[lost])
+
+    with pytest.warns(UserWarning, match="by up to inf"):
+        Lost(methods[0].climatology, methods[0].labels, methods[0].dt).assimilate(some)
 
 
 def test_fill_values_are_warned_of_and_on_record(methods, some):
     filled = some.assign(value=some["value"].fillna(-9999.0))
     for method in (methods[0], methods[1], nk.Chain(methods[:2])):
         with pytest.warns(UserWarning, match="fill values"):
-            assert "fill values" in method.assimilate(filled).attrs["note"]
+            note = method.assimilate(filled).attrs["note"]
+        assert note.count("fill values") == 1
+        with pytest.warns(UserWarning, match="fill values"):
+            method.sample(filled, 1)
 
 
 def test_a_method_prints_what_it_is(methods):

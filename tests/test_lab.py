@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nida_kit.experiment import Parameters
-from nida_kit.lab import Lab, LabModel, LineLab, view
+from nida_kit.lab import Lab, LabModel, LineLab, speed, view
 from nida_kit.lab.model import presets
 
 
@@ -163,6 +163,23 @@ def test_what_is_kept_of_the_picture_changes_no_pixel(make, name, values):
         lab.figure.savefig(whole, format="png")
         shown = [np.asarray(Image.open(png).convert("RGB")) for png in (BytesIO(lab.renderer.png()), whole)]
         np.testing.assert_array_equal(*shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("temperatures", (1, 3, 8)), ("step", (1, 2)), ("noise_std", (0.01, 0.03))]
+)
+def test_the_frame_of_the_picture_is_kept_while_a_slider_moves(lab, name, values):
+    frame = lab.renderer._background
+    for value in values:
+        lab.controls[name].value = value
+        assert lab.renderer._background is frame
+
+
+def test_an_answer_takes_at_most_half_a_redraw_more_than_method_and_redraw():
+    for moves in speed.measure(repeats=7).values():
+        for row in moves.values():
+            assert 0 < row["ratio"] < 2.5
+        assert moves["noise_std"]["ratio"] < 1.5 and moves["temperatures"]["ratio"] < 1.5
 
 
 def test_nothing_observed_is_a_red_line_and_the_last_figure_stays(lab):
@@ -321,6 +338,34 @@ def test_playing_can_be_stopped(played):
 def test_what_is_changed_meanwhile_ends_the_play(played):
     lab, steps = played(lambda lab: lab.model.set(temperatures=2))
     assert steps[:2] == [1, 2] and set(steps[2:]) <= {2} and lab.model.steps == 2
+
+
+def test_an_error_while_playing_is_a_red_line_and_ends_it(played, monkeypatch):
+    def broken(*_):
+        raise ValueError("no ink")
+
+    lab, _ = played(lambda lab: monkeypatch.setattr(lab.renderer, "draw", broken))
+    assert "no ink" in lab.status.value and lab.model.step < 4
+    assert "result before" not in lab.summary.value
+    monkeypatch.undo()
+    lab.controls["step"].value = 4
+    assert lab.status.value == ""
+
+
+def test_a_failed_export_says_so_until_the_next_wish(lab):
+    lab.export = lab.export.with_suffix(".gif")
+    lab.buttons["export figure"].click()
+    assert "PNG" in lab.status.value and "result before" not in lab.summary.value
+    lab.controls["step"].value = 1
+    assert lab.status.value == ""
+
+
+def test_an_unmet_wish_is_said_until_it_is_met(lab):
+    lab.controls["components"].value = ()
+    lab.controls["step"].value = 1
+    assert "Nothing is observed" in lab.status.value and "result before" in lab.summary.value
+    lab.controls["components"].value = ("z",)
+    assert lab.status.value == ""
 
 
 def test_one_step_cannot_be_played(lab):

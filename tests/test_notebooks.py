@@ -48,10 +48,19 @@ RUNS = {
         },
     ],
     "07_ensembles_and_particles": [
-        {"cycles": 80, "samples": 2, "members": [3], "inflations": [1.02], "radii": [2.0], "particles": [20, 50]},
+        {
+            "cycles": 80,
+            "samples": 2,
+            "ring_samples": 2,
+            "members": [3],
+            "inflations": [1.02],
+            "radii": [2.0],
+            "particles": [20, 50],
+        },
         {
             "cycles": 90,
             "samples": 2,
+            "ring_samples": 2,
             "members": [4, 6],
             "inflations": [1.05],
             "radii": [4.0],

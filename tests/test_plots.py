@@ -29,7 +29,7 @@ def pixels(fig) -> np.ndarray:
 def test_rows_are_temperatures_and_columns_are_components_with_a_phase_portrait(lorenz):
     artists = plots.make(plots.figure(rows=2), lorenz)
     assert artists.axes.shape == (2, 4)
-    assert [ax.get_ylabel() for ax in artists.axes[:, 0]] == ["s = 1", "s = 0.5"]
+    assert [label.get_text() for label in artists.labels] == ["s = 1", "s = 0.5"]
     titles = [ax.get_title() for ax in artists.axes[0]]
     assert titles == [*lorenz["long_name"].values, "phase portrait"]
 

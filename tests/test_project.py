@@ -77,3 +77,44 @@ def test_the_readme_shows_the_errors_on_record():
     assert len(shown) == len(rows)
     for line, row in zip(shown, rows.values(), strict=True):
         assert [float(x) for x in re.findall(r"[\d.]+", line)] == [round(row[name]["mse"], 3) for name in names]
+
+
+def cells_of(heading: str) -> list[list[str]]:
+    """The rows below the head of the table under a heading of figures/README.md."""
+    text = (ROOT / "figures" / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = re.findall(r"^\|(.*)\|$", text, re.M)[2:]
+    return [[cell.strip(" *%") for cell in line.split("|")] for line in lines]
+
+
+def recorded(name: str) -> dict:
+    return json.loads((ROOT / "figures" / f"{name}.json").read_text())
+
+
+def test_the_calibration_that_is_shown_is_on_record():
+    laws = recorded("calibration")["laws"].values()
+    for (_, *numbers), law in zip(cells_of("Calibration"), laws, strict=True):
+        neural, first = (law["methods"][name]["scores"] for name in ("NIDA", "OI"))
+        assert numbers == [
+            *(f"{100 * neural[key]:.1f}" for key in ("coverage_90", "coverage_50")),
+            f"{neural['spread_error_ratio']:.2f}",
+            *(f"{row['crps']:.3f}" for row in (neural, first)),
+        ]
+
+
+def test_the_errors_on_the_same_windows_that_are_shown_are_on_record():
+    laws = recorded("classical")["laws"].values()
+    for name, *numbers in cells_of("All methods on the same windows: Lorenz-63"):
+        assert numbers == [f"{law['methods'][name]['mse']:.3f}" for law in laws], name
+    methods = recorded("ring")["methods"]
+    for name, mse, crps, covered, _ in cells_of("All methods on the same windows: Lorenz-96"):
+        row = methods[name]
+        assert [mse, crps, covered] == [f"{row['mse']:.3f}", f"{row['crps']:.3f}", f"{100 * row['coverage_90']:.0f}"]
+
+
+def test_the_published_scores_that_are_shown_are_on_record():
+    setups = recorded("published")["setups"]
+    shown = cells_of("Classical methods and their published scores")
+    assert len(shown) == 35
+    for setup, method, _, here in shown:
+        row = setups[setup][method]
+        assert here == f"{row.get('analysis', row.get('mse')):.2f}", (setup, method)

@@ -73,14 +73,12 @@ class Reconstruction:
         temperatures: of each step; NaN where the method has none.
         first_guess: where it started, `(..., T, n)`.
         diagnostics: more about each window, `(...)`, or about each value, `(..., T, n)`, by name.
-        notes: what its user should know.
     """
 
     posteriors: Sequence[Posterior]
     temperatures: list[float]
     first_guess: Tensor
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 @lru_cache
@@ -119,6 +117,10 @@ class Method(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
 
+    def doubts(self, observations: Observations) -> list[str]:
+        """What to say of observations before anything is made of them."""
+        return []
+
     @abstractmethod
     def reconstruct(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
         """The method itself, on a batch of windows as float64 tensors `(..., T, n)`."""
@@ -154,7 +156,8 @@ class Method(ABC):
         Returns:
             `mean` and `std (..., time, component)`; for each window how many values were `observed`, the `misfit` of
             the mean to them (root mean square, in standard deviations of their errors: about 1 or less) and what else
-            the method says about it; records in `attrs`, and a `note` of what was warned of.
+            the method says about it; records in `attrs`, and a `note` of what was warned of. (A lazy result warns as
+            its chunks are computed, and has no note: look at its `misfit`.)
 
         Raises:
             ValueError: input that cannot be used; it says which and what to try.
@@ -196,13 +199,15 @@ class Method(ABC):
         read = read_observations(obs, self.labels, self.dt, direct=is_direct(operator))
         if first_guess is not None:
             first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
-        observations, notes = Observations(read.value, read.noise_std, operator), _empty(read)
+        observations = Observations(read.value, read.noise_std, operator)
+        notes = _empty(observations) + self.doubts(observations)
         with torch.no_grad():
             given = observations, read.dt, first_guess
             if noise is None:
                 found = self.reconstruct(*given)
-                found.diagnostics["misfit"] = _misfit(observations, found.posteriors[-1].mean)
-                notes += found.notes + _doubts(found, self.fits)
+                misfit = _misfit(observations, found.posteriors[-1].mean)
+                notes += _contradictions(misfit, found.diagnostics.get("converged")) if self.fits else []
+                found = replace(found, diagnostics=found.diagnostics | {"misfit": misfit})
                 result, steps = _label(found, read, trace), {"iterations": len(found.posteriors)}
             else:
                 draws = self.draw(*given, torch.from_numpy(noise.values))
@@ -269,9 +274,9 @@ def _blank(array: xr.DataArray) -> xr.DataArray:
     return array.copy(data=np.full(array.shape, np.nan if array.name == "value" else 1.0))
 
 
-def _empty(read: ObservedTensors) -> list[str]:
+def _empty(observations: Observations) -> list[str]:
     """What to say of windows without any observation."""
-    empty = read.value.isnan().flatten(-2).all(-1)
+    empty = observations.value.isnan().flatten(-2).all(-1)
     if not empty.any():
         return []
     return [f"In {int(empty.sum())} of {empty.numel()} windows nothing is observed: they show the prior alone."]
@@ -281,25 +286,26 @@ def _misfit(observations: Observations, mean: Tensor) -> Tensor:
     """Root mean square of y - h(mean), in standard deviations of the errors, `(...)`; NaN if nothing is observed."""
     observations = observations.to(mean.device)
     count = (~observations.value.isnan()).sum((-2, -1))
-    return (2 * observations.misfit(mean) / count).sqrt()
+    misfit = (2 * observations.misfit(mean) / count).sqrt().nan_to_num(nan=math.inf)  # no answer misses all
+    return misfit.where(count > 0, math.nan)
 
 
-def _doubts(found: Reconstruction, fits: bool) -> list[str]:
-    """What to say of an answer that contradicts the observations, or that the method has not ended with."""
-    notes = []
-    misfit, ended = found.diagnostics["misfit"], found.diagnostics.get("converged")
-    if fits and (off := misfit > _WORST_MISFIT).any():
-        notes.append(
-            f"In {int(off.sum())} of {off.numel()} windows the answer misses what was observed, by up to "
-            f"{float(misfit[off].max()):.3g} standard deviations of its error (root mean square). The prior or the "
-            "model may be another system's, noise_std too small, or the search stuck in a wrong minimum."
+def _contradictions(misfit: Tensor, converged: Tensor | None) -> list[str]:
+    """What to say of answers that miss what was observed."""
+    off = misfit > _WORST_MISFIT
+    if not off.any():
+        return []
+    note = (
+        f"In {int(off.sum())} of {off.numel()} windows the answer misses what was observed, by up to "
+        f"{float(misfit[off].max()):.3g} standard deviations of its error (root mean square). The prior or the model "
+        "may be another system's, noise_std too small, or a search stuck in a wrong minimum"
+    )
+    if converged is not None and (stuck := off & ~converged).any():
+        note += (
+            f"; in {int(stuck.sum())} of them it has not converged: start from a better first_guess, as in "
+            "nk.Chain([interpolation, method]), or give more iterations"
         )
-    if ended is not None and not ended.all():
-        notes.append(
-            f"In {int((~ended).sum())} of {ended.numel()} windows the search has not converged: start from a better "
-            "first_guess, as in nk.Chain([interpolation, method]), or give more iterations."
-        )
-    return notes
+    return [f"{note}."]
 
 
 def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Dataset:
@@ -352,12 +358,16 @@ class Chain(Method):
             raise ValueError(f"The methods work with different time steps: {sorted(steps)}.")
         self.methods = methods
         self.stops_early = any(m.stops_early for m in methods)
+        self.fits = methods[-1].fits
         self.noise_layers = methods[-1].noise_layers
         self.labels = methods[0].labels
         self.dt = steps.pop() if steps else None
         self.settings = {
             f"{i}_{type(m).__name__}_{k}": v for i, m in enumerate(methods, 1) for k, v in m.settings.items()
         } | {"chain": " > ".join(type(m).__name__ for m in methods)}
+
+    def doubts(self, observations):
+        return list(dict.fromkeys(doubt for method in self.methods for doubt in method.doubts(observations)))
 
     def reconstruct(self, observations, dt, first_guess):
         runs: list[Reconstruction] = []
@@ -369,7 +379,6 @@ class Chain(Method):
             [s for run in runs for s in run.temperatures],
             runs[0].first_guess,
             {name: values for run in runs for name, values in run.diagnostics.items()},
-            [note for run in runs for note in run.notes],
         )
 
     def draw(self, observations, dt, first_guess, noise):
@@ -398,7 +407,10 @@ class QuasiStatic(Method):
             raise ValueError(f"pieces={pieces!r} must be a whole number of at least 1.")
         self.method, self.pieces, self.labels, self.dt = method, int(pieces), method.labels, method.dt
         self.settings = {"of": type(method).__name__} | method.settings | {"pieces": self.pieces}
-        self.noise_layers = method.noise_layers
+        self.noise_layers, self.fits = method.noise_layers, method.fits
+
+    def doubts(self, observations):
+        return self.method.doubts(observations)
 
     def draw(self, observations, dt, first_guess, noise):
         found = self.reconstruct(observations, dt, first_guess)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral
@@ -65,12 +64,15 @@ class OptimalInterpolation(Method):
         values = torch.from_numpy(windows.values).double()
         return cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
 
+    def doubts(self, observations):
+        return _outliers(self.climatology, observations)
+
     def reconstruct(self, observations, dt, first_guess):
         start = self.climatology.over(observations.value.shape[-2])
         if first_guess is not None:
             start = start.at(first_guess)
         posteriors = list(incremental(self.climatology, [1.0], observations, start, conditioned))
-        return Reconstruction(posteriors, [math.nan], start.mean, notes=_outliers(self.climatology, observations))
+        return Reconstruction(posteriors, [math.nan], start.mean)
 
 
 class ClimatologicalForecast(OptimalInterpolation):
@@ -146,11 +148,14 @@ class NeuralIncremental(Method):
         method.settings = self.settings | method.settings
         return method
 
+    def doubts(self, observations):
+        device = self.prior.climatology.mean.device
+        return _outliers(self.prior.climatology, observations.to(device))
+
     def reconstruct(self, observations, dt, first_guess):
         observations, start = self._start(observations, first_guess)
         posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
-        notes = _outliers(self.prior.climatology, observations)
-        return Reconstruction(posteriors, self.temperatures, start.mean, notes=notes)
+        return Reconstruction(posteriors, self.temperatures, start.mean)
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
@@ -160,8 +165,6 @@ class NeuralIncremental(Method):
         the first guess's spread.
         """
         observations, start = self._start(observations, first_guess)
-        for note in _outliers(self.prior.climatology, observations):
-            warnings.warn(note, stacklevel=6)
         draws: list[Tensor] = []
 
         def to_a_draw(posterior: Gaussian) -> Gaussian:

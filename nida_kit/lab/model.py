@@ -31,8 +31,11 @@ MOST_BESIDE = 3
 def guarded(model: Model, action: Callable[[], None]) -> None:
     """Run what a control asks for; an error becomes the model's, and is raised too if NIDA_STRICT=1.
 
-    Jupyter would swallow it: a test that runs the notebook could not see it.
+    Jupyter would swallow it: a test that runs the notebook could not see it. An error goes with the next wish, unless
+    the result is still not that of the parameters.
     """
+    if not model.behind:
+        model.error = ""
     try:
         action()
     except Exception as error:
@@ -90,6 +93,11 @@ class Model(HasTraits, metaclass=_Meta):
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
         """Parameters and scores of the result, for the record of an exported figure."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether the result is that of parameters before, because there is none of these."""
+        return self.params != self._ran
 
     @property
     def steps(self) -> int:

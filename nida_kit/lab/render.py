@@ -65,18 +65,22 @@ class Renderer:
         if layout == self._layout:
             how.update(self._artists, ds)
         else:
-            self._artists, self._layout, self._frame = how.make(self.figure, ds), layout, None
+            self._layout = self._frame = None  # whatever happens meanwhile
+            self._artists = how.make(self.figure, ds)
+            self._layout = layout
 
     def png(self) -> bytes:
         """The figure as it is now."""
         within = [artist for ax in self.figure.axes for artist in _within(ax) if artist.get_visible()]
         frame = [(*ax.viewLim.bounds, ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in self.figure.axes]
         if frame != self._frame:
-            for artist in within:
-                artist.set_visible(False)
-            self._canvas.draw()
-            for artist in within:
-                artist.set_visible(True)
+            try:
+                for artist in within:
+                    artist.set_visible(False)
+                self._canvas.draw()
+            finally:
+                for artist in within:
+                    artist.set_visible(True)
             self._frame, self._background = frame, self._canvas.copy_from_bbox(self.figure.bbox)
         self._canvas.restore_region(self._background)
         for artist in sorted(within, key=Artist.get_zorder):

@@ -128,7 +128,7 @@ class Explorer(widgets.VBox):
         self.controls = {name: control for name, (_, control) in controls.items()}
         names = (*presets, "reset", *([PLAY] if "step" in controls else []), "export figure")
         self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in names}
-        self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary"), _line("nida-status")
+        self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary", 3), _line("nida-status")
         lines = [paired(label, control) for label, control in controls.values()]
         super().__init__([*self._arranged(lines), self.image, self.summary, self.status])
         self.add_class("nida-lab")
@@ -189,11 +189,11 @@ class Explorer(widgets.VBox):
             self.buttons[PLAY].description = "stop playing"
 
     async def _steps(self) -> None:
-        self.model.show_step(1)
+        guarded(self.model, lambda: self.model.show_step(1))
         # Whatever is changed meanwhile is shown at its last step, and ends this.
-        while self.model.step < self.model.steps:
+        while self.model.step < self.model.steps and not self.model.error:
             await asyncio.sleep(PAUSE)
-            self.model.show_step(min(self.model.step + 1, self.model.steps))
+            guarded(self.model, lambda: self.model.show_step(min(self.model.step + 1, self.model.steps)))
 
     def _played(self) -> None:
         self._playing, self.buttons[PLAY].description = None, PLAY
@@ -240,14 +240,14 @@ class Explorer(widgets.VBox):
 
     def _report(self) -> None:
         error = escape(self.model.error)
-        if error:
+        if error and self.model.behind:
             self.summary.value = f"Still shown, the result before: {escape(self.model.status)}"
         self.status.value = f'<span role="alert" style="color: #b00020">{error}</span>' if error else ""
 
 
-def _line(css_class: str) -> widgets.HTML:
-    """A line of text whose height does not change with it."""
-    line = widgets.HTML(layout={"min_height": "32px"})
+def _line(css_class: str, lines: int = 1) -> widgets.HTML:
+    """Text with room for some lines: what is below does not move as long as they suffice."""
+    line = widgets.HTML(layout={"min_height": f"{28 * lines}px"})
     line.add_class(css_class)
     return line
 

@@ -7,6 +7,7 @@ posterior; crosses are what was observed. Made once, then updated by setting dat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 import xarray as xr
@@ -78,7 +79,7 @@ def make_field(fig: Figure, ds: xr.Dataset) -> Images:
         looks = {"cmap": "RdBu_r", "vmin": -_WIDEST, "vmax": _WIDEST} if is_error else {"cmap": "cividis"}
         images[name] = ax.imshow(values, aspect="auto", origin="lower", extent=extent, **looks)
         observed += ax.plot([], [], color="black", linestyle="none", marker="x", markersize=3, markeredgewidth=0.8)
-        ax.set_title(name, fontsize="large" if len(panels) < 5 else "medium")
+        ax.set_title(fill(name, 12) if len(panels) > 4 else name, fontsize="medium" if len(panels) < 5 else "small")
         ax.set_xlabel(with_unit("time", shown[TIME].attrs.get("units")))
         ax.tick_params(labelleft=i == 0)
         ax.grid(False)

@@ -42,9 +42,9 @@ def by_case(
         for name, row in values.items():
             marker, colour = looks[name]
             places = [cases.index(case) + shift[name] for case in row]
-            (shown[name],) = ax.plot(
-                list(row.values()), places, marker=marker, color=colour, linestyle="none", markeredgecolor="black"
-            )
+            marks = {"marker": marker, "color": colour, "linestyle": "none", "markeredgecolor": "black"}
+            marks = {"marker": marker, "color": colour, "linestyle": "none", "markeredgecolor": "black"}
+            (shown[name],) = ax.plot(list(row.values()), places, label=name, **marks)
         for edge in np.arange(len(cases) - 1) + 0.5:
             ax.axhline(edge, color="black", linewidth=0.5, alpha=0.4)
         if score in (ideal or {}):

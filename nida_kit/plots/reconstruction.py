@@ -22,6 +22,7 @@ import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from nida_kit.labels import COMPONENT, TIME
@@ -35,13 +36,17 @@ from nida_kit.plots.style import (
     OTHERS,
     RED,
     STYLES,
+    colours,
     label_panels,
     legend,
     pick,
     portrait,
+    row_label,
     styled,
     trajectory_panels,
 )
+
+_ROOM = 0.1  # of the range, above and below
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,14 @@ class Artists:
         steps: which steps of the dataset are the rows.
         axes: `(rows, columns)`.
         drawn: for each row and column the artists, by the variable that they show.
+        labels: of the rows.
     """
 
     figure: Figure
     steps: list[int] | None
     axes: np.ndarray
     drawn: list[list[dict[str, Artist]]]
+    labels: list[Text]
 
 
 def _rows(ds: xr.Dataset, steps: list[int] | None) -> xr.Dataset:
@@ -124,20 +131,26 @@ def _band(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> np.nda
 
 
 def _bounds(values: np.ndarray) -> tuple[float, float]:
-    """Round limits around values: they move in jumps, rarely, while a slider does."""
+    """Round limits around values, with some room: they move in jumps, rarely, while a slider does."""
     low, high = np.nanmin(values), np.nanmax(values)
+    low, high = low - _ROOM * (high - low), high + _ROOM * (high - low)
     ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
     return ticks[0], ticks[-1]
 
 
 def _set_limits(artists: Artists, ds: xr.Dataset) -> None:
-    """Each column's panels share their limits, which hold every line; bands may leave them where the truth is known."""
-    known = [ds[k] for k in _lines(ds) if k in ds]
+    """Each column's panels share their limits.
+
+    These hold truth and observations, so that estimates are compared within the same frame; one that goes far astray
+    leaves it. Where no truth is known they hold everything.
+    """
+    known = [ds[k] for k in (("truth", "value") if "truth" in ds else _lines(ds)) if k in ds]
     if "truth" not in ds and "std" in ds:
         known += [ds["mean"] - BAND * ds["std"], ds["mean"] + BAND * ds["std"]]
     bounds = []
     for component in ds[COMPONENT].values:
-        bounds.append(_bounds(np.concatenate([a.sel({COMPONENT: component}).values.ravel() for a in known])))
+        of_it = [a.sel({COMPONENT: component}).values.ravel() for a in known if component in a[COMPONENT]]
+        bounds.append(_bounds(np.concatenate(of_it)))
     n, time = len(bounds), ds[TIME].values
     for ax in artists.axes[:, :n].T.flat:
         ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)
@@ -183,7 +196,7 @@ def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Art
     drawn = [[_draw_panel(axes[i, j], shown, i, j) for j in range(columns)] for i in range(rows)]
     label_panels(axes, shown)
     legend(fig, drawn[0][0])
-    artists = Artists(fig, steps, axes, drawn)
+    artists = Artists(fig, steps, axes, drawn, [row_label(ax) for ax in axes[:, 0]])
     update(artists, ds)
     return artists
 
@@ -201,7 +214,7 @@ def update(artists: Artists, ds: xr.Dataset) -> None:
         )
     time = shown[TIME].values
     for row, panels in enumerate(artists.drawn):
-        artists.axes[row, 0].set_ylabel(_row_label(shown, row))
+        artists.labels[row].set_text(_row_label(shown, row))
         values = _row(shown, row)
         for column, drawn in enumerate(panels):
             for name, points in _curves(values, time, column).items():
@@ -217,7 +230,7 @@ def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) 
 
     Args:
         fig: from `figure`.
-        arrays: `(..., time, component)` each, by the label of their line.
+        arrays: `(..., time, component)` each, by the label of their line; the first is black, as the truth is.
         window: which one to draw of each, over the leading dims.
 
     Returns:
@@ -227,9 +240,10 @@ def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) 
     first = next(iter(arrays.values()))
     n = first.sizes[COMPONENT]
     axes = trajectory_panels(fig, 1, n, n)
-    for (name, array), style in zip(arrays.items(), cycle(STYLES)):
+    for (name, array), style, colour in zip(arrays.items(), cycle(STYLES), cycle(["black", *colours()])):
         for ax, component in zip(axes[0], first[COMPONENT].values, strict=True):
-            ax.plot(array[TIME], pick(array, window).sel({COMPONENT: component}), linestyle=style, label=name)
+            line = pick(array, window).sel({COMPONENT: component})
+            ax.plot(array[TIME], line, linestyle=style, color=colour, label=name)
     label_panels(axes, first)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=len(arrays), handlelength=2.8)
     return axes

@@ -39,9 +39,10 @@ def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
     for name, style, marker in zip(ds["variant"].values, cycle(STYLES), cycle(MARKERS)):
         ax.plot(ds["steps"], ds["mse"].sel(variant=name), linestyle=style, marker=marker, label=str(name))
     ax.axhline(float(ds["first_guess_mse"]), color="black", linewidth=1, linestyle=(0, (3, 2)), label="first guess")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="number of steps", ylabel=_MSE)
-    ax.set_ylim(bottom=0)
+    _log(ax)
+    ax.set_xscale("linear")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside right upper", title="temperature")
     return ax
 
@@ -58,9 +59,10 @@ def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
     ax = one_panel(fig)
     for (name, values), style, marker in zip(errors.items(), cycle(STYLES), cycle(MARKERS)):
         ax.plot(range(len(values)), values, linestyle=style, marker=marker, label=name)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="step (0 is the first guess)", ylabel=_MSE)
-    ax.set_ylim(bottom=0)
+    _log(ax)
+    ax.set_xscale("linear")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside right upper")
     return ax
 
@@ -267,10 +269,10 @@ def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str) 
     """
     ax = one_panel(fig)
     names = sorted(errors, key=errors.get, reverse=True)
-    ax.axvline(errors[reference], **_IDEAL)
+    ax.axvline(errors[reference], **_IDEAL | {"label": reference})
     for place, name in enumerate(names):
         marker, face = ("D", RED) if name == reference else ("o", "black")
-        ax.plot(errors[name], place, marker=marker, color=face, linestyle="none")
+        ax.plot(errors[name], place, marker=marker, color=face, linestyle="none", label=name)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel=xlabel)
     return ax

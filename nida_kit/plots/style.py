@@ -21,6 +21,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from nida_kit.assimilate.method import versions
 from nida_kit.labels import COMPONENT, TIME
@@ -28,6 +29,7 @@ from nida_kit.labels import COMPONENT, TIME
 STYLE = Path(__file__).parents[1] / "nida.mplstyle"
 BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations
 PRINTED = 180  # dots per inch
+_LABEL = -0.5  # inches: where a y axis has its label
 NARROW = 9.0  # inches: below, a legend may take two lines
 BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
 # label, then the line's looks, by the variable that it draws
@@ -133,8 +135,15 @@ def trajectory_panels(fig: Figure, rows: int, components: int, columns: int) -> 
     for i, j in np.ndindex(rows, columns):
         low = bottom + (rows - 1 - i) * tall
         axes[i, j] = fig.add_axes((left[j] / width, low / height, wide / width, (tall - between) / height))
-        axes[i, j].yaxis.set_label_coords(-0.5 / wide, 0.5)
+        axes[i, j].yaxis.set_label_coords(_LABEL / wide, 0.5)
     return axes
+
+
+def row_label(ax: Axes) -> Text:
+    """Where the y axis would have its label, a text: what changes from step to step is no part of the frame."""
+    wide = ax.get_position().width * ax.figure.get_figwidth()
+    looks = {"rotation": 90, "rotation_mode": "anchor", "ha": "center", "va": "bottom"}
+    return ax.text(_LABEL / wide, 0.5, "", transform=ax.transAxes, **looks)
 
 
 def label_panels(axes: np.ndarray, ds: xr.Dataset | xr.DataArray) -> None:
@@ -170,11 +179,14 @@ def colours() -> list[str]:
 
 
 def panels(fig: Figure) -> list[dict[str, Any]]:
-    """What a figure's panels show: titles, and some hundreds of points of each named line and area, to six digits."""
+    """What the lines and areas with a name show in each panel: some hundreds of points, to six digits.
+
+    Images, bars, and the many thin lines of draws have no names: what they show is up to the numbers given to `save`.
+    """
     found = []
     for ax in fig.axes:
-        named = {str(a.get_label()): a for a in (*ax.lines, *ax.patches) if not str(a.get_label()).startswith("_")}
-        points = {name: _points(artist) for name, artist in named.items()}
+        named = {str(artist.get_label()): artist for artist in (*ax.lines, *ax.patches)}
+        points = {name: _points(artist) for name, artist in named.items() if name and not name.startswith("_")}
         if points := {name: {"x": x, "y": y} for name, (x, y) in points.items() if x}:
             found.append({"title": ax.get_title(), "x": ax.get_xlabel(), "y": ax.get_ylabel(), "shows": points})
     return found
