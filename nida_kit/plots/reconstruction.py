@@ -46,7 +46,7 @@ from nida_kit.plots.style import (
     trajectory_panels,
 )
 
-_ROOM = 0.1  # of the range, above and below
+_ROOM = 0.05  # of the range, above and below
 
 
 @dataclass(frozen=True)
