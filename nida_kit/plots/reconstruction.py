@@ -138,20 +138,19 @@ def _bounds(values: np.ndarray) -> tuple[float, float]:
     return ticks[0], ticks[-1]
 
 
-def _set_limits(artists: Artists, ds: xr.Dataset) -> None:
+def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.ndarray) -> None:
     """Each column's panels share their limits.
 
     These hold truth and observations, so that estimates are compared within the same frame; one that goes far astray
     leaves it. Where no truth is known they hold everything.
     """
-    known = [ds[k] for k in (("truth", "value") if "truth" in ds else _lines(ds)) if k in ds]
-    if "truth" not in ds and "std" in ds:
-        known += [ds["mean"] - BAND * ds["std"], ds["mean"] + BAND * ds["std"]]
-    bounds = []
-    for component in ds[COMPONENT].values:
-        of_it = [a.sel({COMPONENT: component}).values.ravel() for a in known if component in a[COMPONENT]]
-        bounds.append(_bounds(np.concatenate(of_it)))
-    n, time = len(bounds), ds[TIME].values
+    if "truth" in rows[0]:
+        known = [values for name, values in rows[0].items() if name in ("truth", "value")]
+    else:
+        known = [values for row in rows for name, values in row.items() if name != "std"]
+        known += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
+    bounds = [_bounds(values) for values in np.concatenate(known).T]
+    n = len(bounds)
     for ax in artists.axes[:, :n].T.flat:
         ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)
     for panels, bound in zip(artists.axes.T, bounds, strict=False):
@@ -212,16 +211,15 @@ def update(artists: Artists, ds: xr.Dataset) -> None:
         raise ValueError(
             f"The figure was made for {len(artists.drawn)} rows, the dataset has {shown.sizes['step']}: make it anew."
         )
-    time = shown[TIME].values
-    for row, panels in enumerate(artists.drawn):
+    time, rows = shown[TIME].values, [_row(shown, row) for row in range(len(artists.drawn))]
+    for row, (panels, values) in enumerate(zip(artists.drawn, rows, strict=True)):
         artists.labels[row].set_text(_row_label(shown, row))
-        values = _row(shown, row)
         for column, drawn in enumerate(panels):
             for name, points in _curves(values, time, column).items():
                 drawn[name].set_data(*points.T)
             if "band" in drawn:
                 drawn["band"].set_xy(_band(values, time, column))
-    _set_limits(artists, shown)
+    _set_limits(artists, rows, time)
 
 
 @styled
