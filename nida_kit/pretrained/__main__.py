@@ -150,12 +150,13 @@ RECIPES = {
     ),
     "pendulum": Recipe(
         "blanke2024-pendulum",
-        Settings(steps=2000, batch=32, rate=5e-3, log_score=0.02),
+        Settings(steps=2000, batch=32, rate=5e-3, log_score=0.1),
         {"width": 64, "dilations": (1, 2, 4, 8, 16, 4, 1), "odd": (0, 1)},
-        law={"noise": (1e-3, 0.1), "spacing": (5, 30), "count": (4, 20)},
+        law={"noise": (1e-3, 0.7), "spacing": (5, 50), "count": (4, 20)},
         order=1,
         latest=40,
         images=mirrored,
+        refinements=(Refinement(Settings(steps=3000, batch=32, rate=3e-3, log_score=0.1, seed=1), own=0.15),),
     ),
     "lorenz96": Recipe(
         "half-lorenz96",
