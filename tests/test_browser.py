@@ -531,13 +531,14 @@ def test_presets_export_and_errors(lab):
     assert number_beside(page, "every").input_value() == "8"
 
 
-def test_voila_shows_the_lab_without_code(browser, tmp_path):
+@pytest.mark.parametrize("stem", USUAL)
+def test_voila_shows_the_lab_without_code(browser, tmp_path, stem):
     need("voila")
     folder = copies(tmp_path / "root")
 
     def command(port: int) -> list[str]:
         options = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
-        return ["voila", "00_start_here.ipynb", *options]
+        return ["voila", f"{stem}.ipynb", *options]
 
     with serving(folder, tmp_path / "private", command) as address, new_page(browser) as page:
         page.goto(address)
@@ -548,5 +549,5 @@ def test_voila_shows_the_lab_without_code(browser, tmp_path):
         assert new_picture(page, before).summary != before.summary
         for width in WIDTHS:
             faults = layout_faults(page, width)
-            keep_screenshot(page, f"voila-{width}")
+            keep_screenshot(page, f"voila-{stem}-{width}")
             assert faults == []
