@@ -118,3 +118,10 @@ def test_the_published_scores_that_are_shown_are_on_record():
     for setup, method, _, here in shown:
         row = setups[setup][method]
         assert here == f"{row.get('analysis', row.get('mse')):.2f}", (setup, method)
+
+
+def test_the_pendulum_that_is_shown_is_on_record():
+    rows = recorded("laws")["pendulum"]
+    for name, error, covered, _ in cells_of("Pendulum"):
+        row = rows[name]
+        assert [error, covered] == [f"{row['mse']:.5f}", f"{100 * row['coverage_90']:.0f}"], name
