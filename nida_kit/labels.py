@@ -141,13 +141,13 @@ def load_observations(path: str | Path) -> xr.Dataset:
     Raises:
         ValueError: no file, none that can be read, or one that lacks something.
     """
-    if not Path(path).is_file():
+    if not isinstance(path, str | Path) or not Path(path).is_file():
         raise ValueError(
             f"{str(path)!r} is no file. (A Zarr store is a folder: xr.open_zarr(path).to_netcdf(...) first.)"
         )
     try:
         obs = xr.load_dataset(path)
-    except Exception as error:  # a damaged file makes the libraries below raise whatever it leads them into
+    except Exception as error:  # what the libraries below raise depends on where a file is damaged
         said = (str(error).splitlines() or [""])[0]
         raise ValueError(
             f"{str(path)!r} cannot be read as NetCDF; it may be another format, or cut off. Make a table a dataset by "

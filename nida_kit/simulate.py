@@ -193,13 +193,14 @@ class System(ABC):
             )
         name = type(self).__name__
         try:
-            slope, alone = self.tendency(x), self.tendency(x[:1])  # one state tells axes that were mistaken
+            slope, alone = self.tendency(x), self.tendency(x[-1:])  # one state tells axes that were mistaken
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"tendency of {name} fails for states {shape}: {error}. {_AXES}") from error
-        if not isinstance(slope, Tensor) or slope.shape != shape:
-            got = tuple(slope.shape) if isinstance(slope, Tensor) else type(slope).__name__
+        if not isinstance(slope, Tensor) or slope.shape != shape or not slope.is_floating_point():
+            got = f"{slope.dtype} {tuple(slope.shape)}" if isinstance(slope, Tensor) else type(slope).__name__
             raise ValueError(f"tendency of {name} gives {got} for states {shape}. {_AXES}")
-        if (slope[:1] - alone).abs().max() > 1e-3 * slope.abs().max():  # rounding is far below, another axis far above
+        # Rounding is far below a thousandth, another axis far above.
+        if ((slope[-1:] - alone).abs() > 1e-3 * slope.abs().amax(0)).any():
             raise ValueError(f"tendency of {name} mixes the states of a batch {shape}. {_AXES}")
 
     def parameters(self) -> dict[str, int | float | list[float]]:

@@ -632,10 +632,12 @@ def test_an_answer_that_is_not_meant_to_fit_or_is_none(methods, some):
     class Lost(nk.OptimalInterpolation):
         def reconstruct(self, observations, dt, first_guess):
             found = super().reconstruct(observations, dt, first_guess)
-            lost = Gaussian(found.posteriors[-1].mean * torch.nan, found.posteriors[-1].precision)
+            lost = Gaussian(
+                found.posteriors[-1].mean * torch.tensor([1.0, torch.nan, 1.0]), found.posteriors[-1].precision
+            )
             return dataclasses.replace(found, posteriors=[lost])
 
-    with pytest.warns(UserWarning, match="by up to inf"):
+    with pytest.warns(UserWarning, match="6 of 6 windows the answer is not finite"):
         Lost(methods[0].climatology, methods[0].labels, methods[0].dt).assimilate(some)
 
 

@@ -484,7 +484,7 @@ def test_new_pixels_follow_a_key_press(lab):
     times = milliseconds_to_new_pixels(lab.page, "noise-std")
     if folder := os.environ.get("NIDA_SCREENSHOTS"):
         (Path(folder) / f"{lab.stem}-milliseconds.json").write_text(json.dumps([round(t) for t in times]))
-    assert statistics.median(times) < 1000  # 300 and less where nothing else runs
+    assert statistics.median(times) < 2000  # 300 and less where nothing else runs
 
 
 @with_usual_controls

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -96,6 +97,21 @@ def test_a_result_without_truth_samples_and_steps_is_drawn(lorenz):
     artists = plots.make(plots.figure(), bare)
     assert set(artists.drawn[0][0]) == {"mean", "band", "value"}
     assert np.isfinite(pixels(artists.figure)).all()
+
+
+@pytest.mark.parametrize("known", ["no truth of y", "no truth at all", "one time"])
+def test_an_estimate_is_seen_where_the_truth_says_nothing_of_the_frame(lorenz, known):
+    ds = lorenz.isel(time=slice(1)) if known == "one time" else lorenz
+    if known != "one time":
+        ds = ds.assign(truth=ds["truth"].where((ds["component"] != "y") & (known == "no truth of y")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        artists = plots.make(plots.figure(rows=2), ds)
+    for panels, drawn in zip(artists.axes[:, :3].T, zip(*(row[:3] for row in artists.drawn), strict=True), strict=True):
+        for ax, names in zip(panels, drawn, strict=True):
+            low, high = ax.get_ylim()
+            inside = (names["mean"].get_ydata() >= low) & (names["mean"].get_ydata() <= high)
+            assert high - low > 0.1 and inside.mean() > 0.5
 
 
 def test_a_method_without_a_spread_is_drawn_without_a_band(lorenz):

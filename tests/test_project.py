@@ -103,6 +103,8 @@ def test_the_calibration_that_is_shown_is_on_record():
 
 def test_the_errors_on_the_same_windows_that_are_shown_are_on_record():
     laws = recorded("classical")["laws"].values()
+    assert len(cells_of("All methods on the same windows: Lorenz-63")) == 13
+    assert len(cells_of("All methods on the same windows: Lorenz-96")) == 11
     for name, *numbers in cells_of("All methods on the same windows: Lorenz-63"):
         assert numbers == [f"{law['methods'][name]['mse']:.3f}" for law in laws], name
     methods = recorded("ring")["methods"]
@@ -122,6 +124,7 @@ def test_the_published_scores_that_are_shown_are_on_record():
 
 def test_the_pendulum_that_is_shown_is_on_record():
     rows = recorded("laws")["pendulum"]
+    assert len(cells_of("Pendulum")) == 4
     for name, error, covered, _ in cells_of("Pendulum"):
         row = rows[name]
         assert [error, covered] == [f"{row['mse']:.5f}", f"{100 * row['coverage_90']:.0f}"], name

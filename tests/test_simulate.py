@@ -222,8 +222,12 @@ def own_system(tendency, components=("x", "y"), **more):
 @pytest.mark.parametrize(
     ("tendency", "more", "why"),
     [
-        (lambda self, x: -x[..., :1], {}, r"gives \(2, 1\).*last axis"),
+        (lambda self, x: -x[..., :1], {}, r"gives torch.float64 \(2, 1\).*last axis"),
         (lambda self, x: torch.stack([x[1], -x[0]]), {}, "last axis"),
+        (lambda self, x: x[0] - x, {}, "mixes the states"),
+        (lambda self, x: x.cumsum(0), {}, "mixes the states"),
+        (lambda self, x: [x[..., 1], -x[..., 0]], {}, "gives list.*last axis"),
+        (lambda self, x: x > 0, {}, "gives torch.bool"),
         (lambda self, x: torch.stack([x[..., 1], -x[..., 2]], -1), {}, "fails.*last axis"),
         (lambda self, x: -x, {"components": ("x", "y", "z")}, r"start.*\(2, 2\).*\(2, 3\)"),
         (lambda self, x: -x, {"longest_substep": float("nan")}, "longest_substep"),

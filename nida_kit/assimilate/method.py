@@ -283,15 +283,20 @@ def _empty(observations: Observations) -> list[str]:
 
 
 def _misfit(observations: Observations, mean: Tensor) -> Tensor:
-    """Root mean square of y - h(mean), in standard deviations of the errors, `(...)`; NaN if nothing is observed."""
+    """Root mean square of y - h(mean), in standard deviations of the errors, `(...)`.
+
+    NaN if nothing is observed, infinite if the mean is not finite.
+    """
     observations = observations.to(mean.device)
     count = (~observations.value.isnan()).sum((-2, -1))
-    misfit = (2 * observations.misfit(mean) / count).sqrt().nan_to_num(nan=math.inf)  # no answer misses all
-    return misfit.where(count > 0, math.nan)
+    misfit = (2 * observations.misfit(mean) / count).sqrt().where(count > 0, math.nan)
+    return misfit.where(mean.isfinite().all(-1).all(-1), math.inf)
 
 
 def _contradictions(misfit: Tensor, converged: Tensor | None) -> list[str]:
     """What to say of answers that miss what was observed."""
+    if misfit.isinf().any():
+        return [f"In {int(misfit.isinf().sum())} of {misfit.numel()} windows the answer is not finite."]
     off = misfit > _WORST_MISFIT
     if not off.any():
         return []
@@ -300,7 +305,7 @@ def _contradictions(misfit: Tensor, converged: Tensor | None) -> list[str]:
         f"{float(misfit[off].max()):.3g} standard deviations of its error (root mean square). The prior or the model "
         "may be another system's, noise_std too small, or a search stuck in a wrong minimum"
     )
-    if converged is not None and (stuck := off & ~converged).any():
+    if converged is not None and (stuck := off & ~converged.to(off)).any():
         note += (
             f"; in {int(stuck.sum())} of them it has not converged: start from a better first_guess, as in "
             "nk.Chain([interpolation, method]), or give more iterations"

@@ -28,20 +28,28 @@ from nida_kit.experiment import LARGE, SETUPS, Parameters, methods_of, run
 MOST_BESIDE = 3
 
 
-def guarded(model: Model, action: Callable[[], None]) -> None:
+def guarded(model: Model, action: Callable[[], None]) -> bool:
     """Run what a control asks for; an error becomes the model's, and is raised too if NIDA_STRICT=1.
 
-    Jupyter would swallow it: a test that runs the notebook could not see it. An error goes with the next wish, unless
-    the result is still not that of the parameters.
+    Jupyter would swallow it: a test that runs the notebook could not see it. An error goes with the next action, but
+    for that of parameters without a result: it stays until others have one.
+
+    Returns:
+        Whether it went well.
     """
-    if not model.behind:
-        model.error = ""
+    model.error = model.unmet
     try:
         action()
     except Exception as error:
-        model.error = str(error) or type(error).__name__
+        model.error = _said(error)
         if os.environ.get("NIDA_STRICT") == "1":
             raise
+        return False
+    return True
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 class _Meta(ABCMeta, MetaHasTraits):
@@ -56,7 +64,8 @@ class Model(HasTraits, metaclass=_Meta):
         result: of the last run that succeeded.
         step: which step of it is shown, counted from 1.
         status: one line about the result.
-        error: why the last wish could not be met, or empty.
+        unmet: why there is no result of the parameters that were last asked for, or empty.
+        error: that, or why the last action failed, or empty.
         revision: grows whenever there is something else to show (datasets cannot be compared in one word).
     """
 
@@ -64,13 +73,14 @@ class Model(HasTraits, metaclass=_Meta):
     result = Instance(xr.Dataset, allow_none=True)
     step = Int(1)
     status = Unicode()
+    unmet = Unicode()
     error = Unicode()
     revision = Int()
 
     def __init__(self, params):
         super().__init__(params=params)
         self._start = params
-        self._run()
+        self._run(lambda: params)
 
     @abstractmethod
     def compute(self) -> xr.Dataset:
@@ -95,11 +105,6 @@ class Model(HasTraits, metaclass=_Meta):
         """Parameters and scores of the result, for the record of an exported figure."""
 
     @property
-    def behind(self) -> bool:
-        """Whether the result is that of parameters before, because there is none of these."""
-        return self.params != self._ran
-
-    @property
     def steps(self) -> int:
         """How many steps the result has."""
         return self.result.sizes.get("step", 1)
@@ -115,8 +120,7 @@ class Model(HasTraits, metaclass=_Meta):
         Raises:
             ValueError: parameters out of range, or with which there is no result. The last result stays.
         """
-        self.params = self.changed(changes)
-        self._run()
+        self._run(lambda: self.changed(changes))
 
     def changed(self, changes: dict[str, Any]):
         """The parameters after a change; a model may let one change bring others."""
@@ -124,8 +128,7 @@ class Model(HasTraits, metaclass=_Meta):
 
     def reset(self) -> None:
         """Back to where the lab began."""
-        self.params = self._start
-        self._run()
+        self._run(lambda: self._start)
 
     def preset(self, name: str) -> None:
         """Make the changes of one of the `presets`.
@@ -148,10 +151,15 @@ class Model(HasTraits, metaclass=_Meta):
             raise ValueError(f"step={step}: the result has steps 1 to {self.steps}.")
         self._reveal(step)
 
-    def _run(self) -> None:
-        self.result = self.compute()
+    def _run(self, wish: Callable[[], Any]) -> None:
+        try:
+            self.params = wish()
+            self.result = self.compute()
+        except Exception as error:
+            self.unmet = _said(error)
+            raise
         self._ran = self.params
-        self.error = ""
+        self.unmet = self.error = ""
         self._reveal(self.steps)
 
     def _reveal(self, step: int) -> None:

@@ -7,7 +7,7 @@ of the same figure by matplotlib; and the method alone, as its result says.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -26,9 +26,9 @@ MOVES: dict[str, Callable[[int], float]] = {  # what a held key does to a slider
 }
 
 
-def measure(repeats: int) -> dict[str, dict[str, dict[str, float]]]:
+def measure(repeats: int, moves: Sequence[str] = tuple(MOVES)) -> dict[str, dict[str, dict[str, float]]]:
     """Medians in milliseconds, by lab and by what is moved; `ratio` is (answer - method) / redraw."""
-    return {name: {moved: _timed(Lab(**params), moved, repeats) for moved in MOVES} for name, params in LABS.items()}
+    return {name: {moved: _timed(Lab(**params), moved, repeats) for moved in moves} for name, params in LABS.items()}
 
 
 def _timed(lab: Lab, moved: str, repeats: int) -> dict[str, float]:

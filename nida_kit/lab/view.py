@@ -177,7 +177,8 @@ class Explorer(widgets.VBox):
 
     def _export(self) -> None:
         plots.save(self.figure, self.export, self.model.numbers)
-        self.summary.value = f"{escape(self.model.status)} Written to {escape(str(self.export))}."
+        self._report()
+        self.summary.value += f" Written to {escape(str(self.export))}."
 
     def _play(self) -> None:
         """Show the steps one after the other, or stop that. Our own, for the buttons of `Play` have no names."""
@@ -189,11 +190,11 @@ class Explorer(widgets.VBox):
             self.buttons[PLAY].description = "stop playing"
 
     async def _steps(self) -> None:
-        guarded(self.model, lambda: self.model.show_step(1))
+        well = guarded(self.model, lambda: self.model.show_step(1))
         # Whatever is changed meanwhile is shown at its last step, and ends this.
-        while self.model.step < self.model.steps and not self.model.error:
+        while well and self.model.step < self.model.steps:
             await asyncio.sleep(PAUSE)
-            guarded(self.model, lambda: self.model.show_step(min(self.model.step + 1, self.model.steps)))
+            well = guarded(self.model, lambda: self.model.show_step(min(self.model.step + 1, self.model.steps)))
 
     def _played(self) -> None:
         self._playing, self.buttons[PLAY].description = None, PLAY
@@ -235,13 +236,11 @@ class Explorer(widgets.VBox):
     def _show(self) -> None:
         self.renderer.draw(self.model.shown)
         self.image.value = self.renderer.html(self.model.alt_text)
-        self.summary.value = escape(self.model.status)
         self._report()
 
     def _report(self) -> None:
-        error = escape(self.model.error)
-        if error and self.model.behind:
-            self.summary.value = f"Still shown, the result before: {escape(self.model.status)}"
+        error, before = escape(self.model.error), "Still shown, the result before: " if self.model.unmet else ""
+        self.summary.value = f"{before}{escape(self.model.status)}"
         self.status.value = f'<span role="alert" style="color: #b00020">{error}</span>' if error else ""
 
 

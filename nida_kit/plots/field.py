@@ -79,7 +79,8 @@ def make_field(fig: Figure, ds: xr.Dataset) -> Images:
         looks = {"cmap": "RdBu_r", "vmin": -_WIDEST, "vmax": _WIDEST} if is_error else {"cmap": "cividis"}
         images[name] = ax.imshow(values, aspect="auto", origin="lower", extent=extent, **looks)
         observed += ax.plot([], [], color="black", linestyle="none", marker="x", markersize=3, markeredgewidth=0.8)
-        ax.set_title(fill(name, 12) if len(panels) > 4 else name, fontsize="medium" if len(panels) < 5 else "small")
+        many = len(panels) > 4
+        ax.set_title(fill(name, 14, break_long_words=False) if many else name, fontsize="small" if many else "medium")
         ax.set_xlabel(with_unit("time", shown[TIME].attrs.get("units")))
         ax.tick_params(labelleft=i == 0)
         ax.grid(False)

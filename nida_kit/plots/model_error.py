@@ -43,7 +43,6 @@ def by_case(
             marker, colour = looks[name]
             places = [cases.index(case) + shift[name] for case in row]
             marks = {"marker": marker, "color": colour, "linestyle": "none", "markeredgecolor": "black"}
-            marks = {"marker": marker, "color": colour, "linestyle": "none", "markeredgecolor": "black"}
             (shown[name],) = ax.plot(list(row.values()), places, label=name, **marks)
         for edge in np.arange(len(cases) - 1) + 0.5:
             ax.axhline(edge, color="black", linewidth=0.5, alpha=0.4)

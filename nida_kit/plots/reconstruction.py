@@ -130,9 +130,13 @@ def _band(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> np.nda
     return np.concatenate([np.stack([time, low], -1), np.stack([time, high], -1)[::-1]])
 
 
-def _bounds(values: np.ndarray) -> tuple[float, float]:
-    """Round limits around values, with some room: they move in jumps, rarely, while a slider does."""
-    low, high = np.nanmin(values), np.nanmax(values)
+def _bounds(*choices: np.ndarray) -> tuple[float, float]:
+    """Round limits, with some room, around the first choice that has a range: they move rarely while a slider does."""
+    finite = [values[np.isfinite(values)] for values in choices]
+    wide = [values for values in finite if values.size and np.ptp(values) > 1e-6 * np.abs(values).max()]
+    middle = next((values.mean() for values in finite if values.size), 0.0)
+    values = wide[0] if wide else np.array([middle - 1, middle + 1])
+    low, high = values.min(), values.max()
     low, high = low - _ROOM * (high - low), high + _ROOM * (high - low)
     ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
     return ticks[0], ticks[-1]
@@ -144,12 +148,12 @@ def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.nd
     These hold truth and observations, so that estimates are compared within the same frame; one that goes far astray
     leaves it. Where no truth is known they hold everything.
     """
+    everything = [values for row in rows for name, values in row.items() if name != "std"]
+    everything += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
+    choices = [np.concatenate(everything).T]
     if "truth" in rows[0]:
-        known = [values for name, values in rows[0].items() if name in ("truth", "value")]
-    else:
-        known = [values for row in rows for name, values in row.items() if name != "std"]
-        known += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
-    bounds = [_bounds(values) for values in np.concatenate(known).T]
+        choices.insert(0, np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]]).T)
+    bounds = [_bounds(*of_component) for of_component in zip(*choices, strict=True)]
     n = len(bounds)
     for ax in artists.axes[:, :n].T.flat:
         ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)

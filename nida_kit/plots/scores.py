@@ -40,8 +40,7 @@ def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
         ax.plot(ds["steps"], ds["mse"].sel(variant=name), linestyle=style, marker=marker, label=str(name))
     ax.axhline(float(ds["first_guess_mse"]), color="black", linewidth=1, linestyle=(0, (3, 2)), label="first guess")
     ax.set(xlabel="number of steps", ylabel=_MSE)
-    _log(ax)
-    ax.set_xscale("linear")
+    _log(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside right upper", title="temperature")
     return ax
@@ -60,8 +59,7 @@ def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
     for (name, values), style, marker in zip(errors.items(), cycle(STYLES), cycle(MARKERS)):
         ax.plot(range(len(values)), values, linestyle=style, marker=marker, label=name)
     ax.set(xlabel="step (0 is the first guess)", ylabel=_MSE)
-    _log(ax)
-    ax.set_xscale("linear")
+    _log(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside right upper")
     return ax
@@ -71,10 +69,10 @@ _IDEAL = {"color": "black", "linewidth": 1, "linestyle": (0, (3, 2)), "label": "
 _BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}  # a square panel
 
 
-def _log(ax: Axes) -> None:
+def _log(ax: Axes, which: str = "xy") -> None:
     """Logarithmic axes around what is drawn, with plain numbers: enough on short ranges, not too many on long ones."""
-    ax.set(xscale="log", yscale="log")
-    for axis in (ax.xaxis, ax.yaxis):
+    ax.set(**{f"{name}scale": "log" for name in which})
+    for axis in (getattr(ax, f"{name}axis") for name in which):
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
         axis.set_major_formatter("{x:g}")

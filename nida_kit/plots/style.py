@@ -179,7 +179,7 @@ def colours() -> list[str]:
 
 
 def panels(fig: Figure) -> list[dict[str, Any]]:
-    """What the lines and areas with a name show in each panel: some hundreds of points, to six digits.
+    """What the lines and areas with a name show in each panel: some hundreds of points, to six digits; and its texts.
 
     Images, bars, and the many thin lines of draws have no names: what they show is up to the numbers given to `save`.
     """
@@ -188,7 +188,9 @@ def panels(fig: Figure) -> list[dict[str, Any]]:
         named = {str(artist.get_label()): artist for artist in (*ax.lines, *ax.patches)}
         points = {name: _points(artist) for name, artist in named.items() if name and not name.startswith("_")}
         if points := {name: {"x": x, "y": y} for name, (x, y) in points.items() if x}:
-            found.append({"title": ax.get_title(), "x": ax.get_xlabel(), "y": ax.get_ylabel(), "shows": points})
+            texts = [text.get_text() for text in ax.texts]
+            about = {"title": ax.get_title(), "x": ax.get_xlabel(), "y": ax.get_ylabel(), "texts": texts}
+            found.append(about | {"shows": points})
     return found
 
 
