@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 import nida_kit as nk
+from nida_kit.assimilate.particle import unbiased_covariance
 
 DT, NOISE = 0.1, [0.05, 0.1]
 CENTRE, WIDTH = [0.3, -0.2], [1.0, 0.7]
@@ -329,3 +330,17 @@ def test_what_cannot_be_used_is_refused_with_advice(some):
         nk.ImportanceSampler(Silent())
     with pytest.raises(ValueError, match="overflow"):
         small(nk.Lorenz63(longest_substep=9.0)).assimilate(some.assign_coords(time=some["time"] * 10))
+
+
+def test_the_covariance_of_weighted_particles_is_the_unbiased_one_even_if_one_has_all_the_weight():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 7, 2, generator=generator, dtype=torch.float64)
+    log_weights = torch.randn(3, 7, generator=generator, dtype=torch.float64)
+    for one, weights, found in zip(x, log_weights.exp(), unbiased_covariance(x, log_weights), strict=True):
+        np.testing.assert_allclose(found, np.cov(one.T, aweights=weights), rtol=1e-10)
+    alone = torch.full((1, 7), -1e5, dtype=torch.float64)
+    alone[0, 2], alone[0, 4] = 0.0, -5000.0  # beyond the smallest double
+    apart = x[0, 2] - x[0, 4]
+    np.testing.assert_allclose(unbiased_covariance(x[:1], alone)[0], apart.outer(apart) / 2, rtol=1e-10)
+    alone[0, [0, 1, 3, 4, 5, 6]] = -torch.inf
+    assert (torch.linalg.eigvalsh(unbiased_covariance(x[:1], alone)[0]) > 0).all()

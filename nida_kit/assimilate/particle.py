@@ -164,8 +164,9 @@ class ParticleFilter(Sequential):
 
     Particles are resampled when few of them count, systematically; the copies are then moved by draws from a Gaussian
     kernel, since without model noise they would never part (Musso, Oudjane & Le Gland 2001). The kernel's covariance is
-    that of the particles times (jitter N^(-1/(n + 4)))^2, Scott's rule for jitter = 1. The moves bias what is
-    otherwise exact for many particles; with model noise, `nk.ParticleSmoother` needs none.
+    the unbiased one of the particles times (jitter N^(-1/(n + 4)))^2, Scott's rule for jitter = 1: it does not vanish
+    as one particle gets all the weight. The moves bias what is otherwise exact for many particles; with model noise,
+    `nk.ParticleSmoother` needs none.
 
     Args:
         system: an `nk.System`; its `start` draws the first states.
@@ -228,12 +229,27 @@ class ParticleFilter(Sequential):
             return x, log_weights
         index = systematic(log_weights, uniform, self.particles)
         copies = torch.cat([torch.zeros_like(poor)[:, None], index[:, 1:] == index[:, :-1]], 1)
-        away = x - _weighted_moments(x, log_weights)[0].unsqueeze(-2)
-        spread = away.mT @ (away * log_weights.softmax(-1).unsqueeze(-1))
-        root = torch.linalg.cholesky(_widened(spread) + 1e-300 * torch.eye(x.shape[-1], dtype=DOUBLE))
+        spread = _widened(unbiased_covariance(x, log_weights))
+        root = torch.linalg.cholesky(spread + 1e-300 * torch.eye(x.shape[-1], dtype=DOUBLE))
         width = self.jitter * self.particles ** (-1 / (x.shape[-1] + 4))
         moved = x.take_along_dim(index.unsqueeze(-1), 1) + width * (kernel @ root.mT) * copies.unsqueeze(-1)
         return torch.where(poor[:, None, None], moved, x), log_weights.where(~poor[:, None], 0.0)
+
+
+def unbiased_covariance(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "W n n"]:
+    """Of weighted particles: their weighted covariance over 1 - sum w^2.
+
+    Both vanish as one particle gets all the weight, and their ratio does not. So the share q that the others have is
+    divided out of both, and their weights are taken among themselves.
+    """
+    largest, best = log_weights.softmax(-1).max(-1, keepdim=True)
+    v = log_weights.scatter(-1, best, -math.inf).softmax(-1).nan_to_num(nan=1 / x.shape[-2])  # all impossible: alike
+    middle = (v.unsqueeze(-2) @ x).squeeze(-2)
+    away, ahead = x - middle.unsqueeze(-2), x.take_along_dim(best.unsqueeze(-1), -2).squeeze(-2) - middle
+    covariance = away.mT @ (away * v.unsqueeze(-1))
+    p = largest.unsqueeze(-1)
+    scale = 1 + p - (1 - p) * v.square().sum(-1)[:, None, None]
+    return (covariance + p * ahead.unsqueeze(-1) * ahead.unsqueeze(-2)) / scale
 
 
 def _weighted_moments(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "two W n"]:

@@ -85,7 +85,8 @@ class Cycling:
         Returns:
             `forecast`, `analysis` and `smoothed`, as far as the method has them; the standard error of each over
             experiments, `forecast_error` and so on, without the chance in the method's own random numbers, which all
-            experiments share; and the `spread` of the analysis, the root of its mean variance.
+            experiments share; the `analysis_median` of the experiments instead of their mean; and the `spread` of the
+            analysis, the root of its mean variance.
 
         Raises:
             ValueError: no observed time is left after the burn-in.
@@ -104,6 +105,7 @@ class Cycling:
             if x is not None
         }
         found = {name: float(error.mean(skipna=False)) for name, error in errors.items()}
+        found["analysis_median"] = float(errors["analysis"].median(skipna=False))
         if truth.sizes["sample"] > 1:
             root = truth.sizes["sample"] ** 0.5
             found |= {f"{name}_error": float(error.std("sample", ddof=1)) / root for name, error in errors.items()}

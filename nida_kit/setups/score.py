@@ -20,6 +20,7 @@ class Score:
         what: which method, trained, tuned or started how, and who says so.
         tolerance: relative, within which a test holds it; None where no test can.
         method: makes that method for the setup; None where it cannot be made here.
+        held: which of the setup's scores is held to it.
     """
 
     value: float
@@ -27,3 +28,4 @@ class Score:
     what: str
     tolerance: float | None = None
     method: Callable[[Any], Method] | None = None
+    held: str = "analysis"

@@ -24,8 +24,10 @@ def of_setup(
             continue
         found = setup.run(score.method(setup), samples, seed, cycles)
         rows[title] = {k: float(f"{v:.4g}") for k, v in found.items()}
-        rows[title] |= {"published": score.value, "by": score.what, "ratio": round(found["analysis"] / score.value, 3)}
-        print(f"{setup.name:28} {title:45} {found['analysis']:.3f} published {score.value}", flush=True)
+        here = found[score.held]
+        rows[title] |= {"published": score.value, "by": score.what, "here": float(f"{here:.4g}")}
+        rows[title] |= {"ratio": round(here / score.value, 3)}
+        print(f"{setup.name:28} {title:45} {here:.3f} published {score.value}", flush=True)
     return rows
 
 
@@ -36,7 +38,8 @@ def measure(samples: int | None, folder: Path) -> dict[str, Any]:
         "setups": {setup.name: of_setup(setup, samples) for setup in experiments},
         "experiments": {setup.name: samples or setup.experiments for setup in experiments},
         "seeds": "truths of seed 0, observations of seed 1",
-        "score": "time mean, after burn-in, of the root mean square over components of analysis minus truth",
+        "score": "time mean, after burn-in, of the root mean square over components of analysis minus truth; of it the "
+        "mean over the experiments, where Score.held says so the median",
     }
 
 
