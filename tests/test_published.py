@@ -28,7 +28,7 @@ def cases():
 def test_a_method_keeps_its_published_score(name, title):
     setup = nk.setups.load(name)
     score = setup.published[title]
-    found = setup.run(score.method(setup))
+    found = setup.run(score.method(setup), score.experiments)
     assert setup.cycles >= 1000 and setup.experiments >= 3
     assert found[score.held] == pytest.approx(score.value, rel=score.tolerance)
     assert RECORD[name][title]["here"] == pytest.approx(found[score.held], rel=0.05)

@@ -21,6 +21,7 @@ class Score:
         tolerance: relative, within which a test holds it; None where no test can.
         method: makes that method for the setup; None where it cannot be made here.
         held: which of the setup's scores is held to it.
+        experiments: that it takes, if not as many as the setup's others.
     """
 
     value: float
@@ -29,3 +30,4 @@ class Score:
     tolerance: float | None = None
     method: Callable[[Any], Method] | None = None
     held: str = "analysis"
+    experiments: int | None = None

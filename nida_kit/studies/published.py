@@ -22,7 +22,7 @@ def of_setup(
     for title, score in setup.published.items():
         if score.method is None:
             continue
-        found = setup.run(score.method(setup), samples, seed, cycles)
+        found = setup.run(score.method(setup), samples or score.experiments, seed, cycles)
         rows[title] = {k: float(f"{v:.4g}") for k, v in found.items()}
         here = found[score.held]
         rows[title] |= {"published": score.value, "by": score.what, "here": float(f"{here:.4g}")}
