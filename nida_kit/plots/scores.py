@@ -248,7 +248,7 @@ def against(
     if logarithmic:
         _log(ax)
         settings = sorted({x for pairs in lines.values() for x, _ in pairs})
-        ax.set_xticks(settings, [f"{x:.3g}" for x in settings])
+        ax.set_xticks(settings, [f"{float(f'{x:.3g}'):g}" for x in settings])
     else:
         ax.set_ylim(bottom=0)
     fig.legend(loc="outside right upper")
