@@ -170,7 +170,8 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
     until = time.monotonic() + PATIENCE
     while server.poll() is None and time.monotonic() < until:
         try:
-            urllib.request.urlopen(address, timeout=5).close()
+            # No page: to ask Voilà for one runs its notebook, and two that run at once write the same files.
+            urllib.request.urlopen(f"{address}/favicon.ico", timeout=5).close()
         except urllib.error.HTTPError:
             return  # it answers, if only to ask who we are
         except OSError:
