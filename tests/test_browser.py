@@ -29,6 +29,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from sizes import SMALL
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -46,40 +47,13 @@ PATIENCE = 120  # seconds; other work may share the machine
 WIDTHS = (1300, 1000)  # pixels
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A notebook of the series.
-
-    Attributes:
-        sizes: parameters that make it quick.
-        slider: of the control that is moved.
-    """
-
-    sizes: dict
-    slider: str
-
-
+# The slider that is moved in each.
 NOTEBOOKS = {
-    "00_start_here": Opened({}, "noise-std"),
-    "01_gaussian_assimilation": Opened(
-        {"steps": 13, "every": 4, "windows": 60, "few": 30, "lengths": [20, 40]}, "value"
-    ),
-    "03_temperature": Opened({"samples": 2, "most": 2, "temperatures": 3}, "temperatures"),
-    "07_ensembles_and_particles": Opened(
-        {
-            "cycles": 80,
-            "samples": 2,
-            "ring_samples": 2,
-            "members": [3],
-            "inflations": [1.02],
-            "radii": [2.0],
-            "particles": [20, 50],
-        },
-        "members",
-    ),
-    "05_four_d_var_and_hybrid": Opened(
-        {"samples": 2, "most": 2, "starts": 2, "iterations": 2, "window": 1, "particles": 50}, "every"
-    ),
+    "00_start_here": "noise-std",
+    "01_gaussian_assimilation": "value",
+    "03_temperature": "temperatures",
+    "05_four_d_var_and_hybrid": "every",
+    "07_ensembles_and_particles": "members",
 }
 
 
@@ -123,8 +97,8 @@ def copies(folder: Path) -> Path:
     from papermill.parameterize import parameterize_notebook
 
     (folder / "figures").mkdir(parents=True)
-    for stem, opened in NOTEBOOKS.items():
-        notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{stem}.ipynb")), opened.sizes)
+    for stem in NOTEBOOKS:
+        notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{stem}.ipynb")), SMALL[stem])
         nbformat.write(notebook, folder / f"{stem}.ipynb")
     return folder
 
@@ -454,7 +428,7 @@ def test_a_lab_that_is_only_shown_keeps_what_the_notebook_asked_for(lab):
 
 
 def test_a_lab_is_moved_and_reset_by_keyboard(lab):
-    page, slider = lab.page, NOTEBOOKS[lab.stem].slider
+    page, slider = lab.page, NOTEBOOKS[lab.stem]
     number = number_beside(page, slider).input_value()
     press(page, slider, "ArrowRight")
     after = new_picture(page, lab.first)

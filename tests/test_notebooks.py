@@ -10,6 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 import xarray as xr
+from sizes import SMALL
 
 from nida_kit.studies import figures
 
@@ -21,127 +22,108 @@ LOOSE = {"ensemble_localisation": 0.3}  # after 20 units of its time, machines s
 TIMES = ("scaling", "cost", "train_gradients", "gaussian_band")  # figures that draw seconds
 EXTRA_KEYS = "metadata.papermill cell.metadata.papermill"
 
-# By notebook: small sizes, and as small ones that are no defaults.
-RUNS = {
-    "00_start_here": [{}, {"prior": "pendulum", "temperatures": 2, "window": 1, "seed": 3}],
-    "02_pendulum": [{"samples": 2, "temperatures": 2}, {"samples": 3, "temperatures": 1, "window": 2, "seed": 5}],
-    "04_any_observation": [
-        {"samples": 2, "spacings": [8], "noises": [0.1], "temperatures": 2},
-        {"samples": 3, "spacings": [4, 16], "noises": [0.2], "temperatures": 1, "window": 2, "seed": 5, "export": True},
-    ],
-    "01_gaussian_assimilation": [
-        {"steps": 13, "every": 4, "windows": 60, "few": 30, "lengths": [20, 40]},
-        {
-            "prior_mean": 1.0,
-            "value": -2.0,
-            "noise_std": 0.5,
-            "correlations": [-0.8],
-            "steps": 17,
-            "every": 8,
-            "windows": 50,
-            "few": 50,
-            "lengths": [30, 60],
-            "dense_until": 30,
-            "window": 3,
-            "seed": 5,
-            "export": True,
-        },
-    ],
-    "07_ensembles_and_particles": [
-        {
-            "cycles": 80,
-            "samples": 2,
-            "ring_samples": 2,
-            "members": [3],
-            "inflations": [1.02],
-            "radii": [2.0],
-            "particles": [20, 50],
-        },
-        {
-            "cycles": 90,
-            "samples": 2,
-            "ring_samples": 2,
-            "members": [4, 6],
-            "inflations": [1.05],
-            "radii": [4.0],
-            "few": 5,
-            "particles": [30],
-            "seed": 3,
-            "export": True,
-        },
-    ],
-    "08_scaling": [
-        {"lengths": [8, 16, 32], "dense_up_to": 16, "sites": [8, 12, 16], "cycles": 20, "repeats": 1, "steps": 16},
-        {
-            "lengths": [16, 32],
-            "dense_up_to": 32,
-            "sites": [8, 16],
-            "cycles": 30,
-            "repeats": 2,
-            "steps": 24,
-            "seed": 3,
-            "export": True,
-        },
-    ],
-    "09_train_your_own": [
-        {"batches": 2, "own_batches": 2, "batch": 4, "width": 8, "samples": 4},
-        {
-            "batches": 3,
-            "own_batches": 1,
-            "batch": 8,
-            "width": 16,
-            "samples": 3,
-            "window": 2,
-            "order": 2,
-            "seed": 4,
-            "export": True,
-        },
-    ],
-    "10_model_error": [
-        {"batches": 1, "samples": 2, "window": 1, "starts": 2},
-        {
-            "rho": 33.0,
-            "sigma": 9.0,
-            "noise": 0.5,
-            "batches": 2,
-            "samples": 3,
-            "window": 2,
-            "starts": 3,
-            "seed": 2,
-            "export": True,
-        },
-    ],
-    "03_temperature": [
-        {"samples": 2, "most": 2, "temperatures": 2},
-        {"samples": 2, "most": 3, "temperatures": 3, "held": [0.7], "seed": 4, "window": 1, "export": True},
-    ],
-    "05_four_d_var_and_hybrid": [
-        {"samples": 4, "most": 2, "starts": 2, "iterations": 3, "window": 1, "particles": 200},
-        {
-            "samples": 2,
-            "most": 4,
-            "starts": 3,
-            "iterations": 1,
-            "window": 0,
-            "particles": 100,
-            "seed": 7,
-            "export": True,
-        },
-    ],
-    "06_uncertainty": [
-        {"samples": 3, "reference": 2, "particles": 200, "members": 20, "temperatures": 2},
-        {
-            "samples": 4,
-            "reference": 3,
-            "particles": 100,
-            "members": 30,
-            "temperatures": 1,
-            "law": "sum",
-            "window": 1,
-            "seed": 6,
-            "export": True,
-        },
-    ],
+# By notebook: as small sizes that are no defaults.
+OTHER: dict[str, dict] = {
+    "00_start_here": {"prior": "pendulum", "temperatures": 2, "window": 1, "seed": 3},
+    "01_gaussian_assimilation": {
+        "prior_mean": 1.0,
+        "value": -2.0,
+        "noise_std": 0.5,
+        "correlations": [-0.8],
+        "steps": 17,
+        "every": 8,
+        "windows": 50,
+        "few": 50,
+        "lengths": [30, 60],
+        "dense_until": 30,
+        "window": 3,
+        "seed": 5,
+        "export": True,
+    },
+    "02_pendulum": {"samples": 3, "temperatures": 1, "window": 2, "seed": 5},
+    "03_temperature": {
+        "samples": 2,
+        "most": 3,
+        "temperatures": 3,
+        "held": [0.7],
+        "seed": 4,
+        "window": 1,
+        "export": True,
+    },
+    "04_any_observation": {
+        "samples": 3,
+        "spacings": [4, 16],
+        "noises": [0.2],
+        "temperatures": 1,
+        "window": 2,
+        "seed": 5,
+        "export": True,
+    },
+    "05_four_d_var_and_hybrid": {
+        "samples": 2,
+        "most": 4,
+        "starts": 3,
+        "iterations": 1,
+        "window": 0,
+        "particles": 100,
+        "seed": 7,
+        "export": True,
+    },
+    "06_uncertainty": {
+        "samples": 4,
+        "reference": 3,
+        "particles": 100,
+        "members": 30,
+        "temperatures": 1,
+        "law": "sum",
+        "window": 1,
+        "seed": 6,
+        "export": True,
+    },
+    "07_ensembles_and_particles": {
+        "cycles": 90,
+        "samples": 2,
+        "ring_samples": 2,
+        "members": [4, 6],
+        "inflations": [1.05],
+        "radii": [4.0],
+        "few": 5,
+        "particles": [30],
+        "seed": 3,
+        "export": True,
+    },
+    "08_scaling": {
+        "lengths": [16, 32],
+        "dense_up_to": 32,
+        "sites": [8, 16],
+        "cycles": 30,
+        "repeats": 2,
+        "steps": 24,
+        "seed": 3,
+        "export": True,
+    },
+    "09_train_your_own": {
+        "batches": 3,
+        "own_batches": 1,
+        "batch": 8,
+        "width": 16,
+        "samples": 3,
+        "window": 2,
+        "order": 2,
+        "seed": 4,
+        "export": True,
+    },
+    "10_model_error": {
+        "rho": 33.0,
+        "sigma": 9.0,
+        "noise": 0.5,
+        "batches": 2,
+        "samples": 3,
+        "window": 2,
+        "starts": 3,
+        "seed": 2,
+        "export": True,
+    },
 }
 
 
@@ -190,14 +172,14 @@ def folder_like_the_repository(tmp_path: Path) -> Path:
 
 
 def test_every_notebook_is_run():
-    assert {path.stem for path in NOTEBOOKS} == set(RUNS)
+    assert {path.stem for path in NOTEBOOKS} == set(SMALL) == set(OTHER)
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["small", "other"])
+@pytest.mark.parametrize("which", [SMALL, OTHER], ids=["small", "other"])
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run_and_show_their_figure_without_a_kernel(path, which, tmp_path):
     folder = folder_like_the_repository(tmp_path)
-    parameters = RUNS[path.stem][which]
+    parameters = which[path.stem]
     notebook = execute(path, folder, parameters)
     lab = next(i for i, cell in enumerate(notebook.cells) if "display(lab.figure)" in cell.source)
     assert "image/png" in notebook.cells[lab].outputs[0]["data"]

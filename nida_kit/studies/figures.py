@@ -15,14 +15,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-TIMED = {
-    "seconds",
-    "milliseconds",
-    "minutes",
-    "timing",
-    "timings",
-    "exponents",
-}  # keys whose numbers depend on the machine
+# Keys whose numbers depend on the machine.
+TIMED = {"seconds", "milliseconds", "minutes", "timing", "timings", "exponents"}
 
 
 def exporting(folder: Path) -> list[Path]:

@@ -22,11 +22,12 @@ def of_setup(
     for title, score in setup.published.items():
         if score.method is None:
             continue
-        found = setup.run(score.method(setup), samples or score.experiments, seed, cycles)
+        experiments = samples or score.experiments or setup.experiments
+        found = setup.run(score.method(setup), experiments, seed, cycles)
         rows[title] = {k: float(f"{v:.4g}") for k, v in found.items()}
         here = found[score.held]
         rows[title] |= {"published": score.value, "by": score.what, "here": float(f"{here:.4g}")}
-        rows[title] |= {"ratio": round(here / score.value, 3)}
+        rows[title] |= {"ratio": round(here / score.value, 3), "experiments": experiments}
         print(f"{setup.name:28} {title:45} {here:.3f} published {score.value}", flush=True)
     return rows
 
@@ -36,7 +37,6 @@ def measure(samples: int | None, folder: Path) -> dict[str, Any]:
     experiments = [setup for name in setups.names() if isinstance(setup := setups.load(name), Cycling)]
     return {
         "setups": {setup.name: of_setup(setup, samples) for setup in experiments},
-        "experiments": {setup.name: samples or setup.experiments for setup in experiments},
         "seeds": "truths of seed 0, observations of seed 1",
         "score": "time mean, after burn-in, of the root mean square over components of analysis minus truth; of it the "
         "mean over the experiments, where Score.held says so the median",
