@@ -26,18 +26,7 @@ The package reads top to bottom as the data flows:
 """
 
 from nida_kit import schedule, setups
-from nida_kit.assimilate.ensemble import LETKF, EnKF, EnKS, IEnKS
-from nida_kit.assimilate.method import Chain, Method, QuasiStatic
-from nida_kit.assimilate.methods import (
-    ClimatologicalForecast,
-    KalmanSmoother,
-    NeuralIncremental,
-    OptimalInterpolation,
-    WeakFourDVar,
-)
-from nida_kit.assimilate.particle import ImportanceSampler, ParticleFilter, ParticleSmoother
-from nida_kit.assimilate.sequential import ExtendedKalmanFilter, ThreeDVar
-from nida_kit.assimilate.strong import StrongFourDVar
+from nida_kit.edge import load_observations
 from nida_kit.evaluate import (
     coverage,
     crps,
@@ -52,12 +41,34 @@ from nida_kit.evaluate import (
     wasserstein,
 )
 from nida_kit.gaussian import Gaussian
-from nida_kit.labels import StateLabels, load_observations
-from nida_kit.observe import mixture, observe, regular
-from nida_kit.prior import Climatology, NeuralPrior, PaperPrior, Physics, RingPrior
-from nida_kit.simulate import LinearOscillator, Lorenz63, Lorenz96, OnAttractor, Pendulum, Started, System
-from nida_kit.train import Settings, fixed, simulated, train
-from nida_kit.weights import Card, load, save
+from nida_kit.methods.compose import Chain, QuasiStatic
+from nida_kit.methods.enkf import EnKF, EnKS
+from nida_kit.methods.filters import ExtendedKalmanFilter, ThreeDVar
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.methods.importance import ImportanceSampler
+from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation
+from nida_kit.methods.letkf import LETKF
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.particle_filter import ParticleFilter
+from nida_kit.methods.particle_smoother import ParticleSmoother
+from nida_kit.methods.smoothers import KalmanSmoother
+from nida_kit.methods.strong import StrongFourDVar
+from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.observing.laws import mixture, regular
+from nida_kit.observing.observe import observe
+from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.paper import PaperPrior
+from nida_kit.priors.physics import Physics
+from nida_kit.priors.ring import RingPrior
+from nida_kit.priors.temporal import NeuralPrior
+from nida_kit.priors.weights import Card, load, save
+from nida_kit.state import StateLabels
+from nida_kit.systems.lorenz import Lorenz63, Lorenz96
+from nida_kit.systems.pendulum import LinearOscillator, Pendulum
+from nida_kit.systems.system import System
+from nida_kit.systems.wrapped import OnAttractor, Started
+from nida_kit.training.train import Settings, fixed, simulated, train
 
 __all__ = [
     "LETKF",

@@ -23,10 +23,10 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from nida_kit import weights
+from nida_kit.priors import weights
 
 PACKAGE = "nida_kit"
-PRETRAINED = Path(weights.__file__).parent / "pretrained"
+PRETRAINED = Path(weights.__file__).parents[1] / "pretrained"
 FRONT_END = Path("labextensions/@jupyter-widgets/jupyterlab-manager/package.json")
 _OLDEST_FRONT_END = 5  # which ipywidgets 8 speaks to
 

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from scipy.spatial.distance import cdist, pdist
 
-from nida_kit.labels import CORE
+from nida_kit.state import CORE
 
 Dims = Hashable | Sequence[Hashable] | None
 

@@ -19,13 +19,18 @@ import xarray as xr
 
 from nida_kit import schedule as schedules
 from nida_kit import setups
-from nida_kit.assimilate.ensemble import LETKF, EnKF, EnKS, IEnKS
-from nida_kit.assimilate.method import Chain, Method
-from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar
-from nida_kit.assimilate.particle import ParticleFilter
 from nida_kit.evaluate import coverage, rmse
-from nida_kit.observe import observe
-from nida_kit.simulate import System
+from nida_kit.methods.compose import Chain
+from nida_kit.methods.enkf import EnKF, EnKS
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.methods.interpolation import OptimalInterpolation
+from nida_kit.methods.letkf import LETKF
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.particle_filter import ParticleFilter
+from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.observing.observe import observe
+from nida_kit.systems.system import System
 
 SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum", "lorenz96": "half-lorenz96"}
 LARGE = 3  # a state of more components is shown as images

@@ -1,4 +1,4 @@
-r"""Gaussians over whole trajectories, and the one update that every method here repeats.
+"""Gaussians over whole trajectories, and the one update that every method here repeats.
 
 A Gaussian N(mu, P^-1) over x (T time steps of n components) is kept by its *precision* P, banded in time, a point c and
 the information b that pulls it away from there:
@@ -17,7 +17,6 @@ missing value (NaN in y) is an infinite error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.banded import BlockBanded
+from nida_kit.linalg.banded import BlockBanded
 
 
 @dataclass(frozen=True)
@@ -83,30 +82,3 @@ class Gaussian:
         squared = (error * self.precision.matvec(error)).sum((-2, -1))
         size = x.shape[-1] * x.shape[-2]
         return (self.precision.logdet() - squared - size * math.log(2 * math.pi)) / 2
-
-
-def linearise(
-    function: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch n"]
-) -> tuple[Float[Tensor, "*batch p"], Float[Tensor, "*batch p n"]]:
-    """f(x) and its Jacobian at every point of a batch: one pullback (torch.func) of the whole batch per component of f.
-
-    f must treat the points independently. Reverse mode, since forward mode is not safe under Dask's threads. Many
-    pullbacks of a small batch are done at once: there it is the calls that take the time.
-    """
-    value, pull = torch.func.vjp(function, x)
-    units = torch.eye(value.shape[-1]).to(value)
-    if len(units) > 8 and value.numel() * len(units) < 1_000_000:
-        units = units.view(-1, *[1] * (value.ndim - 1), value.shape[-1]).expand(-1, *value.shape)
-        return value, torch.func.vmap(pull)(units)[0].movedim(0, -2)
-    return value, torch.stack([pull(e.expand_as(value))[0] for e in units], -2)
-
-
-def gaspari_cohn(distance: Tensor, radius: float) -> Tensor:
-    """A taper like exp(-distance^2 / (2 radius^2)) that is 0 beyond 3.65 radii.
-
-    Fifth-order piecewise rational, equation 4.10 of Gaspari & Cohn (1999, doi:10.1002/qj.49712555417).
-    """
-    z = distance / (radius * math.sqrt(10 / 3))
-    near = (((-z / 4 + 0.5) * z + 0.625) * z - 5 / 3) * z**2 + 1
-    far = ((((z / 12 - 0.5) * z + 0.625) * z + 5 / 3) * z - 5) * z + 4 - 2 / (3 * z.clamp(min=1e-9))
-    return torch.where(z <= 1, near, torch.where(z < 2, far, 0.0))

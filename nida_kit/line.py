@@ -29,10 +29,11 @@ import xarray as xr
 from scipy.optimize import brentq
 from torch import Tensor
 
-from nida_kit.assimilate.incremental import conditioned
-from nida_kit.banded import BlockBanded
+from nida_kit.descent import conditioned
 from nida_kit.gaussian import Gaussian
-from nida_kit.observe import Observations, Operator, as_operator
+from nida_kit.linalg.banded import BlockBanded
+from nida_kit.observing.observations import Observations
+from nida_kit.observing.operators import Operator, as_operator
 
 
 def _saturating(x: Tensor) -> Tensor:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import nida_kit as nk
-from nida_kit import weights
 from nida_kit.experiment import METHODS, Parameters, ablate_temperature, methods_of, run
+from nida_kit.priors import weights
 
 
 @pytest.mark.parametrize("method", methods_of("lorenz63"))

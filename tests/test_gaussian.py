@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from nida_kit.banded import BlockBanded
-from nida_kit.gaussian import Gaussian, linearise
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.jacobian import linearise
 
 STEPS, N, P = 5, 3, 2
 

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 import nida_kit as nk
 from nida_kit import plots
-from nida_kit.banded import BlockBanded
+from nida_kit.linalg.banded import BlockBanded
 from nida_kit.line import BOUNDS, GRID, OPERATORS, SPACING, LineParameters, line, run_line, update
 
 FUNCTIONS = {"identity": lambda x: x, "square": lambda x: x * x, "saturating": lambda x: 3 * math.tanh(x / 3)}

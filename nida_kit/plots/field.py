@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from nida_kit.labels import COMPONENT, TIME
 from nida_kit.plots.style import pick, styled, with_unit
+from nida_kit.state import COMPONENT, TIME
 
 _WIDEST = 4.0  # standard deviations
 _ERROR = "error / posterior std"

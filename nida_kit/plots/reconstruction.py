@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from nida_kit.labels import COMPONENT, TIME
 from nida_kit.plots.style import (
     BAND,
     BESIDE,
@@ -45,6 +44,7 @@ from nida_kit.plots.style import (
     styled,
     trajectory_panels,
 )
+from nida_kit.state import COMPONENT, TIME
 
 _ROOM = 0.05  # of the range, above and below
 

@@ -12,17 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from nida_kit.labels import COMPONENT
-from nida_kit.plots.style import (
-    BLUE,
-    MARKERS,
-    RED,
-    STYLES,
-    colours,
-    component_names,
-    one_panel,
-    styled,
-)
+from nida_kit.plots.style import BLUE, MARKERS, RED, STYLES, colours, component_names, one_panel, styled
+from nida_kit.state import COMPONENT
 
 _MSE = "mean squared error\n[climatological variances]"
 

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from nida_kit.assimilate.method import versions
-from nida_kit.labels import COMPONENT, TIME
+from nida_kit.methods.method import versions
+from nida_kit.state import COMPONENT, TIME
 
 STYLE = Path(__file__).parents[1] / "nida.mplstyle"
 BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations

@@ -21,10 +21,10 @@ from pkgutil import iter_modules
 
 import pandas as pd
 
-from nida_kit.assimilate.method import Method
-from nida_kit.setups.cycling import Cycling
-from nida_kit.setups.score import Score
-from nida_kit.setups.setup import Setup
+from nida_kit.methods.method import Method
+from nida_kit.reference.cycling import Cycling
+from nida_kit.reference.score import Score
+from nida_kit.reference.setup import Setup
 
 __all__ = ["Cycling", "Score", "Setup", "list", "load", "names", "run"]
 

@@ -4,11 +4,12 @@ The scores on record were measured by scripts of our own before this package: th
 differ in difficulty, so compare methods on the same ones.
 """
 
-from nida_kit.assimilate.method import Chain
-from nida_kit.assimilate.methods import OptimalInterpolation, WeakFourDVar
-from nida_kit.setups.score import Score
-from nida_kit.setups.setup import Setup, in_spreads
-from nida_kit.simulate import Lorenz63
+from nida_kit.methods.compose import Chain
+from nida_kit.methods.interpolation import OptimalInterpolation
+from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.reference.score import Score
+from nida_kit.reference.setup import Setup, in_spreads
+from nida_kit.systems.lorenz import Lorenz63
 
 
 def _interpolation(setup: Setup) -> OptimalInterpolation:

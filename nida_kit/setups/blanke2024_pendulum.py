@@ -1,7 +1,7 @@
 """The pendulum of Blanke, Fablet and Lelarge (2024, arXiv:2406.15076): the angle at 5 of 100 times."""
 
-from nida_kit.setups.setup import Setup, in_state_units
-from nida_kit.simulate import Pendulum
+from nida_kit.reference.setup import Setup, in_state_units
+from nida_kit.systems.pendulum import Pendulum
 
 setup = Setup(
     name="blanke2024-pendulum",

@@ -5,9 +5,10 @@ Scores are single-seed values of DAPPER.
 
 from dataclasses import replace
 
-from nida_kit.assimilate.ensemble import EnKF, IEnKS
+from nida_kit.methods.enkf import EnKF
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.reference.score import Score
 from nida_kit.setups.sakov2008_lorenz96 import setup as sakov2008
-from nida_kit.setups.score import Score
 
 setup = replace(
     sakov2008,

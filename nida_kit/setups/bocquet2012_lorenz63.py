@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from nida_kit.assimilate.ensemble import IEnKS
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.reference.score import Score
 from nida_kit.setups.sakov2012_lorenz63 import setup as sakov2012
-from nida_kit.setups.score import Score
 
 setup = replace(
     sakov2012,

@@ -5,8 +5,9 @@ start on the attractor; seen more rarely and more exactly than there. Nothing is
 where the package's own prior is compared with the classical methods.
 """
 
-from nida_kit.setups.setup import Setup, in_state_units
-from nida_kit.simulate import Lorenz96, OnAttractor
+from nida_kit.reference.setup import Setup, in_state_units
+from nida_kit.systems.lorenz import Lorenz96
+from nida_kit.systems.wrapped import OnAttractor
 
 setup = Setup(
     name="half-lorenz96",

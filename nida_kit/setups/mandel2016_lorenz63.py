@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from nida_kit.assimilate.ensemble import EnKF
+from nida_kit.methods.enkf import EnKF
+from nida_kit.reference.score import Score
 from nida_kit.setups.sakov2012_lorenz63 import setup as sakov2012
-from nida_kit.setups.score import Score
 
 
 def cubed(x: torch.Tensor) -> torch.Tensor:

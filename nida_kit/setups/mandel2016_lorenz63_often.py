@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from nida_kit.assimilate.ensemble import EnKF
+from nida_kit.methods.enkf import EnKF
+from nida_kit.reference.score import Score
 from nida_kit.setups.mandel2016_lorenz63 import setup as seldom
-from nida_kit.setups.score import Score
 
 setup = replace(
     seldom,

@@ -4,8 +4,9 @@ Their windows begin on the attractor, ours from independent components of its me
 Wasserstein-1 distance to a particle filter's, see `nida_kit.studies.sampling`.
 """
 
-from nida_kit.setups.setup import Setup, in_state_units
-from nida_kit.simulate import Lorenz63, Started
+from nida_kit.reference.setup import Setup, in_state_units
+from nida_kit.systems.lorenz import Lorenz63
+from nida_kit.systems.wrapped import Started
 
 setup = Setup(
     name="rozet2023-lorenz63-lo",

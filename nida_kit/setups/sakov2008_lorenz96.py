@@ -6,12 +6,14 @@ the rest state, with one site moved by 0.01, is 20 time units later.
 
 import torch
 
-from nida_kit.assimilate.ensemble import LETKF, EnKF
-from nida_kit.assimilate.sequential import ThreeDVar
-from nida_kit.setups.cycling import Cycling
-from nida_kit.setups.score import Score
-from nida_kit.setups.static import climatology, interpolation
-from nida_kit.simulate import Lorenz96, Started
+from nida_kit.methods.enkf import EnKF
+from nida_kit.methods.filters import ThreeDVar
+from nida_kit.methods.letkf import LETKF
+from nida_kit.reference.cycling import Cycling
+from nida_kit.reference.score import Score
+from nida_kit.reference.static import climatology, interpolation
+from nida_kit.systems.lorenz import Lorenz96
+from nida_kit.systems.wrapped import Started
 
 _moved = torch.full((40,), 8.0, dtype=torch.float64) + 0.01 * (torch.arange(40) == 0)
 system = Started(Lorenz96(), Lorenz96().trajectories(_moved, 401, 0.05)[-1], 0.001**0.5)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from nida_kit.assimilate.ensemble import IEnKS
-from nida_kit.assimilate.method import Method
-from nida_kit.assimilate.strong import StrongFourDVar
-from nida_kit.setups.cycling import Cycling
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.methods.method import Method
+from nida_kit.methods.strong import StrongFourDVar
+from nida_kit.reference.cycling import Cycling
+from nida_kit.reference.score import Score
 from nida_kit.setups.sakov2008_lorenz96 import setup as sakov2008
-from nida_kit.setups.score import Score
 
 
 def _four_d_var(lag: int, variance: float):

@@ -4,13 +4,15 @@ Scores of the methods that the paper does not have are those of DAPPER 1 (doi:10
 and single runs of 1,000 cycles differ by up to 20%.
 """
 
-from nida_kit.assimilate.ensemble import EnKF, IEnKS
-from nida_kit.assimilate.particle import ParticleFilter
-from nida_kit.assimilate.sequential import ExtendedKalmanFilter, ThreeDVar
-from nida_kit.setups.cycling import Cycling
-from nida_kit.setups.score import Score
-from nida_kit.setups.static import climatology, interpolation
-from nida_kit.simulate import Lorenz63, Started
+from nida_kit.methods.enkf import EnKF
+from nida_kit.methods.filters import ExtendedKalmanFilter, ThreeDVar
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.methods.particle_filter import ParticleFilter
+from nida_kit.reference.cycling import Cycling
+from nida_kit.reference.score import Score
+from nida_kit.reference.static import climatology, interpolation
+from nida_kit.systems.lorenz import Lorenz63
+from nida_kit.systems.wrapped import Started
 
 _DAPPER = "DAPPER"
 # Without model noise a particle filter that has lost the truth finds it again only after hundreds of cycles. What was

@@ -5,12 +5,12 @@ Scores are single-seed values of DAPPER, of 100 cycles; 12 runs of 1,000 stand b
 
 from dataclasses import replace
 
-from nida_kit.assimilate.ensemble import EnKF
-from nida_kit.assimilate.particle import ParticleFilter
-from nida_kit.assimilate.sequential import ThreeDVar
+from nida_kit.methods.enkf import EnKF
+from nida_kit.methods.filters import ThreeDVar
+from nida_kit.methods.particle_filter import ParticleFilter
+from nida_kit.reference.score import Score
+from nida_kit.reference.static import interpolation
 from nida_kit.setups.sakov2012_lorenz63 import setup as sakov2012
-from nida_kit.setups.score import Score
-from nida_kit.setups.static import interpolation
 
 setup = replace(
     sakov2012,

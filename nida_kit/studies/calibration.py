@@ -22,9 +22,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nida_kit.assimilate.method import Chain, Method
-from nida_kit.assimilate.methods import NeuralIncremental, WeakFourDVar
-from nida_kit.assimilate.particle import ParticleSmoother
 from nida_kit.evaluate import (
     crps,
     crps_ensemble,
@@ -35,8 +32,13 @@ from nida_kit.evaluate import (
     spread_error,
     spread_error_ratio,
 )
-from nida_kit.labels import COMPONENT, CORE, TIME
+from nida_kit.methods.compose import Chain
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.particle_smoother import ParticleSmoother
+from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.setups import Setup
+from nida_kit.state import COMPONENT, CORE, TIME
 from nida_kit.studies.common import LAWS, TEST, Law, command, interpolation, lorenz63, observed
 from nida_kit.studies.sampling import LastGaussian
 

@@ -16,10 +16,13 @@ from typing import Any
 import xarray as xr
 
 from nida_kit import schedule
-from nida_kit.assimilate.ensemble import EnKS, IEnKS
-from nida_kit.assimilate.method import Chain, Method, QuasiStatic
-from nida_kit.assimilate.methods import NeuralIncremental, WeakFourDVar
-from nida_kit.assimilate.strong import StrongFourDVar
+from nida_kit.methods.compose import Chain, QuasiStatic
+from nida_kit.methods.enkf import EnKS
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.strong import StrongFourDVar
+from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.setups import Setup
 from nida_kit.studies import limit
 from nida_kit.studies.common import TEST, VALIDATION, Law, command, interpolation, lorenz63, observed

@@ -20,9 +20,9 @@ import torch
 import xarray as xr
 
 from nida_kit import setups
-from nida_kit.assimilate.method import versions
-from nida_kit.assimilate.methods import OptimalInterpolation
-from nida_kit.observe import observe
+from nida_kit.methods.interpolation import OptimalInterpolation
+from nida_kit.methods.method import versions
+from nida_kit.observing.observe import observe
 from nida_kit.setups import Setup
 
 VALIDATION, TEST = 777, 20241  # seeds of windows; observations take the next one

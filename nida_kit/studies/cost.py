@@ -27,13 +27,16 @@ import numpy as np
 import torch
 import xarray as xr
 
-from nida_kit.assimilate.method import Chain, Method
-from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar
-from nida_kit.labels import read_observations
-from nida_kit.observe import Observations
+from nida_kit.edge import read_observations
+from nida_kit.methods.compose import Chain
+from nida_kit.methods.interpolation import OptimalInterpolation
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.observing.observations import Observations
 from nida_kit.setups import Setup
-from nida_kit.simulate import System
 from nida_kit.studies import common, limit
+from nida_kit.systems.system import System
 
 Findings = dict[str, Any]
 Row = dict[str, Any]

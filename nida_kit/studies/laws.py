@@ -14,11 +14,15 @@ from typing import Any
 import xarray as xr
 
 from nida_kit import setups
-from nida_kit.assimilate.method import Chain, Method
-from nida_kit.assimilate.methods import KalmanSmoother, NeuralIncremental, OptimalInterpolation, WeakFourDVar
+from nida_kit.methods.compose import Chain
+from nida_kit.methods.interpolation import OptimalInterpolation
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.smoothers import KalmanSmoother
+from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.setups import Setup
-from nida_kit.simulate import LinearOscillator
 from nida_kit.studies.common import LAWS, PENDULUM, TEST, Z_ONLY, Law, command, interpolation, lorenz63, observed
+from nida_kit.systems.pendulum import LinearOscillator
 
 
 def lorenz63_methods(setup: Setup) -> dict[str, Method]:

@@ -24,8 +24,9 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit import setups
-from nida_kit.assimilate.method import Method
-from nida_kit.assimilate.particle import ImportanceSampler, ParticleSmoother
+from nida_kit.methods.importance import ImportanceSampler
+from nida_kit.methods.method import Method
+from nida_kit.methods.particle_smoother import ParticleSmoother
 from nida_kit.setups import Setup
 from nida_kit.studies.common import LAWS, PENDULUM, TEST, Z_ONLY, Law, command, lorenz63, observed
 

@@ -25,17 +25,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.assimilate.method import Chain, Method
-from nida_kit.assimilate.methods import NeuralIncremental, WeakFourDVar
-from nida_kit.assimilate.strong import StrongFourDVar
-from nida_kit.pretrained.__main__ import RECIPES, Recipe
-from nida_kit.prior import Climatology, NeuralPrior
+from nida_kit.methods.compose import Chain
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.strong import StrongFourDVar
+from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.setups import Setup
-from nida_kit.simulate import Lorenz63
 from nida_kit.studies import limit
 from nida_kit.studies.classical import law, of_law
 from nida_kit.studies.common import TEST, VALIDATION, Law, interpolation, lorenz63, observed, record
-from nida_kit.train import Windows, fixed, simulated, train
+from nida_kit.systems.lorenz import Lorenz63
+from nida_kit.training.recipes import RECIPES, Recipe
+from nida_kit.training.train import Windows, fixed, simulated, train
 
 NOISE = lorenz63().model_noise_std
 LAWS = {"x every 8th step": law(8, 0.05), "x every 4th step": law(4, 0.05)}

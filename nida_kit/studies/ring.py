@@ -13,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from nida_kit import setups
-from nida_kit.assimilate.ensemble import LETKF, EnKF, EnKS, IEnKS
-from nida_kit.assimilate.method import Chain, Method, QuasiStatic
-from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar
-from nida_kit.assimilate.strong import StrongFourDVar
+from nida_kit.methods.compose import Chain, QuasiStatic
+from nida_kit.methods.enkf import EnKF, EnKS
+from nida_kit.methods.ienks import IEnKS
+from nida_kit.methods.interpolation import OptimalInterpolation
+from nida_kit.methods.letkf import LETKF
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.strong import StrongFourDVar
+from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.setups import Setup
-from nida_kit.simulate import Lorenz96, OnAttractor
 from nida_kit.studies.classical import best, of_law
 from nida_kit.studies.common import TEST, VALIDATION, command
+from nida_kit.systems.lorenz import Lorenz96
+from nida_kit.systems.wrapped import OnAttractor
 
 LORENZ96 = "half-lorenz96"
 SIZES = (20, 40, 80)

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nida_kit.assimilate.method import Method
-from nida_kit.assimilate.methods import NeuralIncremental
-from nida_kit.assimilate.particle import ParticleSmoother
 from nida_kit.evaluate import energy_score, wasserstein
-from nida_kit.labels import COMPONENT, CORE, TIME
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.particle_smoother import ParticleSmoother
 from nida_kit.setups import Setup
+from nida_kit.state import COMPONENT, CORE, TIME
 from nida_kit.studies.common import LAWS as REFERENCE_LAWS
 from nida_kit.studies.common import TEST, Z_ONLY, Law, command, interpolation, lorenz63, observed
 

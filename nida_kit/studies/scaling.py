@@ -31,19 +31,25 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.assimilate.ensemble import LETKF, EnKF
-from nida_kit.assimilate.incremental import incremental
-from nida_kit.assimilate.method import Method
-from nida_kit.assimilate.methods import NeuralIncremental, OptimalInterpolation, WeakFourDVar, first_guess_of
-from nida_kit.assimilate.particle import ParticleFilter
-from nida_kit.banded import BlockBanded
+from nida_kit.edge import read_observations
 from nida_kit.evaluate import rmse
-from nida_kit.labels import read_observations
-from nida_kit.observe import Observations, observe
-from nida_kit.prior import Climatology, RingPrior
-from nida_kit.simulate import Lorenz96, Started
+from nida_kit.linalg.banded import BlockBanded
+from nida_kit.loop import incremental
+from nida_kit.methods.enkf import EnKF
+from nida_kit.methods.interpolation import OptimalInterpolation, first_guess_of
+from nida_kit.methods.letkf import LETKF
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.particle_filter import ParticleFilter
+from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.observing.observations import Observations
+from nida_kit.observing.observe import observe
+from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.ring import RingPrior
 from nida_kit.studies import common
 from nida_kit.studies.cost import one_thread
+from nida_kit.systems.lorenz import Lorenz96
+from nida_kit.systems.wrapped import Started
 
 Call = Callable[[], Any]
 Line = list[tuple[int, float]]

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from nida_kit import schedule as schedules
-from nida_kit.assimilate.methods import NeuralIncremental
-from nida_kit.observe import Law, regular
-from nida_kit.pretrained.__main__ import RECIPES
-from nida_kit.prior import NeuralPrior
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.observing.laws import Law, regular
+from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.studies.common import LAWS, TEST, VALIDATION, lorenz63, observed, record
-from nida_kit.train import Windows, train
+from nida_kit.training.recipes import RECIPES
+from nida_kit.training.train import Windows, train
 
 BUDGET = 1800  # windows, as in the paper
 

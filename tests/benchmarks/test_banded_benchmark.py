@@ -23,7 +23,7 @@ import torch
 from scipy.linalg import solveh_banded
 
 import nida_kit as nk
-from nida_kit.banded import BlockBanded
+from nida_kit.linalg.banded import BlockBanded
 
 SINGLE = [(1000, 3), (10_000, 3), (32, 40)]
 BATCHES = [(256, 32, 3), (64, 100, 2)]

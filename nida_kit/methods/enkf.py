@@ -1,0 +1,190 @@
+"""Ensemble methods: the covariance is that of N states, which the full model carries along.
+
+With the mean m of the ensemble and its N - 1 independent deviations S (their rows; the covariance is S' S), every
+analysis looks among the states x = m + w S for *weights* w, which are N(0, I) beforehand. Observations of h see
+
+    y = h(m) + w Y + eta,      Y: the deviations of h of the members,
+
+so their posterior is again a Gaussian conditioned on observations, in N - 1 dimensions whatever the size of the state:
+
+    A = I + Y R^-1 Y',      w_mean = A^-1 Y R^-1 (y - h(m)),      covariance A^-1.
+
+The square root filter takes as its members draws from it, of noise that is exactly centred, uncorrelated and of unit
+variance, turned at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With a
+random turn any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
+
+Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
+nor on how Dask cuts them, and windows are compared on equal terms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.checks import count
+from nida_kit.methods.ensemble import (
+    Ensemble,
+    combined,
+    deviations,
+    directions,
+    inflated,
+    rotated_noise,
+    seen_by,
+    weights,
+)
+from nida_kit.methods.method import stream
+from nida_kit.methods.sequential import DOUBLE
+from nida_kit.observing.observations import Observations
+from nida_kit.systems.system import System
+
+
+class EnKF(Ensemble):
+    """The ensemble Kalman filter (Evensen 1994, doi:10.1029/94JC00572).
+
+    Args:
+        system: an `nk.System`; the first members are draws of its `start`.
+        model_noise_std: of the model error per step, per component or one for all, in state units; may be 0.
+        members: N.
+        inflation: factor on the deviations after each analysis, against the sampling error of few members.
+        perturbed: whether members are analysed one by one, each with an observation error of its own drawn for it
+            (Burgers, van Leeuwen & Evensen 1998); otherwise by the square root with a random turn.
+        finite_size: whether inflation is found in each analysis instead, as the most probable one if the forecast's
+            mean and covariance are only known from N members (EnKF-N, Bocquet, Raanes & Hannart 2015,
+            doi:10.5194/npg-22-645-2015); to 1%.
+        seed: of all random numbers.
+
+    Raises:
+        ValueError: counts or factors out of range, or both ways of inflation.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        model_noise_std=0.0,
+        *,
+        members: int = 20,
+        inflation: float = 1.0,
+        perturbed: bool = False,
+        finite_size: bool = False,
+        seed: int = 0,
+    ):
+        if not isinstance(perturbed, bool) or not isinstance(finite_size, bool):
+            raise ValueError(f"{perturbed=} and {finite_size=} must be True or False.")
+        if finite_size and (inflation != 1 or perturbed):
+            raise ValueError(f"finite_size finds the inflation of a square root filter: {inflation=}, {perturbed=}.")
+        self.perturbed, self.finite_size = perturbed, finite_size
+        own = {"perturbed": int(perturbed), "finite_size": int(finite_size)}  # NetCDF knows no booleans
+        super().__init__(system, members, inflation, seed, model_noise_std, **own)
+
+    def ensembles(self, observations, dt, keep):
+        generator = stream(self.seed)
+        E, forecast, analysis = self.first(len(observations.value), generator), [], []
+        for t in range(observations.value.shape[-2]):
+            if t:
+                E = self.forecast(E, dt, generator)
+            forecast.append(keep(E))
+            here = observations.at(t)
+            if not here.value.isnan().all():
+                E = self.analysed(E, here, generator)
+            analysis.append(keep(E))
+        return {"forecast": forecast, "analysis": analysis}
+
+    def analysed(self, E: Float[Tensor, "W N n"], here: Observations, generator: torch.Generator) -> Tensor:
+        """The members after the analysis."""
+        return inflated(combined(self.weights(E, here, generator), E), self.inflation)
+
+    def weights(
+        self, E: Float[Tensor, "W N n"], here: Observations, generator: torch.Generator
+    ) -> Float[Tensor, "W N m"]:
+        """Of the members after the analysis, before inflation."""
+        seen, y, R = seen_by(E, here), here.value, here.noise_std.square()
+        Y, innovation = deviations(seen), y - seen.mean(-2, keepdim=True)
+        if self.perturbed:
+            errors = torch.randn(self.members, y.shape[-1], generator=generator, dtype=DOUBLE)
+            errors = (errors - errors.mean(0)) * here.noise_std
+            return math.sqrt(self.members - 1) * directions(self.members) + weights(Y, R, y + errors - seen)[0]
+        factor = finite_size_inflation(Y, R, innovation, self.members) if self.finite_size else 1.0
+        mean, lower = weights(factor * Y, R, innovation)
+        around = torch.linalg.solve_triangular(lower, rotated_noise(self.members, generator), upper=False, left=False)
+        return factor * (mean + around)
+
+
+def finite_size_inflation(
+    Y: Float[Tensor, "W m p"], R: Float[Tensor, "W one p"], innovation: Float[Tensor, "W one p"], members: int
+) -> Float[Tensor, "W one one"]:
+    """The factor l on the deviations that minimises the dual cost of EnKF-N.
+
+        d' (l^2 Y' Y + R)^-1 d + (N + 1) (N - 1) / (N l^2) + 2 N log l
+
+    The first term is computed in the eigenvectors of Y R^-1 Y', the minimum on a grid of steps of 1%, from
+    0.5 to 20.
+    """
+    weighted = Y * torch.where(innovation.isnan(), 0.0, R.rsqrt())
+    d = torch.where(innovation.isnan(), 0.0, innovation * R.rsqrt())
+    values, vectors = torch.linalg.eigh(weighted @ weighted.mT)
+    seen = (vectors.mT @ weighted @ d.mT).square()  # (d' of each eigenvector)^2 times its value
+    factor = torch.exp(torch.arange(-0.7, 3.0, 0.01, dtype=DOUBLE))
+    # d' (1 + l^2 Y' Y)^-1 d = d' d - sum l^2 seen / (1 + l^2 values)
+    gained = (factor**2 * seen / (1 + factor**2 * values.clamp(min=0).unsqueeze(-1))).sum(-2)
+    cost = -gained + (members + 1) * (members - 1) / members / factor**2 + 2 * members * factor.log()
+    return factor[cost.argmin(-1)][..., None, None]
+
+
+class EnKS(EnKF):
+    """The ensemble Kalman smoother: each analysis' weights act on the members' past as well (Evensen 2003).
+
+    Args:
+        lag: how many analyses act on a time, its own not counted; None is all.
+        system, model_noise_std, members, inflation, perturbed, finite_size, seed: as for `EnKF`, whose results
+            `forecast` and `analysis` are part of its own.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        model_noise_std=0.0,
+        *,
+        lag: int | None = None,
+        members: int = 20,
+        inflation: float = 1.0,
+        perturbed: bool = False,
+        finite_size: bool = False,
+        seed: int = 0,
+    ):
+        own = {"members": members, "inflation": inflation, "perturbed": perturbed, "finite_size": finite_size}
+        super().__init__(system, model_noise_std, **own, seed=seed)
+        self.lag = None if lag is None else count("lag", lag, 0)
+        self.settings["lag"] = "all" if lag is None else self.lag
+
+    def ensembles(self, observations, dt, keep):
+        generator = stream(self.seed)
+        E = self.first(len(observations.value), generator)
+        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}
+        past: list[Tensor] = []  # ensembles that may still change
+        starts: list[int] = []  # how many of them are from before each recent analysis
+        for t in range(observations.value.shape[-2]):
+            if t:
+                E = self.forecast(E, dt, generator)
+            found["forecast"].append(keep(E))
+            here = observations.at(t)
+            if not here.value.isnan().all():
+                if self.lag is not None and len(starts) > self.lag:
+                    done = starts.pop(0)
+                    found["smoothed"] += [keep(x) for x in past[:done]]
+                    past, starts = past[done:], [s - done for s in starts]
+                W = self.weights(E, here, generator)
+                if past:
+                    past = list(combined(W, torch.stack(past)))
+                E = combined(W, E)
+                past.append(E)
+                starts.append(len(past))
+                E = inflated(E, self.inflation)
+            else:
+                past.append(E)
+            found["analysis"].append(keep(E))
+        found["smoothed"] += [keep(x) for x in past]
+        return found

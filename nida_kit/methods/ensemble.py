@@ -1,0 +1,156 @@
+"""Ensemble methods: the covariance is that of N states, which the full model carries along.
+
+With the mean m of the ensemble and its N - 1 independent deviations S (their rows; the covariance is S' S), every
+analysis looks among the states x = m + w S for *weights* w, which are N(0, I) beforehand. Observations of h see
+
+    y = h(m) + w Y + eta,      Y: the deviations of h of the members,
+
+so their posterior is again a Gaussian conditioned on observations, in N - 1 dimensions whatever the size of the state:
+
+    A = I + Y R^-1 Y',      w_mean = A^-1 Y R^-1 (y - h(m)),      covariance A^-1.
+
+The square root filter takes as its members draws from it, of noise that is exactly centred, uncorrelated and of unit
+variance, turned at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With a
+random turn any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
+
+Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
+nor on how Dask cuts them, and windows are compared on equal terms.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.checks import count, noise, positive
+from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, by_times, check_finite
+from nida_kit.observing.observations import Observations
+from nida_kit.reconstruction import Moments
+from nida_kit.systems.system import System, as_system
+
+Keep = Callable[[Float[Tensor, "W N n"]], Tensor]
+"""What is kept of an ensemble."""
+
+
+def moments_of(E: Float[Tensor, "W N n"]) -> Float[Tensor, "W two n"]:
+    """Mean and standard deviation."""
+    return torch.stack([E.mean(-2), deviations(E).square().sum(-2).sqrt()], -2)
+
+
+@lru_cache
+def directions(members: int) -> Float[Tensor, "N m"]:
+    """Orthonormal columns, m = N - 1, each of sum 0: what N members can differ by."""
+    ones = torch.ones(members, 1, dtype=DOUBLE)
+    return torch.linalg.qr(torch.cat([ones, torch.eye(members, dtype=DOUBLE)[:, 1:]], 1)).Q[:, 1:].contiguous()
+
+
+def deviations(E: Float[Tensor, "*batch N n"]) -> Float[Tensor, "*batch m n"]:
+    """S, with S' S the sample covariance."""
+    return directions(E.shape[-2]).mT @ E / math.sqrt(E.shape[-2] - 1)
+
+
+def rotated_noise(members: int, generator: torch.Generator) -> Float[Tensor, "N m"]:
+    """Noise of N members with mean exactly 0 and covariance exactly I, rotated_noise at random (Haar)."""
+    Q, R = torch.linalg.qr(torch.randn(members - 1, members - 1, generator=generator, dtype=DOUBLE))
+    return math.sqrt(members - 1) * directions(members) @ (Q * R.diagonal().sign())
+
+
+def weights(
+    Y: Float[Tensor, "*batch m p"], R: Float[Tensor, "*#batch one p"], innovation: Float[Tensor, "*batch r p"]
+) -> tuple[Float[Tensor, "*batch r m"], Float[Tensor, "*batch m m"]]:
+    """Mean of the weights for each of r innovations, NaN where not observed, and the lower Cholesky factor of A."""
+    weighted = Y * torch.where(innovation[..., :1, :].isnan(), 0.0, 1 / R)
+    lower = root_of(torch.eye(Y.shape[-2]).to(Y) + weighted @ Y.mT)
+    pull = weighted @ innovation.nan_to_num(nan=0.0).mT
+    return torch.cholesky_solve(pull, lower).mT, lower
+
+
+def root_of(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
+    """Lower Cholesky factor.
+
+    Raises:
+        ValueError: members so far apart that double precision cannot tell A from a singular matrix.
+    """
+    lower, info = torch.linalg.cholesky_ex(A)
+    if info.any():  # also where A holds NaN
+        raise ValueError(
+            "The members of an ensemble have run apart beyond double precision: the method has lost the truth there. "
+            "Try a shorter lag, more members, another inflation, or a shorter longest_substep of the system."
+        )
+    return lower
+
+
+def seen_by(E: Float[Tensor, "*batch N n"], here: Observations) -> Float[Tensor, "*batch N p"]:
+    """H of each member, 0 where nothing was observed.
+
+    Raises:
+        ValueError: an operator that does not fit, or has no finite value where something was observed.
+    """
+    seen = here.predicted(E).where(~here.value.isnan(), 0.0)
+    if not seen.isfinite().all():
+        raise ValueError(
+            "The operator gives NaN or infinite values for some members, where something was observed: use one that is "
+            "defined for all states (x.clamp(min=...) before a log). Or the members have run apart: try more of them, "
+            "another inflation, or a shorter longest_substep of the system."
+        )
+    return seen
+
+
+def combined(W: Float[Tensor, "*#batch N m"], E: Float[Tensor, "*batch N n"]) -> Float[Tensor, "*batch N n"]:
+    """The ensemble whose members have these weights in another one."""
+    return E.mean(-2, keepdim=True) + W @ deviations(E)
+
+
+def inflated(E: Float[Tensor, "*batch N n"], factor: float) -> Float[Tensor, "*batch N n"]:
+    """The same mean, and deviations larger by a factor."""
+    return E if factor == 1 else torch.lerp(E.mean(-2, keepdim=True).expand_as(E), E, factor)
+
+
+class Ensemble(Sequential):
+    """What ensemble methods share: their members, and their walk through time."""
+
+    def __init__(self, system: System, members: int, inflation: float, seed: int, model_noise_std=0.0, **settings):
+        self.members, self.inflation = count("members", members, 2), positive("inflation", inflation)
+        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
+        self.seed = count("seed", seed, 0)
+        own = {"members": self.members, "inflation": self.inflation, "seed": self.seed}
+        super().__init__(system, **own, model_noise_std=self.noise_std.tolist(), **settings)
+
+    @abstractmethod
+    def ensembles(self, observations: Observations, dt: float, keep: Keep) -> dict[str, list[Tensor]]:
+        """What is kept of each time's ensembles: of the `forecast`, the `analysis`, and what is `smoothed`, if any."""
+
+    def walk(self, observations, dt):
+        kept = {name: torch.stack(x, 1) for name, x in self.ensembles(observations, dt, moments_of).items()}
+        return {name: Moments(*x.unbind(-2)) for name, x in kept.items()}
+
+    def draw(self, observations, dt, first_guess, noise):
+        """Members picked at random, with replacement; of a filter, those of each time's analysis."""
+        size, (lead, T, n) = noise.shape[1], (noise.shape[2:-2], *noise.shape[-2:])
+        uniform = torch.special.ndtr(noise[0, ..., 0, 0]).reshape(size, -1)
+        picked = (uniform * self.members).long().clamp(max=self.members - 1)
+        drawn = noise.new_empty(size, math.prod(lead), T, n)
+        for index, windows in by_times(observations):
+            found = self.ensembles(windows, dt, lambda E: E)
+            members = torch.stack(found.get("smoothed") or found["analysis"], 2)  # (W, N, T, n)
+            which = picked[:, index].mT[..., None, None].expand(-1, -1, T, n)
+            drawn[:, index] = members.take_along_dim(which, 1).transpose(0, 1)
+        check_finite(drawn)
+        return drawn.reshape(noise.shape[1:])
+
+    def first(self, windows: int, generator: torch.Generator) -> Float[Tensor, "W N n"]:
+        """Members of the system's start law, the same for all windows."""
+        return self.system.start(self.members, generator, DOUBLE, CPU).expand(windows, -1, -1)
+
+    def forecast(self, E: Float[Tensor, "W N n"], dt: float, generator: torch.Generator) -> Float[Tensor, "W N n"]:
+        """The members one time step later."""
+        E = self.system.step(E, dt)
+        if self.noise_std.any():
+            E = E + self.noise_std * torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE)
+        return E

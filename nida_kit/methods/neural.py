@@ -1,0 +1,118 @@
+"""The methods that are the loop of `incremental` with one prior each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from nida_kit import schedule as schedules
+from nida_kit.descent import conditioned
+from nida_kit.gaussian import Gaussian
+from nida_kit.loop import incremental
+from nida_kit.methods.interpolation import check_state, first_guess_of, outliers
+from nida_kit.methods.method import Method
+from nida_kit.observing.observations import Observations
+from nida_kit.priors.paper import Network
+from nida_kit.priors.ring import RingPrior
+from nida_kit.priors.weights import load_pretrained
+from nida_kit.reconstruction import Reconstruction
+from nida_kit.state import StateLabels
+
+
+class NeuralIncremental(Method):
+    """Neural incremental data assimilation: a trained network's priors, coarse to fine.
+
+    Args:
+        prior: trained by `nk.train`.
+        labels: the components' names and units.
+        dt: the time step of the prior's training.
+        temperatures: how many steps, or their temperatures, falling from 1 towards 0.
+        schedule: spreads a number of steps, one of `nk.schedule`.
+    """
+
+    def __init__(
+        self,
+        prior: Network,
+        labels: StateLabels,
+        dt: float,
+        temperatures: int | Sequence[float] = 4,
+        schedule: schedules.Schedule = schedules.linear,
+    ):
+        check_state(prior.climatology, labels, dt)
+        self.prior, self.labels, self.dt = prior.eval(), labels, dt
+        self.temperatures = schedules.temperatures(temperatures, schedule)
+        self.noise_layers = len(self.temperatures)
+        self.settings = {"temperatures": self.temperatures}
+
+    @classmethod
+    def pretrained(
+        cls,
+        name: str,
+        temperatures: int | Sequence[float] = 4,
+        schedule: schedules.Schedule = schedules.linear,
+        labels: StateLabels | None = None,
+    ) -> NeuralIncremental:
+        """With shipped weights ("lorenz63", "lorenz63_small", "lorenz63_paper", "lorenz96", "pendulum"), or a file's.
+
+        Args:
+            name: of shipped weights, or a path.
+            temperatures: as above.
+            schedule: as above.
+            labels: of a ring of another number of sites than the weights were trained on.
+
+        Raises:
+            ValueError: no such weights, a file that is damaged or not ours, or labels that the network does not serve.
+        """
+        prior, card = load_pretrained(name)
+        if labels is not None and not isinstance(labels, StateLabels):
+            raise ValueError(
+                f"labels={labels!r} must be nk.StateLabels: those of a system, nk.Lorenz96(sites=20).labels."
+            )
+        if labels is not None and isinstance(prior, RingPrior):
+            prior = prior.on(len(labels.components))
+        elif labels not in (None, card.labels):
+            raise ValueError(f"{name} knows {list(card.labels.components)} only: labels= is for rings of like sites.")
+        method = cls(prior, card.labels if labels is None else labels, card.dt, temperatures, schedule)
+        method.settings["weights"] = str(name)
+        return method
+
+    def with_temperatures(self, temperatures, schedule=schedules.linear) -> NeuralIncremental:
+        """The same prior under another schedule."""
+        method = type(self)(self.prior, self.labels, self.dt, temperatures, schedule)
+        method.settings = self.settings | method.settings
+        return method
+
+    def doubts(self, observations):
+        device = self.prior.climatology.mean.device
+        return outliers(self.prior.climatology, observations.to(device))
+
+    def reconstruct(self, observations, dt, first_guess):
+        observations, start = self._start(observations, first_guess)
+        posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
+        return Reconstruction(posteriors, self.temperatures, start.mean)
+
+    def draw(self, observations, dt, first_guess, noise):
+        """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
+
+        So draws may part early, at high temperature, and fall into different modes of a posterior that no Gaussian
+        holds. As in one-step training, the prior sees a state on the way from the first guess to a possible truth, with
+        the first guess's spread.
+        """
+        observations, start = self._start(observations, first_guess)
+        draws: list[Tensor] = []
+
+        def to_a_draw(posterior: Gaussian) -> Gaussian:
+            draws.append(posterior.sample(noise[len(draws)].to(posterior.mean)))
+            return start.at(draws[-1])
+
+        for _ in incremental(self.prior, self.temperatures, observations, start, conditioned, to_a_draw):
+            pass
+        return draws[-1]
+
+    def _start(self, observations: Observations, first_guess: Tensor | None) -> tuple[Observations, Gaussian]:
+        """The observations where the prior is, and the first guess with its spread."""
+        device = self.prior.climatology.mean.device
+        observations = observations.to(device)
+        start = first_guess_of(self.prior.climatology, observations)
+        return observations, start if first_guess is None else start.at(first_guess.to(device))

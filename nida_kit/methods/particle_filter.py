@@ -1,0 +1,137 @@
+"""The posterior itself, by weighted simulations: nothing is linearised, nothing is Gaussian.
+
+With model noise, the states x_{t+1} = M(x_t) + e, e ~ N(0, Q), are filtered and then drawn backwards:
+
+    x_0^i ~ start,    w_t^i ~ p(y_t | x_t^i),    x_{t+1}^i = M(x_t^a) + e^i,  a drawn by w_t
+    x_T^m drawn by w_T,    x_t^m = x_t^i with probability ~ w_t^i N(x_{t+1}^m; M(x_t^i), Q)
+
+Particles are kept as they are weighted, before the resampling, which only adds noise. Backwards, every particle of a
+time may join any of the next, so trajectories differ at all times although few ancestors survive the filter.
+
+Without model noise, a trajectory is a function of its start, so start states are what is weighted. They come from a
+density q that is adapted in rounds, beta rising from 0 to 1 so that a good share of them always matters:
+
+    w^i ~ p(x_0^i) p(y | x_0^i)^beta / q(x_0^i),    next q: kernels on states drawn by w
+
+The last weights, at beta = 1, are exact whatever q was.
+
+These two smoothers do one window at a time, and each meets the same random numbers: results depend neither on the other
+windows nor on how Dask cuts them, and windows are compared on equal terms. The filter, `ParticleFilter`, only goes
+forward; it resamples where few particles count, windows side by side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.checks import count, noise, number
+from nida_kit.methods.method import stream
+from nida_kit.methods.particles import check_some_count, effective, systematic, widened
+from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, check_finite
+from nida_kit.observing.observations import Observations
+from nida_kit.reconstruction import Moments
+from nida_kit.systems.system import System, as_system
+
+
+class ParticleFilter(Sequential):
+    """The bootstrap particle filter with adaptive, regularised resampling; it needs no model noise.
+
+    Particles are resampled when few of them count, systematically; the copies are then moved by draws from a Gaussian
+    kernel, since without model noise they would never part (Musso, Oudjane & Le Gland 2001). The kernel's covariance is
+    the unbiased one of the particles times (jitter N^(-1/(n + 4)))^2, Scott's rule for jitter = 1: it does not vanish
+    as one particle gets all the weight. The moves bias what is otherwise exact for many particles; with model noise,
+    `nk.ParticleSmoother` needs none.
+
+    Args:
+        system: an `nk.System`; its `start` draws the first states.
+        model_noise_std: of the model error per step, per component or one for all, in state units; may be 0.
+        particles: N.
+        jitter: scale of the kernel; 0 is none.
+        resample_below: share of N that the effective sample size must reach, else the particles are resampled.
+        seed: of all random numbers.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        model_noise_std=0.0,
+        *,
+        particles: int = 1000,
+        jitter: float = 1.0,
+        resample_below: float = 0.3,
+        seed: int = 0,
+    ):
+        self.particles, self.seed = count("particles", particles, 2), count("seed", seed, 0)
+        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
+        self.jitter, self.resample_below = number("jitter", jitter), number("resample_below", resample_below)
+        if self.resample_below > 1:
+            raise ValueError(f"{resample_below=} must be a share from 0 to 1.")
+        own = {"particles": self.particles, "jitter": self.jitter, "resample_below": self.resample_below}
+        super().__init__(system, **own, seed=self.seed, model_noise_std=self.noise_std.tolist())
+
+    def walk(self, observations, dt):
+        generator = stream(self.seed)
+        windows, steps = len(observations.value), observations.value.shape[-2]
+        x = self.system.start(self.particles, generator, DOUBLE, CPU).expand(windows, -1, -1)
+        log_weights = torch.zeros(windows, self.particles, dtype=DOUBLE)
+        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": []}
+        for t in range(steps):
+            if t:
+                x = self.system.step(x, dt)
+                if self.noise_std.any():
+                    x = x + self.noise_std * torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE)
+            found["forecast"].append(_weighted_moments(x, log_weights))
+            here = observations.at(t)
+            seen = not here.value.isnan().all()
+            if seen:
+                check_finite(x)
+                each = Observations(here.value.unsqueeze(1), here.noise_std.unsqueeze(1), here.operator)
+                misfit = each.misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
+                check_some_count(misfit)
+                log_weights = (log_weights - misfit).log_softmax(-1)
+            found["analysis"].append(_weighted_moments(x, log_weights))
+            if seen:
+                x, log_weights = self._resampled(x, log_weights, generator)
+        return {name: Moments(*torch.stack(moments, 2)) for name, moments in found.items()}
+
+    def _resampled(self, x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"], generator: torch.Generator):
+        """The windows where few particles count, resampled."""
+        uniform = torch.rand(1, generator=generator, dtype=DOUBLE)
+        kernel = torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE)  # always drawn, as elsewhere here
+        poor = effective(log_weights) < self.resample_below * self.particles
+        if not poor.any():
+            return x, log_weights
+        index = systematic(log_weights, uniform, self.particles)
+        copies = torch.cat([torch.zeros_like(poor)[:, None], index[:, 1:] == index[:, :-1]], 1)
+        spread = widened(unbiased_covariance(x, log_weights))
+        root = torch.linalg.cholesky(spread + 1e-300 * torch.eye(x.shape[-1], dtype=DOUBLE))
+        width = self.jitter * self.particles ** (-1 / (x.shape[-1] + 4))
+        moved = x.take_along_dim(index.unsqueeze(-1), 1) + width * (kernel @ root.mT) * copies.unsqueeze(-1)
+        return torch.where(poor[:, None, None], moved, x), log_weights.where(~poor[:, None], 0.0)
+
+
+def unbiased_covariance(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "W n n"]:
+    """Of weighted particles: their weighted covariance over 1 - sum w^2.
+
+    Both vanish as one particle gets all the weight, and their ratio does not. So the share q that the others have is
+    divided out of both, and their weights are taken among themselves.
+    """
+    largest, best = log_weights.softmax(-1).max(-1, keepdim=True)
+    v = log_weights.scatter(-1, best, -math.inf).softmax(-1).nan_to_num(nan=1 / x.shape[-2])  # all impossible: alike
+    middle = (v.unsqueeze(-2) @ x).squeeze(-2)
+    away, ahead = x - middle.unsqueeze(-2), x.take_along_dim(best.unsqueeze(-1), -2).squeeze(-2) - middle
+    covariance = away.mT @ (away * v.unsqueeze(-1))
+    p = largest.unsqueeze(-1)
+    scale = 1 + p - (1 - p) * v.square().sum(-1)[:, None, None]
+    return (covariance + p * ahead.unsqueeze(-1) * ahead.unsqueeze(-2)) / scale
+
+
+def _weighted_moments(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "two W n"]:
+    """Mean and standard deviation."""
+    w = log_weights.softmax(-1).unsqueeze(-1)
+    mean = (w * x).sum(-2)
+    return torch.stack([mean, (w * (x - mean.unsqueeze(-2)).square()).sum(-2).sqrt()])

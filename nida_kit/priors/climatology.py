@@ -1,0 +1,140 @@
+"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
+
+A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
+
+    prior(current, s) -> Gaussian
+
+* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
+* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
+* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
+* `RingPrior` is such a network for a ring of like sites, of any number.
+* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
+
+All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
+steps before it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.taper import gaspari_cohn
+
+
+@dataclass(frozen=True)
+class Climatology:
+    r"""Mean and covariance of past trajectories, Markov of order w: x_t given the w steps before it.
+
+    F is the inverse Cholesky factor of the covariance of w + 1 consecutive states; its last row is repeated for windows
+    longer than that. With w = T - 1 it holds the full sample covariance of windows of T steps, the paper's
+    choice; a small w is a vector autoregression, with memory and cost linear in T, for large states and any length.
+
+    Attributes:
+        mean: `(w + 1, n)`.
+        factor: rows of F, `(w + 1, w + 1, n, n)`: `factor[t, d]` multiplies x_{t - d}.
+        spread: standard deviation of each component over all windows and times, `(n,)`.
+    """
+
+    mean: Float[Tensor, "w n"]
+    factor: Float[Tensor, "w w n n"]
+    spread: Float[Tensor, " n"]
+
+    @classmethod
+    def fit(cls, windows: Float[Tensor, "N T n"], order: int | None = None) -> Climatology:
+        """From N windows; `order` w = None is T - 1. Smaller orders pool all stretches of w + 1 steps.
+
+        Raises:
+            ValueError: not enough windows for an invertible covariance, constant components, or values that are not
+                finite.
+        """
+        if not isinstance(windows, Tensor):
+            raise ValueError(
+                f"windows is a tensor (N, T, n), not a {type(windows).__name__}: torch.from_numpy(windows.values) of "
+                "an xr.DataArray (sample, time, component)."
+            )
+        if not windows.isfinite().all():
+            raise ValueError("windows hold NaN or infinite values: drop the windows that have any.")
+        _, steps, n = windows.shape
+        order = steps - 1 if order is None else order
+        if not 0 <= order < steps:
+            raise ValueError(f"order={order} must lie within 0 and T - 1 = {steps - 1}.")
+        stretches = windows.double().unfold(1, order + 1, 1).flatten(0, 1).mT.flatten(1)
+        if stretches.shape[0] <= stretches.shape[1]:
+            raise ValueError(
+                f"{stretches.shape[0]} stretches cannot give an invertible covariance of {order + 1} steps of {n} "
+                "components: give more windows, or a smaller order."
+            )
+        return cls.from_covariance(
+            stretches.mean(0).view(order + 1, n), stretches.T.cov(), spread=windows.double().std((0, 1))
+        )
+
+    @classmethod
+    def from_covariance(
+        cls, mean: Float[Tensor, "w n"], covariance: Float[Tensor, "N N"], spread: Float[Tensor, " n"]
+    ) -> Climatology:
+        """From the mean and covariance of w + 1 consecutive states, N = (w + 1) n.
+
+        Raises:
+            ValueError: a covariance that is not positive definite.
+        """
+        lower, info = torch.linalg.cholesky_ex(covariance)
+        if info:
+            raise ValueError(
+                "The covariance is singular (a constant component, or noise-free linear dynamics): "
+                "give a smaller order (1, say), or windows that differ."
+            )
+        length, n = mean.shape
+        inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)
+        rows = inverse.view(length, n, length, n).transpose(1, 2)
+        t = torch.arange(length)
+        inside = (t[:, None] >= t)[:, :, None, None]
+        return cls(mean, rows[t[:, None], (t[:, None] - t).clamp(min=0)] * inside, spread)
+
+    def on_ring(self, sites: int) -> Climatology:
+        """The same for another number of like sites on a ring.
+
+        Around a number of sites that divides their own the covariance is folded. Around any other it is first tapered
+        to nothing at half of the way around its own ring, for there is nothing known of longer ways, and only so it
+        stays positive definite.
+
+        Raises:
+            ValueError: no whole number of sites, sites that differ in mean or covariance, or no invertible covariance.
+        """
+        if not isinstance(sites, int) or sites < 1:
+            raise ValueError(f"sites={sites!r} must be a whole number of at least 1.")
+        length, n = self.mean.shape
+        covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
+        at = torch.arange(n, device=covariance.device)
+        away = (at[:, None] + at) % n
+        turned = covariance.transpose(1, 2)[:, :, at[:, None], away]  # (w + 1, w + 1, site, offset)
+        alike = turned.mean(-2)
+        scale = self.spread.square().mean()
+        if (turned - alike.unsqueeze(-2)).abs().max() > 1e-6 * scale or self.mean.std(-1).max() > 1e-6 * scale.sqrt():
+            raise ValueError(
+                "The sites differ in their mean or covariance: fit the climatology to windows and all their turns "
+                "around the ring."
+            )
+        offset = (at + n // 2) % n - n // 2
+        if n % sites:
+            alike = alike * gaspari_cohn(offset.abs().to(alike), n / 4 / math.sqrt(10 / 3))
+        folded = alike.new_zeros(length, length, sites).index_add(-1, offset % sites, alike)
+        to = torch.arange(sites, device=at.device)
+        index = (to - to[:, None]) % sites
+        square = folded[..., index].transpose(1, 2).reshape(length * sites, length * sites)
+        mean = self.mean.mean(-1, keepdim=True).expand(length, sites)
+        return type(self).from_covariance(mean, square, self.spread.mean().expand(sites))
+
+    def over(self, steps: int) -> Gaussian:
+        """The Gaussian over a window of that many steps."""
+        index = torch.arange(steps, device=self.factor.device).clamp(max=len(self.factor) - 1)
+        return Gaussian(self.mean[index], BlockBanded.gram(self.factor[index, : min(steps, len(self.factor))]))
+
+    def __call__(self, current: Gaussian, s: float | Tensor = 1.0) -> Gaussian:
+        return self.over(current.centre.shape[-2])

@@ -1,0 +1,101 @@
+"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
+
+A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
+
+    prior(current, s) -> Gaussian
+
+* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
+* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
+* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
+* `RingPrior` is such a network for a ring of like sites, of any number.
+* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
+
+All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
+steps before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pad, relu
+
+from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.parts import LocalPrior, embed, normalised, temperature_features
+
+
+class SiteMix(nn.Module):
+    """A residual block: each site sees itself `dilation` steps before and after, and its neighbours on the ring."""
+
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.dilation = dilation
+        self.mix = nn.Linear((3 + 4) * width, 2 * width)
+        self.out = nn.Linear(2 * width, width)
+
+    def forward(self, h: Float[Tensor, "B T n c"]) -> Float[Tensor, "B T n c"]:
+        (x,) = normalised([h])
+        d, steps = self.dilation, x.shape[-3]
+        wide = pad(x, (0, 0, 0, 0, d, d))
+        in_time = [wide[..., i : i + steps, :, :] for i in (0, 2 * d)]
+        in_space = [x.roll(shift, -2) for shift in (-2, -1, 0, 1, 2)]
+        return h + self.out(relu(self.mix(torch.cat([*in_time, *in_space], -1))))
+
+
+class RingPrior(LocalPrior):
+    r"""The network for like sites on a ring, as those of Lorenz-96.
+
+    Every site has features of its own, and the same weights: convolutions in time and around the ring make it serve any
+    window length and any number of sites, and turn its answer with its input. Site i has the row of F
+
+        u_i,t (x_i,t - mu_i,t - sum_o w_i,o,t (x_{i+o},{t-1} - mu_{i+o},{t-1})),    |o| <= reach,
+
+    a linear model of the neighbourhood one step before, with independent errors.
+
+    Args:
+        climatology: gives the first guess, and the units. Only one that is the same at each site turns with its input,
+            and can be taken to another number of sites.
+        width: features per site and time step.
+        dilations: in time, of the residual blocks.
+        reach: sites on either side that act on a site within one time step.
+    """
+
+    def __init__(
+        self, climatology: Climatology, width: int = 48, dilations: Sequence[int] = (1, 2, 4, 1, 2), reach: int = 4
+    ):
+        if width < 1 or reach < 0:
+            raise ValueError(f"{width=} must be positive, and {reach=} not negative.")
+        super().__init__(climatology)
+        self.settings = {"width": width, "dilations": list(dilations), "reach": reach}
+        self.inside = nn.Linear(3, width)
+        self.temperature = temperature_features(width)
+        self.blocks = nn.ModuleList([SiteMix(width, d) for d in dilations])
+        self.outside = nn.Linear(width, 2 + 2 * reach + 1)
+        for weights in self.outside.parameters():
+            nn.init.zeros_(weights)
+
+    def on(self, sites: int) -> RingPrior:
+        """The same network for another number of sites; errors as in `Climatology.on_ring`."""
+        prior = type(self)(self.climatology.on_ring(sites), **self.settings)
+        kept = {name: value.clone() for name, value in self.state_dict().items() if not name.startswith("climate.")}
+        prior.load_state_dict(kept, strict=False, assign=True)  # in their dtype, and where they are
+        return prior.train(self.training)
+
+    def says(self, scaled, log_std, s):
+        h = self.inside(torch.stack([scaled, log_std, torch.ones_like(scaled)], -1))
+        h = (h + self.temperature(embed(s, scaled)).unsqueeze(-2)).reshape(-1, *h.shape[-3:])
+        for block in self.blocks:
+            h = block(h)
+        out = self.outside(normalised([h])[0]).double().reshape(*scaled.shape, -1)
+        correction, log_scale, w = out.tensor_split([1, 2], -1)
+        n, reach = scaled.shape[-1], self.settings["reach"]
+        sites = torch.arange(n, device=w.device)
+        # By how far to the right; on a small ring the reach goes around it.
+        around = w.new_zeros(*w.shape[:-1], n).index_add(-1, torch.arange(-reach, reach + 1, device=w.device) % n, w)
+        W = around.gather(-1, ((sites - sites[:, None]) % n).expand_as(around))
+        now = torch.eye(n).to(W).expand_as(W)
+        factor = torch.stack([now, -W], -3) * log_scale.clamp(-8, 8).exp().unsqueeze(-3)
+        return correction.squeeze(-1), factor

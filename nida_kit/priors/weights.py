@@ -1,0 +1,141 @@
+"""Trained priors on disk: a safetensors file whose header holds its card.
+
+The card says how to rebuild the network, what state it knows, and where it comes from: data law, seed, settings,
+minutes, scores.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.paper import Network, PaperPrior
+from nida_kit.priors.ring import RingPrior
+from nida_kit.priors.temporal import NeuralPrior
+from nida_kit.state import StateLabels
+
+FORMAT = "nida_kit prior 1"
+
+
+_KINDS = {kind.__name__: kind for kind in (NeuralPrior, RingPrior, PaperPrior)}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a weight file says of itself.
+
+    Attributes:
+        labels: the state's components.
+        dt: time step.
+        about: data law, seed, settings, minutes, scores, command; free form.
+    """
+
+    labels: StateLabels
+    dt: float
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if isinstance(self.dt, bool) or not isinstance(self.dt, int | float) or not 0 < self.dt < math.inf:
+            raise ValueError(f"dt={self.dt!r} must be positive and finite: the time step of the training windows.")
+
+
+def save(prior: Network, path: str | Path, card: Card) -> None:
+    """Write weights and card to `path`, which ends in .safetensors; beside it the card alone, as readable JSON.
+
+    Raises:
+        ValueError: another ending, or a card of another state.
+    """
+    components = prior.climatology.mean.shape[-1]
+    if Path(path).suffix != ".safetensors" or len(card.labels.components) != components:
+        raise ValueError(
+            f"{path} must end in .safetensors, and the card name {components} components, not "
+            f"{list(card.labels.components)}."
+        )
+    header = {"kind": type(prior).__name__, "settings": prior.settings, **asdict(card)}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in prior.state_dict().items()}
+    save_file(tensors, path, {"format": FORMAT, "card": json.dumps(header)})
+    Path(path).with_suffix(".json").write_text(json.dumps(header, indent=2) + "\n")
+
+
+def load(path: str | Path) -> tuple[Network, Card]:
+    """Read what `save` wrote.
+
+    Raises:
+        ValueError: no such file, not a safetensors file, not ours, or weights that do not fit the card.
+    """
+    metadata, tensors = _read(Path(path))
+    try:
+        prior, card = _rebuild(json.loads(metadata["card"]), tensors)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: its weights do not fit its card ({error}). It is damaged or from another version: copy it again, "
+            "or retrain."
+        ) from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(
+            f"{path} holds weights that are not finite; it is damaged, or its training failed. Copy or retrain it."
+        )
+    return prior.eval(), card
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of one of our files."""
+    if not path.is_file():
+        raise ValueError(f"There is no weight file {path}. {_shipped()}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}). Copy it again, or retrain.") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a nida_kit prior: its format is {metadata.get('format')!r}, not {FORMAT!r}.")
+    return metadata, tensors
+
+
+def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network, Card]:
+    """Network and card; any error means that they do not fit."""
+    names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
+    labels, dt = StateLabels(**names, time_units=header["labels"]["time_units"]), header["dt"]
+    if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < math.inf:
+        raise ValueError(f"dt={dt!r} must be a positive, finite number")
+    prior = _KINDS[header["kind"]](_climatology(tensors, len(labels.components)), **header["settings"])
+    prior.load_state_dict(tensors, assign=True)  # in the dtype of the file
+    return prior, Card(labels, dt, header["about"])
+
+
+def _climatology(tensors: dict[str, Tensor], n: int) -> Climatology:
+    """Of n components; its shapes say how long it is, and must agree."""
+    mean, factor, spread = (tensors[f"climate.{k}"] for k in ("mean", "factor", "spread"))
+    length = len(mean) if mean.ndim else 0
+    for name, tensor, shape in (
+        ("mean", mean, (length, n)),
+        ("factor", factor, (length, length, n, n)),
+        ("spread", spread, (n,)),
+    ):
+        if not length or tensor.shape != shape:
+            raise ValueError(f"climate.{name} has the shape {tuple(tensor.shape)} where {shape} is needed")
+    return Climatology(mean, factor, spread)
+
+
+_FOLDER = Path(__file__).parents[1] / "pretrained"
+
+
+def _shipped() -> str:
+    return f"Shipped are {sorted(p.stem for p in _FOLDER.glob('*.safetensors'))}; a path to a file of yours works too."
+
+
+def load_pretrained(name: str | Path) -> tuple[Network, Card]:
+    """Shipped weights by name, or a file by path; errors as in `load`."""
+    if not isinstance(name, str | Path):
+        raise ValueError(f"{name!r} is neither a name nor a path. {_shipped()}")
+    shipped = _FOLDER / f"{name}.safetensors"
+    return load(shipped if shipped.is_file() else name)

@@ -1,0 +1,122 @@
+"""Reference experiments of filters: one long trajectory, observed at regular times, cycle after cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Integral
+from time import perf_counter
+
+import numpy as np
+import xarray as xr
+
+from nida_kit.evaluate import rmse
+from nida_kit.methods.method import Method
+from nida_kit.observing.observe import observe
+from nida_kit.reference.score import Score
+from nida_kit.systems.system import System
+
+
+@dataclass(frozen=True)
+class Cycling:
+    """A system, how it is observed, and how long.
+
+    Attributes:
+        name: as `load` takes it.
+        system: the dynamics, with the start that truth and methods share.
+        dt: time step.
+        every: steps from one observation to the next; the first state is not observed.
+        noise_std: of the observations, in units of what is observed.
+        burn_in: time at the beginning that no score counts, in the system's unit.
+        source: paper, with its identifier.
+        cycles: observed times of one experiment.
+        components: which are observed; None is all.
+        operator: what is observed of the state, for `nk.observe`; None is the state itself.
+        model_noise_std: per step and component, state units.
+        experiments: how many a score needs, so that chance does not decide it.
+        published: scores on record, by method.
+    """
+
+    name: str
+    system: System
+    dt: float
+    every: int
+    noise_std: float
+    burn_in: float
+    source: str
+    cycles: int = 1000
+    components: Sequence[str] | None = None
+    operator: Callable | None = None
+    model_noise_std: float = 0.0
+    experiments: int = 3
+    published: dict[str, Score] = field(default_factory=dict)
+
+    def windows(self, samples: int, seed: int = 0, cycles: int | None = None) -> xr.DataArray:
+        """True trajectories `(sample, time, component)`, one experiment each, of `cycles` or the setup's own."""
+        cycles = self.cycles if cycles is None else cycles
+        if not isinstance(cycles, Integral) or cycles < 1:
+            raise ValueError(f"cycles={cycles!r} must be a whole number of at least 1.")
+        steps = self.every * cycles + 1
+        truth = self.system.simulate(samples, steps, self.dt, model_noise_std=self.model_noise_std, seed=seed)
+        return truth.assign_attrs(setup=self.name, source=self.source)
+
+    def observe(self, truth: xr.DataArray, seed: int = 0) -> xr.Dataset:
+        """Observations under the experiment's law."""
+        how = {"components": self.components, "operator": self.operator, "noise_std": self.noise_std}
+        return observe(truth, every=self.every, offset=self.every, seed=seed, **how)
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """States of the attractor, `(20000, n)`, for climatological means and covariances."""
+        x = self.system.simulate(
+            100, 200, 5 * self.dt, model_noise_std=self.model_noise_std, seed=2**31 - 1, spinup=500
+        )
+        return x.values.reshape(-1, x.sizes["component"])
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Climatological covariance, `(n, n)`, of one state."""
+        return np.cov(self.states.T)
+
+    def scores(self, result: xr.Dataset, truth: xr.DataArray) -> dict[str, float]:
+        """Root mean squared errors over components, meaned over the observed times after the burn-in and experiments.
+
+        Returns:
+            `forecast`, `analysis` and `smoothed`, as far as the method has them; the standard error of each over
+            experiments, `forecast_error` and so on, without the chance in the method's own random numbers, which all
+            experiments share; the `analysis_median` of the experiments instead of their mean; and the `spread` of the
+            analysis, the root of its mean variance.
+
+        Raises:
+            ValueError: no observed time is left after the burn-in.
+        """
+        observed = truth["time"].values[self.every :: self.every]
+        counted = {"time": observed[observed > self.burn_in]}
+        if not counted["time"].size:
+            raise ValueError(f"No observed time is later than the burn-in, {self.burn_in}: run more cycles.")
+        smoother = "analysis" in result
+        means = {"forecast": result.get("forecast"), "analysis": result["analysis" if smoother else "mean"]}
+        means |= {"smoothed": result["mean"]} if smoother else {}
+        truth = truth.sel(counted)
+        errors = {
+            name: rmse(x.sel(counted), truth, "component").mean("time", skipna=False)
+            for name, x in means.items()
+            if x is not None
+        }
+        found = {name: float(error.mean(skipna=False)) for name, error in errors.items()}
+        found["analysis_median"] = float(errors["analysis"].median(skipna=False))
+        if truth.sizes["sample"] > 1:
+            root = truth.sizes["sample"] ** 0.5
+            found |= {f"{name}_error": float(error.std("sample", ddof=1)) / root for name, error in errors.items()}
+        variance = result["analysis_std" if smoother else "std"].sel(counted) ** 2
+        return found | {"spread": float(variance.mean()) ** 0.5}
+
+    def run(
+        self, method: Method, samples: int | None = None, seed: int = 0, cycles: int | None = None
+    ) -> dict[str, float]:
+        """`scores` of a method on `samples` experiments or the setup's own number, and the `seconds` that it took."""
+        truth = self.windows(self.experiments if samples is None else samples, seed, cycles)
+        obs, began = self.observe(truth, seed + 1), perf_counter()
+        result = method.assimilate(obs, operator=self.operator)
+        return self.scores(result, truth) | {"seconds": perf_counter() - began}

@@ -1,0 +1,93 @@
+"""Systems and their trajectories.
+
+A system is a tendency f in x' = f(x), the labels of its state, and where its trajectories start. A step of length dt is
+the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any, is added
+once per step:
+
+    x_{t+1} = M(x_t) + model_noise_std * e_t,    e_t ~ N(0, I).
+
+A system of your own takes ten lines:
+
+>>> import torch, nida_kit as nk
+>>> class Rossler(nk.System):
+...     labels = nk.StateLabels(("x", "y", "z"), ("1",) * 3, ("x", "y", "z"))
+...     longest_substep = 0.05
+...     def tendency(self, x):
+...         x, y, z = x.unbind(-1)
+...         return torch.stack([-y - z, x + 0.2 * y, 0.2 + z * (x - 5.7)], -1)
+...     def start(self, samples, generator, dtype, device):
+...         return torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
+>>> Rossler().simulate(samples=2, steps=10, dt=0.1, seed=0).sizes
+Frozen({'sample': 2, 'time': 10, 'component': 3})
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from nida_kit.state import StateLabels
+from nida_kit.systems.system import System, log_normal
+
+
+@dataclass(frozen=True)
+class Lorenz63(System):
+    """Lorenz's (1963, doi:10.1175/1520-0469(1963)020<0130:DNF>2.0.CO;2) convection model, in its nondimensional units.
+
+    Trajectories start from N((0, 0, 25), 10^2 I), as in Blanke et al. (2024, arXiv:2406.15076).
+    """
+
+    sigma: float = 10.0
+    rho: float = 28.0
+    beta: float = 8 / 3
+    longest_substep: float = 0.025
+
+    labels = StateLabels(
+        ("x", "y", "z"), ("1", "1", "1"), ("convection x", "horizontal temperature y", "vertical temperature z")
+    )
+
+    def tendency(self, x):
+        x, y, z = x.unbind(-1)
+        return torch.stack([self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z], -1)
+
+    def start(self, samples, generator, dtype, device):
+        centre = torch.tensor([0.0, 0.0, 25.0], dtype=dtype, device=device)
+        return centre + 10 * torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
+
+    def log_start(self, x):
+        return log_normal(x, torch.tensor([0.0, 0.0, 25.0]).to(x), 10.0)
+
+
+@dataclass(frozen=True)
+class Lorenz96(System):
+    """Lorenz's (1996) ring of sites, x_i' = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + forcing; time unit about 5 days.
+
+    Trajectories start from the unstable rest state plus unit noise: spin up (about 400 steps of 0.05) for the
+    attractor.
+    """
+
+    sites: int = 40
+    forcing: float = 8.0
+    longest_substep: float = 0.05
+    labels: StateLabels = field(init=False, repr=False)
+
+    def __post_init__(self):
+        if self.sites < 4:
+            raise ValueError(f"Lorenz-96 couples each site with three others: sites={self.sites} must be at least 4.")
+        names = tuple(f"x{i}" for i in range(self.sites))
+        object.__setattr__(self, "labels", StateLabels(names, ("1",) * self.sites, names))
+
+    def tendency(self, x):
+        return (x.roll(-1, -1) - x.roll(2, -1)) * x.roll(1, -1) - x + self.forcing
+
+    def start(self, samples, generator, dtype, device):
+        return self.forcing + torch.randn(samples, self.sites, generator=generator, dtype=dtype, device=device)
+
+    def log_start(self, x):
+        return log_normal(x, self.forcing, 1.0)
+
+    def distances(self):
+        """In sites, the shorter way around the ring."""
+        away = (torch.arange(self.sites)[:, None] - torch.arange(self.sites)).abs()
+        return torch.minimum(away, self.sites - away).double()

@@ -1,0 +1,300 @@
+"""Training a neural prior end to end, through the linear solve.
+
+Draw trajectories x, an observation law, observations y and a schedule; assimilate; minimise over the steps' estimates
+
+    loss = mean |x_hat - x|^2 + log_score * mean( log std + (x_hat - x)^2 / (2 std^2) ),
+
+all in climatological units. The first term alone leaves the precision's scale open (only its balance with the
+observations matters); the Gaussian log score of the marginals closes it. Gradients pass the solve by implicit
+differentiation. Two kinds of batches teach two uses:
+
+* *unrolled*: the loop as it will be used for the posterior mean, from the first guess on;
+* *one step* from x_s = s x_0 + (1 - s) x for a random s, as in the paper: a state on the way from the first guess to a
+  possible truth, with the first guess's spread. That is what incremental sampling meets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from nida_kit import schedule as schedules
+from nida_kit.gaussian import Gaussian
+from nida_kit.loop import incremental
+from nida_kit.methods.interpolation import first_guess_of
+from nida_kit.observing.laws import Law
+from nida_kit.observing.observations import Observations
+from nida_kit.priors.paper import Network
+from nida_kit.training.muon import Muon
+
+Windows = Callable[[int, torch.Generator], Tensor]
+"""windows(batch, generator) -> trajectories `(batch, T, n)`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        steps: batches.
+        batch: windows per batch.
+        rate: peak learning rate of the one-cycle schedule.
+        one_step: share of the batches that take one step from a random temperature; the others unroll the loop.
+        longest: unrolled schedules have 2 to `longest` steps, of random shape.
+        log_score: weight of the log score.
+        decay: decoupled weight decay.
+        clip: largest gradient norm.
+        seed: of everything drawn.
+    """
+
+    steps: int = 2400
+    batch: int = 64
+    rate: float = 2e-3
+    one_step: float = 0.2
+    longest: int = 5
+    log_score: float = 0.02
+    decay: float = 1e-4
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        counts = all(isinstance(k, int) and k >= 1 for k in (self.steps, self.batch, self.longest))
+        sizes = self.rate > 0 and self.clip > 0 and self.log_score >= 0 and self.decay >= 0
+        if not (counts and sizes and 0 <= self.one_step <= 1):
+            raise ValueError(
+                "steps, batch and longest must be at least 1, rate and clip positive, log_score and decay not "
+                f"negative, one_step from 0 to 1: {self}."
+            )
+
+
+def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
+    """Temperatures of a random number of steps, two or more, and a random shape: every schedule begins with s = 1."""
+    steps = int(torch.randint(min(2, longest), longest + 1, (), generator=generator))
+    bend = float(torch.empty(()).uniform_(-0.7, 0.7, generator=generator).exp())
+    return [s**bend for s in schedules.linear(steps)]
+
+
+def fixed(windows: Float[Tensor, "N T n"]) -> Windows:
+    """Random windows of a fixed set, `torch.from_numpy(windows.values)` of an xr.DataArray `(sample, time, component)`.
+
+    Raises:
+        ValueError: no tensor `(N, T, n)`.
+    """
+    if not isinstance(windows, Tensor) or windows.ndim != 3:
+        raise ValueError(
+            f"windows={type(windows).__name__} must be a tensor (N, T, n): torch.from_numpy(windows.values) of an "
+            "xr.DataArray (sample, time, component)."
+        )
+
+    def draw(batch: int, generator: torch.Generator) -> Tensor:
+        return windows[torch.randint(len(windows), (batch,), generator=generator)]
+
+    return draw
+
+
+def simulated(
+    system, steps: int, dt: float, model_noise_std: float = 0.0, latest: int = 0, late: float = 0.5
+) -> Windows:
+    """Fresh windows of a system; the share `late` of them starts up to `latest` steps after its trajectory."""
+
+    def draw(batch: int, generator: torch.Generator) -> Tensor:
+        x = system.start(batch, generator, torch.float64, torch.device("cpu"))
+        x = system.trajectories(x, steps + latest, dt, model_noise_std, generator)
+        starts_late = torch.rand(batch, generator=generator) < late
+        begin = torch.randint(latest + 1, (batch,), generator=generator) * starts_late
+        return x[torch.arange(batch)[:, None], begin[:, None] + torch.arange(steps)]
+
+    return draw
+
+
+def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator) -> Observations:
+    """Observations of a batch under a law."""
+    seen, noise_std = law(tuple(x.shape), generator)
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return Observations((x + noise_std * noise).where(seen, torch.nan), noise_std)
+
+
+def loss_of(posterior: Gaussian, x: Tensor, spread: Tensor, log_score: float) -> tuple[Tensor, Tensor]:
+    """(loss, squared error), both means over windows, times and components in climatological units."""
+    squared = ((posterior.mean - x) / spread).square()
+    loss = squared.mean()
+    if log_score:
+        variance = posterior.precision.variances / spread**2
+        loss = loss + log_score * ((variance.log() + squared / variance) / 2).mean()
+    return loss, squared.detach().mean()
+
+
+def _posteriors(prior, observations: Observations, x: Tensor, settings: Settings, generator: torch.Generator):
+    with torch.no_grad():
+        start = first_guess_of(prior.climatology, observations)
+        start.mean, start.std  # noqa: B018 (solved for here, outside the graph)
+    schedule: list[float | Tensor] = draw_schedule(settings.longest, generator)
+    if torch.rand((), generator=generator) < settings.one_step:  # the same loop, once, from a state on the way
+        s = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x)
+        blend = s[:, None, None]
+        schedule, start = [s], start.at(blend * start.mean + (1 - blend) * x)
+    return incremental(prior, schedule, observations, start)
+
+
+def _optimisers(prior: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices between a network's features, AdamW for all else."""
+    matrices = {name: p for name, p in prior.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
+    rest = [p for name, p in prior.named_parameters() if name not in matrices]
+    adam = torch.optim.AdamW(rest, lr=settings.rate, weight_decay=settings.decay)
+    return [adam, Muon(matrices.values(), settings.rate, settings.decay)] if matrices else [adam]
+
+
+class _State:
+    """All that a training changes, so that it can be written and read back."""
+
+    def __init__(self, prior: Network, settings: Settings):
+        self.prior, self.settings = prior, settings
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.optimisers = _optimisers(prior, settings)
+        # A cycle of less than ten batches has no room to rise.
+        self.cycles = [
+            torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, settings.rate, total_steps=max(settings.steps, 10), pct_start=0.2, cycle_momentum=False
+            )
+            for optimiser in self.optimisers
+        ]
+        self.history: list[tuple[float, float]] = []
+        self.seconds = 0.0
+
+    def _parts(self):
+        parts = {"prior": self.prior}
+        for i, (optimiser, cycle) in enumerate(zip(self.optimisers, self.cycles, strict=True)):
+            parts |= {f"optimiser_{i}": optimiser, f"cycle_{i}": cycle}
+        return parts
+
+    def _identity(self) -> dict:
+        """What must not change between two parts of one training."""
+        network = {"kind": type(self.prior).__name__, **self.prior.settings}
+        return {"settings": asdict(self.settings), "network": network}
+
+    def step(self, loss: Tensor, mse: Tensor) -> None:
+        """Descend."""
+        if not loss.isfinite():
+            raise ValueError(
+                f"The loss of batch {len(self.history)} is {loss.item()}: lower the rate, now {self.settings.rate}, or "
+                "clip more."
+            )
+        self.prior.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.prior.parameters(), self.settings.clip)
+        for part in (*self.optimisers, *self.cycles):
+            part.step()
+        self.history.append((loss.item(), mse.item()))
+
+    def save(self, path: Path) -> None:
+        """Write everything; never a half-written file."""
+        state = {name: part.state_dict() for name, part in self._parts().items()} | self._identity()
+        state |= {"generator": self.generator.get_state(), "history": self.history, "seconds": self.seconds}
+        partial = path.with_suffix(".part")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def resume(self, path: Path, device) -> None:
+        """Read everything; errors as in `train`."""
+        try:
+            saved = torch.load(path, weights_only=True, map_location=device)
+            found = {name: saved[name] for name in self._identity()}
+            climate = {k: v for k, v in saved["prior"].items() if k.startswith("climate.")}
+        except Exception as error:  # torch.load raises whatever the damaged bytes lead to
+            raise ValueError(f"{path} is damaged or no checkpoint ({error}). Remove it to start anew.") from error
+        if found != self._identity():
+            raise ValueError(
+                f"{path} belongs to another training: {found}, where {self._identity()} is asked. Name another file, "
+                "or remove it to start anew."
+            )
+        if not all(torch.equal(v, self.prior.state_dict()[k]) for k, v in climate.items()):
+            raise ValueError(f"{path} was trained with another climatology. Name another file, or remove it.")
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        self.generator.set_state(saved["generator"].cpu())
+        self.history, self.seconds = [tuple(row) for row in saved["history"]], saved["seconds"]
+
+    def dataset(self) -> xr.Dataset:
+        """The history."""
+        loss, mse = (list(column) for column in zip(*self.history, strict=True))
+        return xr.Dataset(
+            {"loss": ("batch", loss), "mse": ("batch", mse)},
+            {"batch": range(1, len(loss) + 1)},
+            asdict(self.settings) | {"seconds": self.seconds},
+        )
+
+
+def _batch(prior, x: Tensor, law: Law, settings: Settings, generator: torch.Generator, device):
+    """(loss, squared error of the last step) of a batch of windows."""
+    observations = observe_law(x, law, generator).to(device)
+    x = x.to(device)
+    terms = [
+        loss_of(posterior, x, prior.climatology.spread, settings.log_score)
+        for posterior in _posteriors(prior, observations, x, settings, generator)
+    ]
+    return torch.stack([loss for loss, _ in terms]).mean(), terms[-1][1]
+
+
+def train(
+    prior: Network,
+    windows: Windows,
+    law: Law,
+    settings: Settings = Settings(),
+    *,
+    device: str | torch.device = "cpu",
+    checkpoint: str | Path | None = None,
+    every: int = 100,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Train a prior in place.
+
+    Args:
+        prior: its climatology is kept, its weights are trained.
+        windows: draws trajectories, see `fixed` and `simulated`.
+        law: draws observation processes, see `mixture` and `regular`.
+        settings: all that is random depends on settings.seed alone.
+        device: where the network and the solves run; windows and laws are drawn on the CPU, so that they are the same
+            everywhere.
+        checkpoint: a file written every `every` batches and at the end. If it exists, training goes on from it, to
+            the same weights, bit for bit, as without a break; it must belong to the same settings, network and
+            climatology, and windows and law must be given again as they were.
+        every: batches between checkpoints, positive.
+        progress: show a progress bar.
+
+    Returns:
+        The history: `loss` and `mse` (climatological units) of each batch, along `batch`; settings and seconds in
+        `attrs`.
+
+    Raises:
+        ValueError: a checkpoint that is damaged or of another training, or windows or a loss that are not finite.
+    """
+    if every < 1:
+        raise ValueError(f"every={every}: at least one batch must lie between checkpoints.")
+    path = Path(checkpoint) if checkpoint is not None else None
+    state = _State(prior.to(device).train(), settings)
+    if path is not None and path.exists():
+        state.resume(path, device)
+    began, done = time.perf_counter() - state.seconds, len(state.history)
+    bar = tqdm(range(done, settings.steps), initial=done, total=settings.steps, disable=not progress)
+    for step in bar:
+        x = windows(settings.batch, state.generator)
+        if not x.isfinite().all():
+            raise ValueError(
+                f"The windows of batch {step} hold NaN or infinite values: drop those, or integrate finer."
+            )
+        state.step(*_batch(prior, x, law, settings, state.generator, device))
+        state.seconds = time.perf_counter() - began
+        if step % 20 == 0:
+            bar.set_postfix(mse=f"{state.history[-1][1]:.3f}")
+        if path is not None and ((step + 1) % every == 0 or step + 1 == settings.steps):
+            state.save(path)
+    prior.eval()
+    return state.dataset()

@@ -1,0 +1,528 @@
+"""The labs as a user meets them: JupyterLab and Voilà in Chromium, by keyboard.
+
+What a control does in Python says little about the page: front end and kernel may not fit together, a control may be
+out of reach, a picture may not be painted again. So some notebooks are opened, run and used here.
+
+`NIDA_BROWSER=required` fails where these tests would be skipped. `NIDA_SCREENSHOTS=folder` keeps what was seen and the
+milliseconds from a key press to new pixels.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from sizes import SMALL
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+FOLDER = Path(__file__).parents[2] / "notebooks"
+PATIENCE = 120  # seconds; other work may share the machine
+WIDTHS = (1300, 1000)  # pixels
+
+
+# The slider that is moved in each.
+NOTEBOOKS = {
+    "00_start_here": "noise-std",
+    "01_gaussian_assimilation": "value",
+    "03_temperature": "temperatures",
+    "05_four_d_var_and_hybrid": "every",
+    "07_ensembles_and_particles": "members",
+}
+
+
+# Servers and pages
+
+
+def missing(*modules: str) -> str:
+    """Why these tests cannot run, or nothing."""
+    if absent := [name for name in modules if find_spec(name) is None]:
+        return f"{' and '.join(absent)} not installed: pip install -e '.[notebooks,test]'"
+    return "" if CHROMIUM else "there is no chromium: apt-get install chromium"
+
+
+def need(*modules: str) -> None:
+    if reason := missing(*modules):
+        (pytest.fail if os.environ.get("NIDA_BROWSER") == "required" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    need("playwright", "jupyterlab", "papermill")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def new_page(browser) -> Iterator:
+    context = browser.new_context(viewport={"width": WIDTHS[0], "height": 1400})
+    context.set_default_timeout(1000 * PATIENCE)
+    yield context.new_page()
+    context.close()
+
+
+def copies(folder: Path) -> Path:
+    """The notebooks of the table, with small sizes, in a folder like the repository's."""
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    (folder / "figures").mkdir(parents=True)
+    for stem in NOTEBOOKS:
+        notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{stem}.ipynb")), SMALL[stem])
+        nbformat.write(notebook, folder / f"{stem}.ipynb")
+    return folder
+
+
+def environment(private: Path) -> dict[str, str]:
+    """Of a user without any settings but one: no question whether to fetch news."""
+    names = ("HOME", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    folders = {name: private / name for name in (*names, "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    news = folders["JUPYTERLAB_SETTINGS_DIR"] / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    # Not strict: what goes wrong must reach the user, as it does outside of tests.
+    usual = {name: value for name, value in os.environ.items() if name != "NIDA_STRICT"}
+    return usual | {name: str(folder) for name, folder in folders.items()} | {"OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def serving(folder: Path, private: Path, command: Callable[[int], list[str]]) -> Iterator[str]:
+    """The address of a server, which has ended with all its kernels when this ends."""
+    env, log = environment(private), private / "log"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("w") as out:
+        whole = [sys.executable, "-m", *command(port)]
+        server = subprocess.Popen(whole, cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(address, server, log)
+        yield address
+    finally:
+        server.terminate()  # a server shuts its kernels down first
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            # No page: to ask Voilà for one runs its notebook, and two that run at once write the same files.
+            urllib.request.urlopen(f"{address}/favicon.ico", timeout=5).close()
+        except urllib.error.HTTPError:
+            return  # it answers, if only to ask who we are
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail(f"The server did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def jupyterlab(browser, tmp_path_factory) -> Iterator[tuple[str, str, Path]]:
+    """Address, token and folder of a JupyterLab."""
+    folder = copies(tmp_path_factory.mktemp("lab") / "root")
+    token = secrets.token_hex()
+
+    def command(port: int) -> list[str]:
+        return [
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.port={port}",
+            "--ServerApp.port_retries=0",
+            f"--IdentityProvider.token={token}",
+            f"--ServerApp.root_dir={folder}",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.extension_manager=readonly",
+        ]
+
+    with serving(folder, folder.parent / "private", command) as address:
+        yield address, token, folder
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A lab in a page.
+
+    Attributes:
+        stem: of the notebook's file name.
+        page: where it is.
+        first: what it showed at first.
+        folder: where the notebook runs.
+    """
+
+    stem: str
+    page: Any
+    first: "Seen"
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS)
+def shown(request, browser, jupyterlab) -> Iterator[Shown]:
+    """A lab, after all cells of its notebook have run; one page for all tests, as JupyterLab is slow to start."""
+    address, token, folder = jupyterlab
+    with new_page(browser) as page:
+        # A workspace of its own, or JupyterLab would open the notebooks of the tests before once more.
+        page.goto(f"{address}/lab/workspaces/{request.param}/tree/{request.param}.ipynb?token={token}")
+        page.wait_for_function(
+            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            polling=200,
+        )
+        page.evaluate(
+            """() => {
+                const run = window.jupyterapp.commands.execute('notebook:run-all-cells')
+                run.then(all => { window.nidaRan = [all] })
+            }"""
+        )
+        page.wait_for_function("() => window.nidaRan", polling=200)
+        assert page.evaluate("() => window.nidaRan") == [True], page.locator(
+            "[data-mime-type$=stderr]"
+        ).all_inner_texts()
+        wait_for_lab(page)
+        yield Shown(request.param, page, seen(page), folder)
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+
+@pytest.fixture
+def lab(shown) -> Shown:
+    """The same, as it was at first."""
+    page = shown.page
+    page.set_viewport_size({"width": WIDTHS[0], "height": 1400})
+    if seen(page).picture != shown.first.picture:
+        part(page, "button").filter(has_text="reset").click()
+        the_picture_again(page, shown.first)
+    return shown
+
+
+USUAL = ("00_start_here", "03_temperature", "05_four_d_var_and_hybrid")  # whose labs have all the usual controls
+with_usual_controls = pytest.mark.parametrize("shown", USUAL, indirect=True)
+
+
+BRING_INTO_VIEW = """() => {
+    const notebook = window.jupyterapp?.shell.currentWidget.content
+    const at = notebook?.widgets.findIndex(cell => cell.model.sharedModel.source.includes('Lab('))
+    if (notebook) notebook.scrollToItem(at, 'start')
+    else document.querySelector('.nida-lab').scrollIntoView()
+}"""
+
+
+def wait_for_lab(page) -> None:
+    part(page, "img.nida-figure").wait_for(state="attached")
+    bring_into_view(page)
+    settle(page)
+
+
+def bring_into_view(page) -> None:
+    """JupyterLab hides the cells that are far away; so the cell is looked up, where there are cells."""
+    page.evaluate(BRING_INTO_VIEW)
+    part(page, "img.nida-figure").wait_for(state="visible")
+
+
+# What a page shows
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a lab shows: its picture, the line about it, and which step, if it has steps."""
+
+    picture: str
+    summary: str
+    step: str
+
+
+def part(page, selector: str):
+    """A part of the first lab of a page."""
+    return page.locator(".nida-lab").first.locator(selector)
+
+
+def seen(page) -> Seen:
+    return Seen(
+        part(page, "img.nida-figure").get_attribute("src"),
+        part(page, ".nida-summary").inner_text(),
+        number_beside(page, "step").input_value() if part(page, ".nida-step").count() else "",
+    )
+
+
+def number_beside(page, name: str):
+    """The labelled number that is linked to a slider."""
+    return part(page, f".nida-{name}").locator("xpath=..").locator("input[type=number]")
+
+
+def new_picture(page, before: Seen) -> Seen:
+    """What is shown as soon as the picture is another one."""
+    page.wait_for_function(
+        "old => { const i = document.querySelector('img.nida-figure'); return i.complete && i.src !== old }",
+        arg=before.picture,
+    )
+    settle(page)
+    return seen(page)
+
+
+def the_picture_again(page, before: Seen) -> None:
+    page.wait_for_function("old => document.querySelector('img.nida-figure').src === old", arg=before.picture)
+    settle(page)
+
+
+def settle(page) -> None:
+    """Wait until the lab has told all it has to tell: picture and line come in several messages."""
+    page.wait_for_function(
+        """() => {
+            const lab = document.querySelector('.nida-lab')
+            const now = lab.querySelector('img.nida-figure').src + lab.innerText
+            if (now !== window.nidaLast) { window.nidaLast = now; window.nidaSince = performance.now() }
+            return performance.now() - window.nidaSince > 300
+        }"""
+    )
+
+
+def watch(page, enough: Callable[[list[Seen]], bool]) -> list[Seen]:
+    """All that is shown, one after the other, until it is enough."""
+    views: list[Seen] = []
+    until = time.monotonic() + PATIENCE
+    while not enough(views) and time.monotonic() < until:
+        page.wait_for_timeout(50)
+        if not views or seen(page) != views[-1]:
+            views.append(seen(page))
+    return views
+
+
+def press(page, slider: str, key: str) -> None:
+    part(page, f".nida-{slider} [role=slider]").focus()
+    page.keyboard.press(key)
+
+
+def press_button(page, text: str) -> None:
+    """Walk to a button by Tab, from wherever the focus is in the lab, and press it by Enter."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.innerText.trim()") == text:
+            page.keyboard.press("Enter")
+            return
+    pytest.fail(f"Tab does not reach the button {text!r}.")
+
+
+TIMER = """() => {
+    window.nidaTimes = []
+    document.querySelector('.nida-lab').addEventListener('keydown', () => {
+        const start = performance.now(), old = document.querySelector('img.nida-figure').src
+        const look = () => {
+            const image = document.querySelector('img.nida-figure')
+            if (image.src !== old && image.complete) window.nidaTimes.push(performance.now() - start)
+            else if (performance.now() - start < 10000) requestAnimationFrame(look)
+        }
+        requestAnimationFrame(look)
+    }, true)
+}"""
+
+
+def milliseconds_to_new_pixels(page, slider: str, presses: int = 5) -> list[float]:
+    page.evaluate(TIMER)
+    for i in range(presses):
+        before = seen(page)
+        press(page, slider, ("ArrowLeft", "ArrowRight")[i % 2])
+        new_picture(page, before)
+    return page.evaluate("() => window.nidaTimes")
+
+
+FAULTS = """() => {
+    const lab = document.querySelector('.nida-lab'), edge = lab.getBoundingClientRect(), faults = []
+    if (lab.scrollWidth > lab.clientWidth) faults.push(`the lab is ${lab.scrollWidth - lab.clientWidth} px too wide`)
+    const name = e => e.className.match(/nida-[\\w-]+/)?.[0] || e.innerText.trim() || e.className
+    const all = [...lab.querySelectorAll('.jupyter-widgets')].filter(e => e.getClientRects().length)
+    const leaves = all.filter(e => !e.querySelector('.jupyter-widgets'))
+    leaves.forEach((one, i) => {
+        const a = one.getBoundingClientRect()
+        if (a.right > edge.right + 1 || a.left < edge.left - 1) faults.push(`${name(one)} leaves the lab`)
+        for (const other of leaves.slice(i + 1)) {
+            const b = other.getBoundingClientRect()
+            const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left)
+            const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top)
+            if (wide > 1 && high > 1) faults.push(`${name(one)} and ${name(other)} overlap`)
+        }
+    })
+    for (const text of lab.querySelectorAll('.widget-label, .jupyter-button, .nida-summary, .nida-status'))
+        if (text.scrollWidth > text.clientWidth + 1) faults.push(`"${text.innerText.trim()}" is cut off`)
+    const image = lab.querySelector('img.nida-figure').getBoundingClientRect()
+    if (image.right > edge.right + 1) faults.push('the picture leaves the lab')
+    return faults
+}"""
+
+
+def layout_faults(page, width: int) -> list[str]:
+    page.set_viewport_size({"width": width, "height": 1400})
+    page.wait_for_timeout(600)  # JupyterLab lays out a little later
+    bring_into_view(page)
+    return page.evaluate(FAULTS)
+
+
+def keep_screenshot(page, name: str) -> None:
+    if folder := os.environ.get("NIDA_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}-page.png")
+        page.locator(".nida-lab").first.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def unnamed(page) -> list[str]:
+    """Roles of the controls that a screen reader could not name."""
+    roles = {"button", "checkbox", "combobox", "listbox", "slider", "spinbutton", "textbox"}
+    devtools = page.context.new_cdp_session(page)
+    root = devtools.send("DOM.getDocument")["root"]["nodeId"]
+    lab = devtools.send("DOM.querySelector", {"nodeId": root, "selector": ".nida-lab"})["nodeId"]
+    nodes = devtools.send("Accessibility.queryAXTree", {"nodeId": lab})["nodes"]
+    controls = [node for node in nodes if not node["ignored"] and node["role"]["value"] in roles]
+    assert len(controls) > 10
+    return [node["role"]["value"] for node in controls if not node.get("name", {}).get("value")]
+
+
+WITHOUT_A_LABELLED_NUMBER = """sliders => sliders.filter(
+    slider => !slider.closest('.jupyter-widgets').parentElement.querySelector('input')?.labels[0]?.innerText
+).length"""
+
+
+# Tests
+
+
+def test_a_lab_that_is_only_shown_keeps_what_the_notebook_asked_for(lab):
+    lab.page.wait_for_timeout(1500)  # for a slider that sends back what it has rounded
+    assert seen(lab.page).picture == lab.first.picture
+    for value in part(lab.page, "input[type=number]").evaluate_all("all => all.map(one => one.value)"):
+        assert len(value) < 8, "more digits than anyone asked for"
+
+
+def test_a_lab_is_moved_and_reset_by_keyboard(lab):
+    page, slider = lab.page, NOTEBOOKS[lab.stem]
+    number = number_beside(page, slider).input_value()
+    press(page, slider, "ArrowRight")
+    after = new_picture(page, lab.first)
+    assert after.summary != lab.first.summary
+    assert number_beside(page, slider).input_value() != number
+    press_button(page, "reset")
+    the_picture_again(page, lab.first)
+    assert number_beside(page, slider).input_value() == number
+
+
+def test_a_lab_has_text_for_what_it_shows_and_names_for_its_controls(lab):
+    alts = part(lab.page, "img.nida-figure").evaluate_all("images => images.map(image => image.alt)")
+    assert alts and all(len(alt) > 20 for alt in alts)
+    # ipywidgets does not name the handles of sliders, and offers no way to.
+    assert set(unnamed(lab.page)) <= {"slider"}
+    assert part(lab.page, "[role=slider]").evaluate_all(WITHOUT_A_LABELLED_NUMBER) == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_in_a_lab_overlaps_or_is_cut_off(lab, width):
+    faults = layout_faults(lab.page, width)
+    keep_screenshot(lab.page, f"{lab.stem}-{width}")
+    assert faults == []
+
+
+@with_usual_controls
+def test_new_pixels_follow_a_key_press(lab):
+    times = milliseconds_to_new_pixels(lab.page, "noise-std")
+    if folder := os.environ.get("NIDA_SCREENSHOTS"):
+        (Path(folder) / f"{lab.stem}-milliseconds.json").write_text(json.dumps([round(t) for t in times]))
+    assert statistics.median(times) < 2000  # 300 and less where nothing else runs
+
+
+@with_usual_controls
+def test_the_steps_play(lab):
+    part(lab.page, ".nida-system select").focus()
+    press_button(lab.page, "play the steps")
+    played = watch(lab.page, lambda views: len(views) > 2 and views[-1].step == lab.first.step)
+    steps = [int(view.step) for view in played]
+    steps = steps[steps.index(1) :]  # it begins anew, as the last one is shown at first
+    assert steps == sorted(steps) and len(set(steps)) > 2
+    assert len({view.picture for view in played}) > 2  # on a busy machine one may be late, and left out
+    the_picture_again(lab.page, lab.first)
+
+
+@with_usual_controls
+def test_presets_export_and_errors(lab):
+    page = lab.page
+    part(page, ".nida-system select").focus()
+    press_button(page, "sparse")
+    sparse = new_picture(page, lab.first)
+    assert number_beside(page, "every").input_value() == "16"
+    assert "observed values: 2" in sparse.summary
+
+    press_button(page, "export figure")
+    page.wait_for_function("() => document.querySelector('.nida-summary').innerText.includes('Written to')")
+    written = lab.folder / re.search(r"Written to (\S+\.png)", seen(page).summary)[1]
+    assert written.read_bytes().startswith(b"\x89PNG")
+    assert json.loads(written.with_suffix(".json").read_text())["every"] == 16
+
+    part(page, ".nida-components select").select_option([])
+    alert = part(page, ".nida-status [role=alert]")
+    alert.wait_for(state="visible")
+    assert "observed" in alert.inner_text()
+    red, green, blue = map(int, re.findall(r"\d+", alert.evaluate("e => getComputedStyle(e).color"))[:3])
+    assert red > 150 and green < 80 and blue < 80
+    settle(page)
+    assert seen(page).picture == sparse.picture
+    keep_screenshot(page, "error")
+
+    part(page, ".nida-system select").focus()
+    press_button(page, "reset")
+    the_picture_again(page, lab.first)
+    assert alert.count() == 0
+    assert number_beside(page, "every").input_value() == "8"
+
+
+@pytest.mark.parametrize("stem", USUAL)
+def test_voila_shows_the_lab_without_code(browser, tmp_path, stem):
+    need("voila")
+    folder = copies(tmp_path / "root")
+
+    def command(port: int) -> list[str]:
+        options = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
+        return ["voila", f"{stem}.ipynb", *options]
+
+    with serving(folder, tmp_path / "private", command) as address, new_page(browser) as page:
+        page.goto(address)
+        wait_for_lab(page)
+        assert page.locator("text=nk.NeuralIncremental").count() == 0
+        before = seen(page)
+        press(page, "noise-std", "ArrowRight")
+        assert new_picture(page, before).summary != before.summary
+        for width in WIDTHS:
+            faults = layout_faults(page, width)
+            keep_screenshot(page, f"voila-{stem}-{width}")
+            assert faults == []

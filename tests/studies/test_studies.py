@@ -1,0 +1,158 @@
+"""The studies of error and training, small: what they claim to measure, they do."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import nida_kit as nk
+from nida_kit.studies import common, laws, limit, training
+from nida_kit.training.recipes import RECIPES
+
+EVERY_LAW = common.LAWS | {"z only": common.Z_ONLY}
+
+
+@pytest.mark.parametrize("name", EVERY_LAW)
+def test_a_law_observes_what_it_says_with_its_noise(name):
+    setup, law = common.lorenz63(), EVERY_LAW[name]
+    truth, obs = common.observed(setup, law, 300)
+    seen = obs["value"].notnull()
+    assert (seen.sum(("time", "component")) > 0).all()
+    exact = (
+        truth if law.operator is None else (truth.sel(component="x") + truth.sel(component="z")).expand_dims("h", -1)
+    )
+    error = ((obs["value"].values - exact.values) / obs["noise_std"].broadcast_like(obs["value"]).values)[seen.values]
+    assert float(np.std(error)) == pytest.approx(1, abs=5 / (2 * error.size) ** 0.5)
+
+
+def test_three_laws_and_more_lie_outside_the_training():
+    untrained = [law for law in common.LAWS.values() if not law.trained]
+    low, high = RECIPES["lorenz63"].law["noise"]
+    assert len(untrained) >= 3
+    for law in common.LAWS.values():
+        within = low <= law.noise <= high and law.operator is None and "times" not in law.how
+        assert law.trained == (within and law.how.get("every", 1) <= RECIPES["lorenz63"].law["spacing"][1])
+
+
+def test_training_validation_and_test_windows_differ():
+    scored = {common.VALIDATION, common.VALIDATION + 1, common.TEST, common.TEST + 1, common.TEST + 2}
+    refined = {more.settings.seed for recipe in RECIPES.values() for more in recipe.refinements}
+    trained = {recipe.settings.seed for recipe in RECIPES.values()} | refined | {1, 2}  # budget, first guess
+    assert len(scored) == 5 and not scored & trained
+
+
+def test_the_limit_is_below_every_method_and_near_the_importance_weights():
+    setup = common.lorenz63()
+    truth, obs = common.observed(setup, common.LAWS["paper"], 12)
+    methods = limit.smoothers(setup, 500, 4000)
+    found = limit.limit(setup, methods, truth, obs)
+    means, _, counting = limit.weighted_moments(setup, obs, 200_000)
+    enough = (counting > 50).numpy()
+    assert enough.sum() >= 5
+    weighted = truth.copy(data=means.numpy())
+    few = {"sample": enough}
+    smooth = limit.posterior(methods, obs)["mean"]
+    first = nk.OptimalInterpolation.fit(setup.windows(2000, seed=2)).assimilate(obs)["mean"]
+    assert setup.score(smooth.isel(few), weighted.isel(few)) < 0.1 * setup.score(smooth.isel(few), first.isel(few))
+    assert found["mse"] < 0.5 * setup.score(first, truth)
+    assert found["mse"] == pytest.approx(setup.score(smooth, truth) - found["monte_carlo_share"])
+
+
+def test_windows_with_too_few_particles_are_done_again_with_more():
+    setup = common.lorenz63()
+    _, obs = common.observed(setup, common.LAWS["paper"], 6)
+    little, much = (limit.posterior(limit.smoothers(setup, n), obs) for n in (200, 3000))
+    both = limit.posterior(limit.smoothers(setup, 200, 3000), obs)
+    poor = little["effective_particles"] < limit.ENOUGH
+    assert poor.any()
+    for name in ("mean", "std", "mean_error"):
+        np.testing.assert_array_equal(both[name], much[name].where(poor, little[name]))
+
+
+def test_the_expected_ratio_is_that_of_many_truths():
+    setup = common.lorenz63()
+    exact = xr.Dataset({"mean": setup.windows(4, seed=3), "std": 0.3 * xr.ones_like(setup.windows(4, seed=3))})
+    exact["mean_error"] = 0 * exact["std"]
+    methods = {"first guess": nk.OptimalInterpolation.fit(setup.windows(2000, seed=2))}
+    found = laws.beyond(setup, methods, exact)["first guess"]["expected_over_limit"]
+    _, obs = common.observed(setup, common.LAWS["paper"], 4)
+    estimate = methods["first guess"].assimilate(obs)["mean"]
+    noise = np.random.default_rng(0).normal(size=(4000, *exact["mean"].shape))
+    errors = ((estimate.values - exact["mean"].values - 0.3 * noise) / setup.spread.values) ** 2
+    assert found == pytest.approx(errors.mean() / ((0.3 * noise / setup.spread.values) ** 2).mean(), rel=0.01)
+
+
+def test_weights_in_pieces_are_weights_at_once():
+    setup = common.lorenz63()
+    _, obs = common.observed(setup, common.LAWS["noisy"], 2)
+    start = setup.system.start(3000, torch.Generator().manual_seed(common.TEST + 2), torch.float64, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(common.TEST + 2)
+    assert torch.equal(setup.system.start(3000, generator, torch.float64, torch.device("cpu")), start)
+    x = setup.system.trajectories(start, setup.steps, setup.dt, setup.model_noise_std, generator).numpy()
+    misfit = (x[:, None] - obs["value"].values) / obs["noise_std"].broadcast_like(obs["value"]).values
+    log_p = -0.5 * np.nansum(misfit**2, (-2, -1))
+    weights = np.exp(log_p - log_p.max(0))
+    expected = np.einsum("nb,ntc->btc", weights / weights.sum(0), x)
+    means, variances, counting = limit.weighted_moments(setup, obs, 3000)
+    np.testing.assert_allclose(means, expected, rtol=1e-9)
+    spread = np.einsum("nb,nbtc->btc", weights / weights.sum(0), (x[:, None] - expected) ** 2)
+    np.testing.assert_allclose(variances, spread, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(counting, weights.sum(0) ** 2 / (weights**2).sum(0), rtol=1e-9)
+
+
+def test_the_table_has_every_law_and_method_and_its_ratio_to_the_limit(tmp_path):
+    known = {"windows": 2, "mse": 0.5}
+    path = tmp_path / "limit.json"
+    path.write_text(json.dumps({"lorenz63": {"paper": known}, "pendulum": known}))
+    found = laws.measure(3, tmp_path)
+    assert set(found["lorenz63"]) == set(EVERY_LAW)
+    setup = common.lorenz63()
+    truth, obs = common.observed(setup, common.LAWS["paper"], 3)
+    mean = nk.NeuralIncremental.pretrained("lorenz63").assimilate(obs)["mean"]
+    row = found["lorenz63"]["paper"]["shipped prior, 4 temperatures"]
+    assert row["mse"] == pytest.approx(setup.score(mean, truth), rel=1e-3)
+    first = {"sample": slice(0, 2)}
+    assert row["mse_over_limit"] == pytest.approx(setup.score(mean.isel(first), truth.isel(first)) / 0.5, rel=1e-3)
+    assert "mse_over_limit" not in found["lorenz63"]["noisy"]["optimal interpolation"]
+
+
+@pytest.mark.parametrize("name", training.VARIANTS)
+def test_every_variant_trains(name):
+    variant = training.VARIANTS[name]
+    settings = variant.settings | {"batch": 2, "longest": min(variant.settings.get("longest", 2), 2)}
+    prior, minutes = training.trained(replace(variant, length=1, settings=settings), batches=2)
+    untrained = RECIPES["lorenz63"].begin()
+    assert minutes > 0 and isinstance(prior, nk.NeuralPrior)
+    assert {"width", "odd", "order"} <= set(prior.settings)
+    if prior.settings == untrained.settings:
+        assert any(not torch.equal(a, b) for a, b in zip(prior.parameters(), untrained.parameters(), strict=True))
+
+
+def test_a_network_that_is_not_told_the_spread_does_not_know_it():
+    prior = training.VARIANTS["not told the current spread"].recipe["kind"](RECIPES["lorenz63"].begin().climatology, 16)
+    torch.nn.init.normal_(prior.outside.maps[0].weight, std=0.1)
+    wide = prior.climatology.over(8)
+    narrow = nk.Gaussian(wide.mean, nk.banded.BlockBanded(100 * wide.precision.blocks))
+    assert torch.equal(prior(wide, 0.5).mean, prior(narrow, 0.5).mean)
+
+
+def test_records_say_how_to_make_them_again(tmp_path):
+    common.record(tmp_path / "new" / "a.json", "limit", {"number": 1.5})
+    found = json.loads((tmp_path / "new" / "a.json").read_text())
+    assert found["number"] == 1.5
+    assert found["command"] == "python -m nida_kit.studies.limit" and "torch" in found["machine"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_prior_is_what_its_recipe_makes(name):
+    prior, card = nk.load(f"{nk.__path__[0]}/pretrained/{name}.safetensors")
+    recipe = RECIPES[name]
+    fresh = recipe.begin()
+    assert type(prior) is type(fresh) and prior.settings == fresh.settings
+    for key, value in vars(fresh.climatology).items():
+        torch.testing.assert_close(getattr(prior.climatology, key), value, rtol=1e-6, atol=1e-9)
+    assert card.about["settings"] == asdict(recipe.settings)
+    assert card.about.get("refinements", []) == [asdict(more) for more in recipe.refinements]

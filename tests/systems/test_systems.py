@@ -1,0 +1,246 @@
+"""Trajectories against scipy, against their order, and against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
+from torch.autograd import gradcheck
+
+import nida_kit as nk
+from nida_kit.systems.system import runge_kutta
+
+SYSTEMS = [nk.Lorenz63, nk.Pendulum, nk.LinearOscillator, lambda **how: nk.Lorenz96(sites=6, **how)]
+every_system = pytest.mark.parametrize("make", SYSTEMS, ids=["Lorenz63", "Pendulum", "LinearOscillator", "Lorenz96"])
+
+
+class Still(nk.System):
+    """A system of one's own: nothing moves."""
+
+    labels = nk.StateLabels(("a", "b"), ("m", "s"), ("first", "second"))
+    longest_substep = 1.0
+
+    def tendency(self, x):
+        return torch.zeros_like(x)
+
+    def start(self, samples, generator, dtype, device):
+        return torch.zeros(samples, 2, dtype=dtype, device=device)
+
+
+def starts(system, samples=3):
+    return system.start(samples, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+
+
+def integrate_with_scipy(system, x, times):
+    """The same equations by an adaptive method of order eight."""
+
+    def tendency(_, state):
+        return system.tendency(torch.from_numpy(state)).numpy()
+
+    return solve_ivp(tendency, (0, times[-1]), x.numpy(), "DOP853", times, rtol=1e-13, atol=1e-13).y.T
+
+
+@every_system
+def test_trajectories_equal_those_of_scipy(make):
+    system = make(longest_substep=5e-4)
+    x = starts(system, 1)[0]
+    found = system.trajectories(x, 6, 0.1)
+    np.testing.assert_allclose(found, integrate_with_scipy(system, x, 0.1 * np.arange(6)), rtol=1e-8, atol=1e-8)
+
+
+@every_system
+def test_halving_the_step_divides_the_error_by_sixteen(make):
+    system = make(longest_substep=10.0)
+    x, end = starts(system, 1)[0], 0.2
+    exact = integrate_with_scipy(system, x, np.array([0, end]))[-1]
+    errors = [np.abs(system.trajectories(x, k + 1, end / k)[-1].numpy() - exact).max() for k in (20, 40)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.1)
+
+
+def test_the_linear_oscillator_follows_the_matrix_exponential():
+    system = nk.LinearOscillator(longest_substep=0.002)
+    x = starts(system)
+    M = expm(0.1 * np.array([[0, 1], [-system.stiffness, -system.damping]]))
+    np.testing.assert_allclose(system.step(x, 0.1), x.numpy() @ M.T, rtol=1e-10)
+
+
+def test_lorenz96_is_its_equation_on_every_site():
+    x = starts(nk.Lorenz96(sites=7, forcing=5.0), 1)[0]
+    expected = [(x[(i + 1) % 7] - x[i - 2]) * x[i - 1] - x[i] + 5.0 for i in range(7)]
+    torch.testing.assert_close(nk.Lorenz96(sites=7, forcing=5.0).tendency(x), torch.stack(expected))
+
+
+@pytest.mark.parametrize(("dt", "substeps"), [(0.01, 1), (0.025, 1), (0.03, 2), (0.05, 2), (0.075, 3)])
+def test_a_step_is_cut_into_the_fewest_equal_substeps(dt, substeps):
+    system = nk.Lorenz63(longest_substep=0.025)
+    x = expected = starts(system)
+    for _ in range(substeps):
+        expected = runge_kutta(system.tendency, expected, dt / substeps)
+    assert torch.equal(system.step(x, dt), expected)
+
+
+@every_system
+def test_a_seed_says_everything(make):
+    def simulate(seed):
+        return make().simulate(3, 5, 0.05, model_noise_std=0.1, seed=seed)
+
+    assert simulate(1).identical(simulate(1))
+    assert not np.isclose(simulate(1), simulate(2)).any()
+
+
+def test_model_noise_is_added_once_per_step_with_its_standard_deviation():
+    steps = np.diff(Still().simulate(2000, 26, 0.5, model_noise_std=0.3).values, axis=1)
+    draws = steps.reshape(-1)
+    assert draws.std() == pytest.approx(0.3, rel=5 / math.sqrt(2 * draws.size))
+    assert draws.mean() == pytest.approx(0, abs=5 * 0.3 / math.sqrt(draws.size))
+    off_diagonal = np.corrcoef(steps.reshape(2000, -1).T)[~np.eye(50, dtype=bool)]
+    assert np.abs(off_diagonal).max() < 5 / math.sqrt(2000)
+
+
+@every_system
+def test_spinup_drops_the_first_steps(make):
+    whole = make().simulate(2, 8, 0.05, seed=3)
+    late = make().simulate(2, 5, 0.05, seed=3, spinup=3)
+    np.testing.assert_array_equal(late, whole[:, 3:])
+    assert late["time"][0] == 0
+
+
+@every_system
+def test_trajectories_are_differentiable_in_the_initial_state(make):
+    system = make()
+    assert gradcheck(lambda x: system.trajectories(x, 3, 0.1), starts(system, 2).requires_grad_())
+
+
+@every_system
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_leading_dimensions_batch(make, batch):
+    system = make()
+    x = starts(system, math.prod(batch)).view(*batch, -1)
+    found = system.trajectories(x, 4, 0.05)
+    one_by_one = [system.trajectories(row, 4, 0.05) for row in x.reshape(-1, x.shape[-1])]
+    torch.testing.assert_close(found, torch.stack(one_by_one).view(found.shape))
+
+
+@every_system
+def test_float32_computes_in_float32(make):
+    truth = make().simulate(2, 4, 0.05, dtype=torch.float32)
+    assert truth.dtype == np.float32
+    again = make().trajectories(torch.from_numpy(truth.values[:, 0]).double(), 4, 0.05)
+    np.testing.assert_allclose(truth, again, rtol=1e-5, atol=1e-4)
+    assert np.abs(truth - again.numpy()).max() > 0
+
+
+@every_system
+def test_trajectories_are_labelled(make):
+    system = make()
+    truth = system.simulate(2, 4, 0.05, model_noise_std=0.1, seed=5)
+    assert truth.dims == ("sample", "time", "component")
+    assert truth["component"].values.tolist() == list(system.labels.components)
+    assert truth["units"].values.tolist() == list(system.labels.units)
+    np.testing.assert_allclose(truth["time"], [0, 0.05, 0.1, 0.15])
+    assert truth.attrs | system.parameters() == truth.attrs
+    assert (truth.attrs["dt"], truth.attrs["model_noise_std"], truth.attrs["seed"]) == (0.05, 0.1, 5)
+
+
+def test_a_system_of_ones_own_simulates():
+    truth = Still().simulate(samples=2, steps=3, dt=1.0)
+    assert truth.sizes == {"sample": 2, "time": 3, "component": 2}
+    assert truth["long_name"].values.tolist() == ["first", "second"]
+    assert not truth.any()
+
+
+GOOD = {"samples": 2, "steps": 3, "dt": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"samples": 0}, "samples=0"),
+        ({"samples": -2}, "samples=-2"),
+        ({"steps": 0}, "steps=0"),
+        ({"spinup": -1}, "spinup=-1"),
+        ({"dt": 0.0}, "dt=0"),
+        ({"dt": -0.1}, "dt=-0.1"),
+        ({"dt": math.nan}, "dt=nan"),
+        ({"dt": math.inf}, "dt=inf"),
+        ({"model_noise_std": -1.0}, "model_noise_std=-1"),
+        ({"model_noise_std": math.inf}, "model_noise_std=inf"),
+        ({"model_noise_std": math.nan}, "model_noise_std=nan"),
+    ],
+)
+def test_what_cannot_be_simulated_is_a_named_value_error(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        nk.Lorenz63().simulate(**(GOOD | wrong))
+
+
+@pytest.mark.parametrize("longest", [0.0, -0.1, math.nan, math.inf])
+def test_a_longest_substep_must_be_positive_and_finite(longest):
+    with pytest.raises(ValueError, match=f"longest_substep={longest} must be positive and finite"):
+        nk.Lorenz63(longest_substep=longest).simulate(**GOOD)
+
+
+def test_an_overflow_is_an_error_that_names_the_step():
+    with pytest.raises(ValueError, match=r"overflows with dt=5.*smaller dt"):
+        nk.Lorenz63(longest_substep=5.0).simulate(samples=2, steps=20, dt=5.0)
+
+
+def test_lorenz96_needs_four_sites():
+    with pytest.raises(ValueError, match="sites=3"):
+        nk.Lorenz96(sites=3)
+
+
+def test_on_the_attractor_a_start_is_a_state_long_under_way():
+    system = nk.OnAttractor(nk.Lorenz96(sites=5), time=0.4)
+    x = system.simulate(2, 3, 0.05, seed=7)
+    longer = nk.Lorenz96(sites=5).simulate(2, 11, 0.05, seed=7)
+    np.testing.assert_allclose(x, longer.isel(time=slice(8, None)), rtol=1e-10)
+    assert x.attrs["system"] == "Lorenz96" and x.attrs["on_attractor_after"] == 0.4 and x.attrs["sites"] == 5
+    assert torch.equal(system.distances(), nk.Lorenz96(sites=5).distances())
+    with pytest.raises(ValueError, match="log_start"):
+        system.log_start(torch.zeros(5))
+
+
+@pytest.mark.parametrize("time", [0.0, -1.0, math.inf, "long"])
+def test_the_way_to_the_attractor_takes_a_positive_time(time):
+    with pytest.raises(ValueError, match="time="):
+        nk.OnAttractor(nk.Lorenz96(), time)
+
+
+def own_system(tendency, components=("x", "y"), **more):
+    """A system as its user would write it."""
+
+    def start(self, samples, generator, dtype, device):
+        return torch.randn(samples, 2, generator=generator, dtype=dtype, device=device)
+
+    labels = nk.StateLabels(components, ("1",) * len(components), components)
+    parts = {"labels": labels, "longest_substep": 0.1, "tendency": tendency, "start": start} | more
+    return type("Mine", (nk.System,), parts)()
+
+
+@pytest.mark.parametrize(
+    ("tendency", "more", "why"),
+    [
+        (lambda self, x: -x[..., :1], {}, r"gives torch.float64 \(2, 1\).*last axis"),
+        (lambda self, x: torch.stack([x[1], -x[0]]), {}, "last axis"),
+        (lambda self, x: x[0] - x, {}, "mixes the states"),
+        (lambda self, x: x.cumsum(0), {}, "mixes the states"),
+        (lambda self, x: [x[..., 1], -x[..., 0]], {}, "gives list.*last axis"),
+        (lambda self, x: x > 0, {}, "gives torch.bool"),
+        (lambda self, x: torch.stack([x[..., 1], -x[..., 2]], -1), {}, "fails.*last axis"),
+        (lambda self, x: -x, {"components": ("x", "y", "z")}, r"start.*\(2, 2\).*\(2, 3\)"),
+        (lambda self, x: -x, {"longest_substep": float("nan")}, "longest_substep"),
+    ],
+)
+def test_a_system_that_does_not_fit_together_says_what_is_wrong(tendency, more, why):
+    own_system(lambda self, x: -x).simulate(2, 3, 0.1)
+    with pytest.raises(ValueError, match=why):
+        own_system(tendency, **more).simulate(2, 3, 0.1)
+
+
+def test_a_system_without_a_longest_substep_is_asked_for_one():
+    system = own_system(lambda self, x: -x)
+    del type(system).longest_substep
+    with pytest.raises(ValueError, match="longest_substep"):
+        system.simulate(2, 3, 0.1)

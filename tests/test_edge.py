@@ -1,0 +1,254 @@
+"""The edge between labelled arrays and tensors: what comes in as it should, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nida_kit as nk
+from nida_kit import edge
+
+STATE = nk.Lorenz63().labels
+TRUTH = nk.Lorenz63().simulate(samples=2, steps=5, dt=0.1, seed=0)
+OBS = nk.observe(TRUTH, components=["x", "z"], every=2, noise_std=0.5, seed=1)
+
+
+def read(obs=OBS, **how):
+    return edge.read_observations(obs, STATE, **how)
+
+
+# Observations
+
+
+@given(st.permutations(["sample", "run", "time", "component"]), st.permutations(["x", "y", "z"]))
+def test_the_order_of_dimensions_and_components_does_not_matter(dims, components):
+    obs = OBS.expand_dims(run=3)
+    shuffled = obs.transpose(*dims).sel(component=list(components))
+    lead = [d for d in dims if d in ("sample", "run")]
+    found = read(shuffled)
+    assert found.dims == tuple(lead)
+    expected = obs["value"].transpose(*lead, "time", "component").values
+    np.testing.assert_array_equal(found.value, expected)
+
+
+@pytest.mark.parametrize("lead", [(), ("sample",), ("run", "sample")])
+def test_any_leading_dimensions_come_through_with_their_coordinates(lead):
+    obs = OBS.assign_coords(sample=["a", "b"])
+    obs = obs.isel(sample=0) if "sample" not in lead else obs
+    obs = obs.expand_dims(run=[7, 8]) if "run" in lead else obs
+    found = read(obs)
+    assert found.dims == lead
+    assert found.value.shape == (*[2] * len(lead), 5, 3)
+    assert set(found.coords) >= {"time", "component", "units", "long_name", *lead}
+    assert found.dt == pytest.approx(0.1)
+
+
+def test_components_that_were_not_measured_become_nan():
+    found = read(OBS.sel(component=["z"]))
+    assert found.value[..., :2].isnan().all()
+    np.testing.assert_array_equal(found.value[..., 2], OBS["value"].sel(component="z"))
+
+
+def test_values_through_an_operator_keep_their_own_components():
+    obs = OBS.assign_coords(component=["h0", "h1", "h2"])
+    found = read(obs, direct=False)
+    np.testing.assert_array_equal(found.value, obs["value"])
+    assert found.coords["component"] == list(STATE.components)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_numbers_of_any_kind_become_float64(dtype):
+    whole = OBS.assign(value=(TRUTH * 10).round().astype(dtype), noise_std=xr.DataArray(np.array(2, dtype)))
+    found = read(whole)
+    assert found.value.dtype == found.noise_std.dtype == torch.float64
+    np.testing.assert_array_equal(found.value, whole["value"])
+
+
+@pytest.mark.parametrize("dims", [(), ("component",), ("time",), ("sample", "component"), ("component", "time")])
+def test_noise_std_broadcasts_by_name(dims):
+    std = (1 + abs(TRUTH)).isel({d: 0 for d in TRUTH.dims if d not in dims}, drop=True).transpose(*dims)
+    found = read(OBS.assign(noise_std=std))
+    seen = ~found.value.isnan()
+    expected = std.broadcast_like(TRUTH).transpose(*TRUTH.dims).values
+    np.testing.assert_array_equal(found.noise_std[seen], expected[seen.numpy()])
+    assert (found.noise_std[~seen] == 1).all()
+
+
+def test_noise_std_only_matters_where_something_was_measured():
+    found = read(OBS.assign(noise_std=OBS["value"] * 0 + 0.5))
+    assert torch.equal(found.noise_std, read().noise_std.where(~found.value.isnan(), 1.0))
+
+
+def test_reading_does_not_touch_the_observations():
+    before = OBS.copy(deep=True)
+    read().value.fill_(0.0)
+    xr.testing.assert_identical(OBS, before)
+
+
+def with_value(change):
+    return OBS.assign(value=change(OBS["value"]))
+
+
+TIMES = {
+    "dates": (np.array(["2020-01-01"], "M8[ns]") + np.arange(5), "dtype datetime64.*timedelta64"),
+    "uneven": ([0, 0.1, 0.2, 0.3, 0.5], r"not evenly increasing.*reindex\(time="),
+    "falling": ([0.4, 0.3, 0.2, 0.1, 0], "not evenly increasing"),
+    "repeated": ([0, 0, 0, 0, 0], "not evenly increasing"),
+    "missing": ([0, 0.1, np.nan, 0.3, 0.4], "NaN or infinite"),
+    "another step": ([0, 0.2, 0.4, 0.6, 0.8], "time step is 0.2, the method works with 0.1"),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_that_do_not_fit_are_refused(name):
+    times, said = TIMES[name]
+    with pytest.raises(ValueError, match=said):
+        read(OBS.assign_coords(time=times), dt=0.1)
+
+
+def test_one_single_time_needs_a_method_that_knows_its_step():
+    assert read(OBS.isel(time=[0]), dt=0.1).value.shape == (2, 1, 3)
+    with pytest.raises(ValueError, match=r"single time.*two or more times"):
+        read(OBS.isel(time=[0]))
+
+
+@pytest.mark.parametrize(
+    ("obs", "said"),
+    [
+        (OBS.drop_vars("noise_std"), "no variable 'noise_std', only"),
+        (OBS.drop_vars("value"), "no variable 'value', only"),
+        (OBS.rename(time="t"), "needs 'time': rename"),
+        (OBS.isel(component=0), "needs 'component'"),
+        (OBS.drop_vars("time"), "no coordinate 'time'"),
+        (OBS.drop_vars("component"), "no coordinate 'component'"),
+        (with_value(lambda v: v.astype(complex)), "dtype complex128"),
+        (with_value(lambda v: v.astype(str)), "dtype <U"),
+        (OBS.assign(noise_std=xr.DataArray("0.5")), "noise_std has dtype"),
+        (OBS.assign(noise_std=xr.DataArray([0.5, 1], dims="run")), r"\['run'\] that obs.value"),
+        (OBS.assign_coords(component=["x", "x", "z"]), "repeats itself"),
+        (OBS.assign_coords(component=["x", "y", "w"]), r"\['w'\] are unknown.*\['x', 'y', 'z'\].*operator="),
+        (OBS.rename(sample="member"), "'member', a name that results use themselves: rename it"),
+        (OBS.rename(sample="step"), "'step'"),
+        (OBS.assign_coords(step=3), "'step'"),
+        (OBS.assign_coords(temperature=("time", np.zeros(5))), "'temperature'"),
+        (OBS.isel(sample=[]), "empty"),
+        (OBS.isel(time=[]), "empty"),
+        (with_value(lambda v: v.where(v.isnull(), np.inf)), "12 infinite values"),
+        (OBS.assign(noise_std=xr.DataArray(0.0)), "positive and finite wherever.*holds 0"),
+        (OBS.assign(noise_std=xr.DataArray(-1.0)), "positive and finite wherever.*holds -1"),
+        (OBS.assign(noise_std=xr.DataArray(np.nan)), "positive and finite wherever.*holds nan"),
+        (OBS.assign(noise_std=xr.DataArray(np.inf)), "positive and finite wherever.*holds inf"),
+    ],
+)
+def test_observations_that_cannot_be_used_are_a_named_value_error(obs, said):
+    with pytest.raises(ValueError, match=said):
+        read(obs)
+
+
+@pytest.mark.parametrize("wrong", [OBS["value"], OBS["value"].values, None])
+def test_what_is_no_dataset_is_a_value_error(wrong):
+    with pytest.raises(ValueError, match=f"not a {type(wrong).__name__}"):
+        edge.read_observations(wrong, STATE)
+
+
+# Trajectories
+
+NAMED = OBS.assign_coords(sample=["a", "b"])
+
+
+@pytest.mark.parametrize("sample", [["b", "a"], ["a", "c"]])
+def test_windows_of_other_names_are_not_paired_by_position(sample):
+    with pytest.raises(ValueError, match=r"other coordinates along 'sample'.*\.sel\(sample=obs\.sample\)"):
+        edge.read_trajectory(TRUTH.assign_coords(sample=sample), read(NAMED), STATE, "x")
+
+
+def test_windows_of_the_same_names_or_of_none_are_paired():
+    for x in (TRUTH, TRUTH.assign_coords(sample=["a", "b"])):
+        np.testing.assert_array_equal(edge.read_trajectory(x, read(NAMED), STATE, "x"), TRUTH)
+
+
+def test_a_trajectory_is_read_by_name():
+    shuffled = TRUTH.transpose("component", "time", "sample").sel(component=["z", "x", "y"])
+    np.testing.assert_array_equal(edge.read_trajectory(shuffled, read(), STATE, "x"), TRUTH)
+
+
+def test_a_trajectory_without_the_leading_dimensions_serves_all_windows():
+    found = edge.read_trajectory(TRUTH[0], read(), STATE, "x")
+    np.testing.assert_array_equal(found, np.broadcast_to(TRUTH[0], (2, 5, 3)))
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (TRUTH.rename(time="t"), "needs the dim and coordinate 'time'"),
+        (TRUTH.drop_vars("time"), "needs the dim and coordinate 'time'"),
+        (TRUTH.isel(component=0), "needs the dim and coordinate 'component'"),
+        (TRUTH.expand_dims(member=2), r"dims \['member'\]"),
+        (TRUTH.isel(component=[0, 1]), r"components \['x', 'y'\]; needed"),
+        (TRUTH.isel(component=[0, 1, 2, 0]), r"components \['x', 'y', 'z', 'x'\]; needed"),
+        (TRUTH.isel(time=slice(3)), "other times"),
+        (TRUTH.assign_coords(time=TRUTH["time"] + 1), "other times"),
+        (TRUTH.isel(sample=[0, 1, 1]), "3 along 'sample', the observations 2"),
+        (TRUTH.where(TRUTH["time"] > 0), "NaN or infinite"),
+    ],
+)
+def test_trajectories_that_do_not_fit_are_a_named_value_error(x, said):
+    with pytest.raises(ValueError, match=f"^first_guess.*{said}"):
+        edge.read_trajectory(x, read(), STATE, "first_guess")
+
+
+def test_what_is_no_dataarray_is_a_value_error():
+    with pytest.raises(ValueError, match=r"^first_guess.*not a ndarray"):
+        edge.read_trajectory(TRUTH.values, read(), STATE, "first_guess")
+
+
+def test_a_tensor_becomes_a_labelled_trajectory_and_returns():
+    x = torch.from_numpy(TRUTH.values)
+    labelled = edge.trajectory(x, STATE, 0.1, attrs={"seed": 3})
+    xr.testing.assert_equal(labelled, TRUTH)
+    assert labelled.attrs == {"seed": 3}
+    assert torch.equal(edge.read_trajectory(labelled, read(), STATE, "x"), x)
+
+
+def test_labels_need_a_unit_and_a_name_for_every_component():
+    with pytest.raises(ValueError, match=r"2 components.*1 units"):
+        nk.StateLabels(("x", "y"), ("1",), ("x", "y"))
+
+
+def test_a_missing_error_is_explained():
+    obs = xr.Dataset({"value": (("time", "component"), np.zeros((2, 1)))}, {"time": [0, 1], "component": ["x"]})
+    with pytest.raises(ValueError, match=r"standard deviation of the measurement error.*assign"):
+        edge.check_observations(obs)
+
+
+def test_observations_are_loaded_from_a_file_or_it_says_why_not(tmp_path):
+    coords = {"time": np.arange(4) * 0.05, "component": ["x"]}
+    obs = xr.Dataset({"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1}, coords)
+    obs.to_netcdf(tmp_path / "obs.nc")
+    xr.testing.assert_identical(nk.load_observations(tmp_path / "obs.nc"), obs)
+
+    (tmp_path / "table.csv").write_text("time,x\n0,1\n")
+    (tmp_path / "cut.nc").write_bytes((tmp_path / "obs.nc").read_bytes()[:2000])
+    obs.drop_vars("noise_std").to_netcdf(tmp_path / "half.nc")
+    for name, why in (
+        ("none.nc", "is no file"),
+        ("table.csv", "table.csv.*cannot be read as NetCDF"),
+        ("cut.nc", "cut.nc.*cannot be read as NetCDF"),
+        ("half.nc", "noise_std"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            nk.load_observations(tmp_path / name)
+
+
+def test_time_has_the_units_of_the_state_unless_it_has_its_own():
+    time = xr.DataArray(np.arange(4) * 0.1, dims="time")
+    for attrs, shown in (({}, "s"), ({"units": "seconds since noon"}, "seconds since noon")):
+        obs = xr.Dataset(
+            {"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1},
+            {"time": time.assign_attrs(attrs), "component": ["angle"]},
+        )
+        read = edge.read_observations(obs, nk.Pendulum().labels)
+        assert read.coords["time"].attrs["units"] == shown
+        assert obs["time"].attrs == attrs

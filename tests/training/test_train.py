@@ -1,0 +1,246 @@
+"""Training: repeatable to the bit, downhill, and with the gradients of what it minimises."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import nida_kit as nk
+from nida_kit.observing.laws import regular
+from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.paper import PaperPrior
+from nida_kit.priors.temporal import NeuralPrior
+from nida_kit.training.train import Settings, _posteriors, draw_schedule, fixed, loss_of, observe_law, simulated, train
+
+SYSTEM, STEPS, DT = nk.Lorenz63(), 6, 0.1
+WINDOWS = torch.from_numpy(SYSTEM.simulate(samples=200, steps=STEPS, dt=DT, spinup=20, seed=0).values)
+SMALL = Settings(steps=6, batch=4, longest=3, seed=1)
+
+
+def small_prior(kind=NeuralPrior):
+    torch.manual_seed(0)
+    climatology = Climatology.fit(WINDOWS)
+    return kind(climatology, width=8, **({"steps": STEPS, "rank": 2} if kind is PaperPrior else {"dilations": (1, 2)}))
+
+
+def law(shape, generator):
+    """x at every second step."""
+    return regular(shape, generator, components=[0], every=2, noise_std=0.5)
+
+
+def run(prior, settings=SMALL, windows=None, **how):
+    return train(prior, windows or fixed(WINDOWS), law, settings, progress=False, **how)
+
+
+def weights_of(prior):
+    return torch.cat([p.detach().flatten() for p in prior.parameters()])
+
+
+class Broken(Exception):
+    pass
+
+
+def breaking_after(batches):
+    """The same windows, until the machine stops."""
+    draw, drawn = fixed(WINDOWS), []
+
+    def windows(batch, generator):
+        if len(drawn) == batches:
+            raise Broken
+        drawn.append(1)
+        return draw(batch, generator)
+
+    return windows
+
+
+@pytest.mark.parametrize("kind", [NeuralPrior, PaperPrior])
+@pytest.mark.parametrize("one_step", [0.0, 1.0])
+@pytest.mark.parametrize("breaks", [2, 5])
+def test_a_training_that_was_broken_off_ends_at_the_same_weights(kind, one_step, breaks, tmp_path):
+    settings = replace(SMALL, one_step=one_step)
+    whole = small_prior(kind)
+    history = run(whole, settings)
+    with pytest.raises(Broken):
+        run(small_prior(kind), settings, breaking_after(breaks), checkpoint=tmp_path / "c.ckpt", every=2)
+    resumed = small_prior(kind)
+    again = run(resumed, settings, checkpoint=tmp_path / "c.ckpt", every=2)
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert not torch.equal(weights_of(resumed), weights_of(small_prior(kind)))
+    assert again.equals(history)
+
+
+def test_a_finished_training_is_read_and_not_repeated(tmp_path):
+    first, second = small_prior(), small_prior()
+    history = run(first, checkpoint=tmp_path / "c.ckpt")
+    assert run(second, windows=breaking_after(0), checkpoint=tmp_path / "c.ckpt").equals(history)
+    assert torch.equal(weights_of(first), weights_of(second))
+
+
+def test_the_seed_says_everything():
+    priors = [small_prior() for _ in range(3)]
+    for prior, seed in zip(priors, (1, 1, 2), strict=True):
+        run(prior, replace(SMALL, seed=seed))
+    one, same, other = map(weights_of, priors)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    run(small_prior(), checkpoint=tmp_path / "c.ckpt")
+    with pytest.raises(ValueError, match=r"belongs to another training.*'steps': 6.*'steps': 7"):
+        run(small_prior(), replace(SMALL, steps=7), checkpoint=tmp_path / "c.ckpt")
+    with pytest.raises(ValueError, match=r"belongs to another training.*NeuralPrior.*PaperPrior"):
+        run(small_prior(PaperPrior), checkpoint=tmp_path / "c.ckpt")
+    other = small_prior()
+    other.climate.mean += 1
+    with pytest.raises(ValueError, match="another climatology"):
+        run(other, checkpoint=tmp_path / "c.ckpt")
+    (tmp_path / "c.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        run(small_prior(), checkpoint=tmp_path / "c.ckpt")
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_trainings_of_any_length_run(steps):
+    assert run(small_prior(), replace(SMALL, steps=steps)).sizes["batch"] == steps
+
+
+@pytest.mark.parametrize("one_step", [0.0, 1.0])
+def test_training_lowers_the_error_that_it_minimises(one_step):
+    settings = Settings(steps=100, batch=32, rate=2e-2, one_step=one_step, longest=2, log_score=0.0)
+
+    def error(prior):
+        """Of all windows, with the same observations and temperatures each time."""
+        generator = torch.Generator().manual_seed(0)
+        posteriors = _posteriors(prior, observe_law(WINDOWS, law, generator), WINDOWS, settings, generator)
+        return float(torch.stack([loss_of(p, WINDOWS, prior.climatology.spread, 0.0)[1] for p in posteriors]).mean())
+
+    prior = small_prior()
+    run(prior, settings)
+    assert error(prior) < 0.5 * error(small_prior())
+
+
+def test_the_history_is_a_dataset_with_its_settings():
+    history = run(small_prior())
+    assert history.sizes == {"batch": 6}
+    np.testing.assert_array_equal(history["batch"], np.arange(1, 7))
+    assert np.isfinite(history["loss"]).all() and (history["mse"] > 0).all()
+    assert (history.attrs["seed"], history.attrs["steps"], history.attrs["one_step"]) == (1, 6, 0.2)
+    assert history.attrs["seconds"] > 0
+
+
+def test_some_batches_take_one_step_and_the_others_unroll_the_loop():
+    prior, seen = small_prior(), observe_law(WINDOWS[:3], law, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    settings = replace(SMALL, one_step=0.3)
+    lengths = [len(list(_posteriors(prior, seen, WINDOWS[:3], settings, generator))) for _ in range(200)]
+    assert lengths.count(1) / 200 == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / 200) ** 0.5)
+
+
+@pytest.mark.parametrize("one_step", [0.0, 1.0])
+@pytest.mark.parametrize("log_score", [0.0, 0.1])
+def test_gradients_through_the_solves_equal_finite_differences(one_step, log_score):
+    prior = small_prior().double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+        # The network's view of the current spread is cut from the graph on purpose: silence it.
+        prior.inside.maps[0].weight[:, 3:6] = 0
+    x = WINDOWS[:3]
+    seen = observe_law(x, law, generator)
+    settings, lengths = replace(SMALL, one_step=one_step, longest=6), []
+
+    def loss():
+        posteriors = list(_posteriors(prior, seen, x, settings, torch.Generator().manual_seed(1)))
+        lengths.append(len(posteriors))
+        terms = [loss_of(p, x, prior.climatology.spread, log_score)[0] for p in posteriors]
+        return torch.stack(terms).mean()
+
+    loss().backward()
+    for name, p in prior.named_parameters():
+        direction = torch.randn(p.shape, generator=generator, dtype=p.dtype)
+        if name == "inside.maps.0.weight":
+            direction[:, 3:6] = 0
+        with torch.no_grad():
+            p.add_(1e-5 * direction)
+            above = loss()
+            p.sub_(2e-5 * direction)
+            slope = (above - loss()) / 2e-5
+            p.add_(1e-5 * direction)
+        assert len(set(lengths)) == 1 and (lengths[0] > 1) == (one_step == 0)
+        torch.testing.assert_close((p.grad * direction).sum(), slope, rtol=1e-6, atol=1e-8)
+
+
+def test_the_loss_is_the_squared_error_and_the_log_score():
+    prior, x = small_prior(), WINDOWS[:3]
+    posterior = prior.climatology.over(STEPS)
+    spread, std = prior.climatology.spread, posterior.std
+    error = posterior.mean - x
+    loss, mse = loss_of(posterior, x, spread, 0.1)
+    torch.testing.assert_close(mse, ((error / spread) ** 2).mean())
+    log_score = (std / spread).log() + error**2 / (2 * std**2)
+    torch.testing.assert_close(loss, mse + 0.1 * log_score.mean())
+
+
+def test_fixed_windows_are_drawn_from_the_set():
+    drawn = fixed(WINDOWS)(50, torch.Generator().manual_seed(0))
+    assert all((window == WINDOWS).flatten(1).all(1).any() for window in drawn)
+    assert len({tuple(window.flatten().tolist()) for window in drawn}) > 25
+
+
+def test_simulated_windows_follow_the_dynamics_from_early_or_late_starts():
+    draw = simulated(SYSTEM, STEPS, DT, latest=40)
+    x = draw(200, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(SYSTEM.step(x[:, :-1], DT), x[:, 1:], rtol=1e-9, atol=1e-9)
+    assert torch.equal(x, draw(200, torch.Generator().manual_seed(0)))
+    starts = SYSTEM.start(200, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+    early = (x[:, 0] == starts).all(-1).double().mean()
+    assert float(early) == pytest.approx(0.5, abs=5 * 0.5 / 200**0.5)
+
+
+def test_observations_of_a_law_are_noisy_values_of_what_it_sees():
+    seen = observe_law(WINDOWS, law, torch.Generator().manual_seed(0))
+    where = ~seen.value.isnan()
+    assert not where[..., 1:].any() and (where[..., 0].sum(-1) == STEPS / 2).all()
+    error = (seen.value - WINDOWS)[where] / 0.5
+    assert float(error.std()) == pytest.approx(1, abs=5 / (2 * error.numel()) ** 0.5)
+
+
+def test_drawn_schedules_fall_from_one_with_every_length():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_schedule(4, generator) for _ in range(200)]
+    assert {len(s) for s in drawn} == {2, 3, 4}
+    assert draw_schedule(1, generator) == [1.0]
+    assert all(s[0] == 1 and s == sorted(s, reverse=True) and s[-1] > 0 for s in drawn)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"longest": 0},
+        {"rate": 0.0},
+        {"rate": float("nan")},
+        {"clip": -1.0},
+        {"log_score": -1.0},
+        {"one_step": 1.5},
+    ],
+)
+def test_settings_that_cannot_train_are_an_error(wrong):
+    with pytest.raises(ValueError, match="must be at least 1, rate and clip positive"):
+        Settings(**wrong)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    settings, broken = replace(SMALL, one_step=0.0, longest=1), small_prior()
+    torch.nn.init.constant_(broken.outside.maps[0].bias[:3], torch.inf)  # the correction of the mean
+    with pytest.raises(ValueError, match=r"loss of batch 0 is nan: lower the rate, now 0.002"):
+        run(broken, settings)
+
+
+def test_windows_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="windows of batch 0 hold NaN or infinite values"):
+        run(small_prior(), windows=fixed(WINDOWS.where(WINDOWS < 10, torch.nan)))
