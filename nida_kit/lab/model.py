@@ -24,10 +24,12 @@ from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 
 from nida_kit import setups
 from nida_kit.experiment import LARGE, SETUPS, Parameters, methods_of, run
+from nida_kit.lab.turns import in_turn
 
 MOST_BESIDE = 3
 
 
+@in_turn
 def guarded(model: Model, action: Callable[[], None]) -> bool:
     """Run what a control asks for; an error becomes the model's, and is raised too if NIDA_STRICT=1.
 
@@ -130,6 +132,7 @@ class Model(HasTraits, metaclass=_Meta):
         """Back to where the lab began."""
         self._run(lambda: self._start)
 
+    @in_turn
     def preset(self, name: str) -> None:
         """Make the changes of one of the `presets`.
 
@@ -141,6 +144,7 @@ class Model(HasTraits, metaclass=_Meta):
             raise ValueError(f"There is no preset {name!r} here; there are {list(known)}.")
         self.set(**known[name])
 
+    @in_turn
     def show_step(self, step: int) -> None:
         """Show an estimate on the way.
 
@@ -151,6 +155,7 @@ class Model(HasTraits, metaclass=_Meta):
             raise ValueError(f"step={step}: the result has steps 1 to {self.steps}.")
         self._reveal(step)
 
+    @in_turn
     def _run(self, wish: Callable[[], Any]) -> None:
         try:
             self.params = wish()

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nida_kit import plots
+from nida_kit.lab.turns import in_turn
 
 _WIDTH, _ROW = 8.0, 2.2  # inches: as wide as a notebook's cell beside the file browser, on a screen of 1300 pixels
 
@@ -37,6 +38,12 @@ class Drawing:
     layout: Callable[[xr.Dataset], Any]
 
 
+class _Canvas(FigureCanvasAgg):
+    """Of a figure that a cell may save or display while its lab is used."""
+
+    print_figure = in_turn(FigureCanvasAgg.print_figure)
+
+
 class Renderer:
     """One figure that lives as long as the lab; it is laid out anew only where its panels change.
 
@@ -52,7 +59,7 @@ class Renderer:
         self.drawing = drawing
         self.figure = plots.figure(rows, _WIDTH, _ROW)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())
-        self._canvas = FigureCanvasAgg(self.figure)
+        self._canvas = _Canvas(self.figure)
         self._artists: Any = None
         self._layout: Any = None
         self._frame: Any = None

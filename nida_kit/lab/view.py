@@ -26,6 +26,7 @@ from nida_kit import plots, setups
 from nida_kit.experiment import LARGE, SCHEDULES, SETUPS, methods_of
 from nida_kit.lab.model import LabModel, Model, guarded, preset_names
 from nida_kit.lab.render import Drawing, Renderer
+from nida_kit.lab.turns import in_turn
 
 _LABELLED = {"style": {"description_width": "110px"}}
 _ALONE, _NUMBER, _SLIDER = {"width": "420px"}, {"width": "210px"}, {"width": "210px"}
@@ -33,27 +34,52 @@ PLAY = "play the steps"
 PAUSE = 0.7  # seconds between steps
 
 
+class _InTurn(widgets.Widget):
+    """A control of which each change is one turn, from the new value to the new picture, whoever makes it.
+
+    A change that came while a lab sets its controls would be taken for the lab's own, and get lost; or it would break
+    the link of a slider to its number.
+    """
+
+    @in_turn
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+
+    @in_turn
+    def set_state(self, sync_data):  # what the page sends
+        super().set_state(sync_data)
+
+
+def _in_turn(kind: type[widgets.Widget]) -> type[widgets.Widget]:
+    return type(kind.__name__, (_InTurn, kind), {})
+
+
+Dropdown, SelectMultiple = _in_turn(widgets.Dropdown), _in_turn(widgets.SelectMultiple)
+IntSlider, FloatSlider = _in_turn(widgets.IntSlider), _in_turn(widgets.FloatSlider)
+BoundedIntText, BoundedFloatText = _in_turn(widgets.BoundedIntText), _in_turn(widgets.BoundedFloatText)
+
+
 def choice(label: str, options: Sequence[str] = ()) -> widgets.Dropdown:
     """One of some."""
-    return widgets.Dropdown(options=list(options), description=label, layout=_ALONE, **_LABELLED)
+    return Dropdown(options=list(options), description=label, layout=_ALONE, **_LABELLED)
 
 
 def several(label: str, rows: int) -> widgets.SelectMultiple:
     """Any of some."""
-    return widgets.SelectMultiple(rows=rows, description=label, layout=_ALONE, **_LABELLED)
+    return SelectMultiple(rows=rows, description=label, layout=_ALONE, **_LABELLED)
 
 
 def whole(low: int, high: int) -> widgets.IntSlider:
     """A slider of whole numbers."""
-    return widgets.IntSlider(low, low, high, readout=False, layout=_SLIDER)
+    return IntSlider(low, low, high, readout=False, layout=_SLIDER)
 
 
 def even(low: float, high: float, step: float) -> widgets.FloatSlider:
     """A slider of numbers."""
-    return widgets.FloatSlider(low, min=low, max=high, step=step, readout=False, layout=_SLIDER)
+    return FloatSlider(low, min=low, max=high, step=step, readout=False, layout=_SLIDER)
 
 
-class LogSlider(widgets.FloatLogSlider):
+class LogSlider(_InTurn, widgets.FloatLogSlider):
     """A slider of powers of ten that changes only where it is moved, and then in steps of two digits.
 
     The front end rounds the exponent to the slider's step. Updated continuously it would also send that back when it is
@@ -79,7 +105,7 @@ def paired(label: str, control: widgets.Widget) -> widgets.Widget:
     """
     if not isinstance(control, widgets.IntSlider | widgets.FloatSlider | widgets.FloatLogSlider):
         return control
-    kind = widgets.BoundedIntText if isinstance(control, widgets.IntSlider) else widgets.BoundedFloatText
+    kind = BoundedIntText if isinstance(control, widgets.IntSlider) else BoundedFloatText
     number = kind(description=label, layout=_NUMBER, **_LABELLED)
     if isinstance(control, widgets.FloatLogSlider):  # whose bounds are exponents
         number.min, number.max, number.step = control.base**control.min, control.base**control.max, 0.01
@@ -113,6 +139,7 @@ class Explorer(widgets.VBox):
         ValueError: the controls cannot show what the model starts with.
     """
 
+    @in_turn
     def __init__(
         self,
         model: Model,
@@ -183,7 +210,8 @@ class Explorer(widgets.VBox):
     def _play(self) -> None:
         """Show the steps one after the other, or stop that. Our own, for the buttons of `Play` have no names."""
         if self._playing:
-            self._playing.cancel()
+            # The button may be served by another thread now than when it was pressed first.
+            self._playing.get_loop().call_soon_threadsafe(self._playing.cancel)
         else:
             self._playing = asyncio.get_running_loop().create_task(self._steps())
             self._playing.add_done_callback(lambda _: self._played())
@@ -196,6 +224,7 @@ class Explorer(widgets.VBox):
             await asyncio.sleep(PAUSE)
             well = guarded(self.model, lambda: self.model.show_step(min(self.model.step + 1, self.model.steps)))
 
+    @in_turn
     def _played(self) -> None:
         self._playing, self.buttons[PLAY].description = None, PLAY
 
@@ -275,7 +304,7 @@ CONTROLS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
     "noise_std": ("noise [spread]", lambda: logarithmic(-4, 0)),
     "seed": (
         "seed",
-        lambda: widgets.BoundedIntText(min=0, max=9999, description="seed", layout=_NUMBER, **_LABELLED),
+        lambda: BoundedIntText(min=0, max=9999, description="seed", layout=_NUMBER, **_LABELLED),
     ),
     "step": ("shown step", lambda: whole(1, 1)),
 }
