@@ -31,6 +31,8 @@ import nbformat
 import pytest
 from sizes import SMALL
 
+from nida_kit.lab.view import PLAY
+
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",
@@ -228,9 +230,13 @@ def lab(shown) -> Shown:
     page = shown.page
     page.set_viewport_size({"width": WIDTHS[0], "height": 1400})
     if seen(page).picture != shown.first.picture:
-        part(page, "button").filter(has_text="reset").click()
-        the_picture_again(page, shown.first)
+        reset(shown)
     return shown
+
+
+def reset(shown: Shown) -> None:
+    click(shown.page, "reset")
+    the_picture_again(shown.page, shown.first)
 
 
 USUAL = ("00_start_here", "03_temperature", "05_four_d_var_and_hybrid")  # whose labs have all the usual controls
@@ -287,6 +293,11 @@ def number_beside(page, name: str):
     return part(page, f".nida-{name}").locator("xpath=..").locator("input[type=number]")
 
 
+def numbers(page) -> list[str]:
+    """That the controls show."""
+    return part(page, "input[type=number]").evaluate_all("all => all.map(one => one.value)")
+
+
 def new_picture(page, before: Seen) -> Seen:
     """What is shown as soon as the picture is another one."""
     page.wait_for_function(
@@ -328,6 +339,11 @@ def watch(page, enough: Callable[[list[Seen]], bool]) -> list[Seen]:
 def press(page, slider: str, key: str) -> None:
     part(page, f".nida-{slider} [role=slider]").focus()
     page.keyboard.press(key)
+
+
+def click(page, text: str) -> None:
+    """Without the moment that a mouse needs."""
+    part(page, "button").filter(has_text=text).evaluate("button => button.click()")
 
 
 def press_button(page, text: str) -> None:
@@ -423,7 +439,7 @@ WITHOUT_A_LABELLED_NUMBER = """sliders => sliders.filter(
 def test_a_lab_that_is_only_shown_keeps_what_the_notebook_asked_for(lab):
     lab.page.wait_for_timeout(1500)  # for a slider that sends back what it has rounded
     assert seen(lab.page).picture == lab.first.picture
-    for value in part(lab.page, "input[type=number]").evaluate_all("all => all.map(one => one.value)"):
+    for value in numbers(lab.page):
         assert len(value) < 8, "more digits than anyone asked for"
 
 
@@ -472,6 +488,35 @@ def test_the_steps_play(lab):
     assert steps == sorted(steps) and len(set(steps)) > 2
     assert len({view.picture for view in played}) > 2  # on a busy machine one may be late, and left out
     the_picture_again(lab.page, lab.first)
+
+
+@pytest.mark.parametrize("shown", USUAL[:1], indirect=True)
+def test_a_key_press_and_a_click_that_meet_end_with_the_picture_of_both(lab):
+    page = lab.page
+    press(page, "temperatures", "ArrowRight")
+    between = new_picture(page, lab.first)
+    click(page, "sparse")
+    both, values = new_picture(page, between), numbers(page)
+    for _ in range(10):
+        reset(lab)
+        press(page, "temperatures", "ArrowRight")
+        click(page, "sparse")
+        the_picture_again(page, both)
+        assert (seen(page).picture, numbers(page)) == (both.picture, values)
+
+
+@pytest.mark.parametrize("shown", USUAL[:1], indirect=True)
+def test_a_slider_moved_while_the_steps_play_ends_with_its_picture(lab):
+    page = lab.page
+    press(page, "temperatures", "ArrowRight")
+    moved, values = new_picture(page, lab.first), numbers(page)
+    reset(lab)
+    click(page, PLAY)
+    watch(page, lambda views: len(views) > 1)
+    press(page, "temperatures", "ArrowRight")
+    part(page, "button").filter(has_text=PLAY).wait_for()
+    the_picture_again(page, moved)
+    assert (seen(page).picture, numbers(page)) == (moved.picture, values)
 
 
 @with_usual_controls
