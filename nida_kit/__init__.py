@@ -4,19 +4,34 @@ The package reads top to bottom as the data flows:
 
     simulate -> observe -> prior -> condition -> assimilate -> evaluate -> explore
 
-    labels      dims, units and names: the one edge between xarray and tensors
-    simulate    systems and their trajectories
-    observe     observation operators and processes
-    banded      the linear algebra: matrices that are block-banded in time
-    gaussian    Gaussians over trajectories, and conditioning
-    prior       what is known before observing: climatology, physics, networks
-    assimilate  the loop over priors, the methods that it makes, and the particles that they are held against
-    muon, train end-to-end training of a neural prior
-    weights     trained priors on disk
-    evaluate    scores
-    setups      reference experiments
-    line        Bayes on a line, the smallest assimilation
-    experiment  one function behind every lab; then plots, studies and lab, which are imported by name only
+Each folder's own `__init__` lists its modules.
+
+    state           a state's dims, coordinates and units
+    edge            labelled arrays become tensors, fields are folded to vectors; and back
+    checks          what users give is checked, each question in one place
+    linalg          whitened rows J of a trajectory, and the ways to solve with them
+    gaussian        r + J (x - c) ~ N(0, I): a Gaussian, or a statement that becomes one beside others; conditioning
+    statement       what the loop asks for: statements that can be linearised, and priors
+    systems         dynamical systems and their trajectories
+    observing       what is measured, with which errors, and what it says of a trajectory
+    priors          what is known before observing: climatology, physics, networks; and networks on disk
+    loop            the loop over priors: ask, condition, move; `schedule` has its temperatures
+    descent         the loop with damping, for what is not linear
+    methods         `Method.assimilate`: everything that reconstructs; `reconstruction` is what it found
+    training        networks are trained end to end, through the solve
+    pretrained      shipped weights
+    evaluate        scores
+    reference       what a reference experiment is made of
+    setups          reference experiments, a short file each, with published scores
+    line            Bayes on a line, the smallest assimilation
+    experiment      one function behind every lab: parameters in, a dataset out
+    plots, lab      figures and labs, which are imported by their own names only
+    studies         the measurements behind README and notebooks
+    doctor          what a machine lacks for all this
+
+A measurement becomes part of a Gaussian in two steps: `Observations.around` (observing/observations.py) writes it as
+rows about the estimate, and `Gaussian.condition` (gaussian.py) stacks them under those of the prior. The gradient of
+the one linear solve behind `Gaussian.mean` is taken in `_Implicit` (gaussian.py), by one more solve.
 
 >>> import nida_kit as nk
 >>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
@@ -57,13 +72,14 @@ from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.observing.laws import mixture, regular
 from nida_kit.observing.observe import observe
+from nida_kit.observing.operators import over_window
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.physics import Physics
 from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.priors.weights import Card, load, save
-from nida_kit.state import StateLabels
+from nida_kit.state import GridLabels, StateLabels
 from nida_kit.systems.lorenz import Lorenz63, Lorenz96
 from nida_kit.systems.pendulum import LinearOscillator, Pendulum
 from nida_kit.systems.system import System
@@ -80,6 +96,7 @@ __all__ = [
     "EnKS",
     "ExtendedKalmanFilter",
     "Gaussian",
+    "GridLabels",
     "IEnKS",
     "ImportanceSampler",
     "KalmanSmoother",
@@ -115,6 +132,7 @@ __all__ = [
     "mixture",
     "mse",
     "observe",
+    "over_window",
     "rank_histogram",
     "regular",
     "reliability",

@@ -1,67 +1,237 @@
-"""Methods that walk through time: forecast to the next step, analyse what was observed there, go on.
+"""What users give is checked here: each question is asked by one function, with one text.
 
-    forecast    x_t^f = M(x_{t-1}^a)
-    analysis    x_t^a = x_t^f conditioned on y_t
-
-A *filter* stops there: its mean at a time knows the observations up to that time only. So it serves any length of
-window, and experiments of thousands of cycles are one long window. Windows of a batch that are observed at the same
-times walk together.
+An answer is a plain Python value or a float64 tensor, so numpy's numbers serve as well as Python's own. True and False
+are no numbers, and neither are NaN and infinity. Everything else is a ValueError: it says what came, what was expected
+and what to try.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from types import UnionType
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LARGEST = 2**63 - 1  # that an int64 holds
 
-def count(name: str, value, least: int) -> int:
-    """A whole number of at least `least`; or a ValueError."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value < 2**63:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}, below 2^63.")
+
+def refused(name: str, value, expected: str, advice: str) -> ValueError:
+    """The one form of all errors here."""
+    shown = " ".join(repr(value).split())  # arrays are shown on several lines
+    if len(shown) > 200:
+        shown = f"{shown[:197]}..."
+    return ValueError(f"{name}={shown} must be {expected}. {advice}")
+
+
+# Whole numbers
+
+
+def count(name: str, value, least: int, most: int = LARGEST) -> int:
+    """A whole number within bounds.
+
+    >>> count("members", np.int64(20), 2)
+    20
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= int(value) <= most:
+        bounds = f"of at least {least}, below 2^63" if most == LARGEST else f"from {least} to {most}"
+        raise refused(name, value, f"a whole number {bounds}", f"Try {name}={least}.")
     return int(value)
 
 
-def positive(name: str, value) -> float:
-    """A positive finite number; or a ValueError."""
-    if not isinstance(value, Real) or not 0 < value < math.inf:
-        raise ValueError(f"{name}={value!r} must be a positive, finite number.")
-    return float(value)
+def counts(name: str, values, least: int, most: int = LARGEST) -> list[int]:
+    """Any number of whole numbers within bounds."""
+    return [count(name, value, least, most) for value in several(name, values)]
+
+
+def seed(value) -> int:
+    """What random numbers start from."""
+    return count("seed", value, 0)
+
+
+# Numbers
+
+
+def _real(value) -> float:
+    """The number as a float; NaN, which no bound admits, where there is none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def finite(name: str, value) -> float:
+    """Any finite number."""
+    number = _real(value)
+    if not math.isfinite(number):
+        raise refused(name, value, "a finite number", f"Try {name}=0.0.")
+    return number
 
 
 def number(name: str, value) -> float:
-    """A finite number, not negative; or a ValueError."""
-    if not isinstance(value, Real) or not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value!r} must be a finite number, not negative.")
-    return float(value)
+    """A finite number, not negative."""
+    found = _real(value)
+    if not 0 <= found < math.inf:
+        raise refused(name, value, "a finite number, not negative", f"Try {name}=0.0.")
+    return found
 
 
-def noise(value, n: int) -> Float[Tensor, " n"]:
-    """Standard deviations, one or one per component, none of them negative; or a ValueError."""
+def positive(name: str, value) -> float:
+    """A positive finite number."""
+    found = _real(value)
+    if not 0 < found < math.inf:
+        raise refused(name, value, "a positive, finite number", f"Try {name}=1.0.")
+    return found
+
+
+def within(name: str, value, low: float, high: float, advice: str = "") -> float:
+    """A number from `low` to `high`."""
+    found = _real(value)
+    if not low <= found <= high:
+        raise refused(name, value, f"a number from {low:g} to {high:g}", advice or f"Try {name}={low:g}.")
+    return found
+
+
+def share(name: str, value) -> float:
+    """A part of a whole, from 0 to 1."""
+    return within(name, value, 0.0, 1.0)
+
+
+# Vectors and matrices
+
+
+def _holds_flags(value) -> bool:
+    """Whether a nested list holds True or False, which numpy would turn into 1 or 0."""
+    if isinstance(value, list | tuple):
+        return any(_holds_flags(each) for each in value)
+    return isinstance(value, bool | np.bool_)
+
+
+def numbers(name: str, value, expected: str = "an array of numbers") -> Tensor:
+    """An array of numbers of any shape, in float64; NaN and infinity are left to who asks."""
+    advice = "Try a list of numbers, a numpy array or a tensor."
+    if isinstance(value, Tensor):
+        if value.dtype == torch.bool or value.is_complex():
+            raise refused(name, value, expected, advice)
+        return value.to(torch.float64)
     try:
-        std = torch.as_tensor(value, dtype=torch.float64).expand(n)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"model_noise_std={value!r} must be a number or {n} of them: {error}") from error
-    if not ((std >= 0) & std.isfinite()).all():
-        raise ValueError(f"model_noise_std={value!r} must be finite and not negative.")
-    return std
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:  # lists of different lengths, say
+        raise refused(name, value, expected, f"{error}. {advice}") from error
+    if array.dtype.kind not in "iuf" or _holds_flags(value):
+        raise refused(name, value, expected, advice)
+    return torch.from_numpy(array.astype(np.float64))
 
 
-def covariance(value, n: int) -> Float[Tensor, "n n"]:
-    """A positive definite matrix; or a ValueError."""
-    try:
-        matrix = torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"The covariance must be a matrix ({n}, {n}) of numbers: {error}") from error
+def _per_component(name: str, value, n: int, expected: str, valid: Callable[[Tensor], Tensor]) -> Tensor:
+    """One number, or one per component, each of them valid."""
+    expected = f"a number or {n} of them, one per component, {expected}"
+    vector = numbers(name, value, expected)
+    if vector.shape not in ((), (n,)) or not (vector.isfinite() & valid(vector)).all():
+        raise refused(name, value, expected, f"Try {name}=1.0.")
+    return vector.expand(n)
+
+
+def vector(name: str, value, n: int) -> Float[Tensor, " n"]:
+    """Finite numbers, one for all or one per component."""
+    return _per_component(name, value, n, "finite", torch.isfinite)
+
+
+def noise(value, n: int, name: str = "model_noise_std") -> Float[Tensor, " n"]:
+    """Standard deviations, one for all or one per component, none of them negative."""
+    return _per_component(name, value, n, "finite and not negative", lambda x: x >= 0)
+
+
+def covariance(value, n: int, name: str = "covariance") -> Float[Tensor, "n n"]:
+    """A symmetric positive definite matrix with a row per component."""
+    expected = f"a matrix ({n}, {n}), one row per component, finite, symmetric and positive definite"
+    matrix = numbers(name, value, expected)
     if matrix.shape != (n, n):
-        raise ValueError(
-            f"The covariance must be a matrix ({n}, {n}), one row per component, not {tuple(matrix.shape)}."
-        )
+        raise refused(name, value, f"{expected}, not {tuple(matrix.shape)}", "Try np.cov(states.T) of many states.")
     if not matrix.isfinite().all():
-        raise ValueError("The covariance holds NaN or infinite values: drop the states that have any before np.cov.")
-    if not torch.allclose(matrix, matrix.mT, rtol=1e-6) or torch.linalg.cholesky_ex(matrix).info:
-        raise ValueError("The covariance must be symmetric and positive definite, as np.cov(states.T) of many states.")
+        raise refused(name, value, expected, "Drop the states that hold NaN or infinite values before np.cov.")
+    if not_positive_definite(matrix) is not None:
+        raise refused(name, value, expected, "Try np.cov(states.T) of many more states than components.")
     return (matrix + matrix.mT) / 2
+
+
+def not_positive_definite(matrices: Float[Tensor, "*batch n n"]) -> tuple[int, ...] | None:
+    """Where in a batch the first matrix is that is not finite, symmetric and positive definite; None if all are."""
+    finite = matrices.isfinite().flatten(-2).all(-1)
+    scale = matrices.diagonal(dim1=-2, dim2=-1).abs().sqrt()
+    off = (matrices - matrices.mT).abs() > 1e-6 * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    symmetric = ~off.flatten(-2).any(-1)
+    filled = matrices.where((finite & symmetric)[..., None, None], 0.0)
+    bad = torch.linalg.cholesky_ex(filled).info != 0
+    return tuple(bad.nonzero()[0].tolist()) if bad.any() else None
+
+
+# Choices, names and objects
+
+
+def flag(name: str, value) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise refused(name, value, "True or False", f"Try {name}=False.")
+    return bool(value)
+
+
+def one_of(name: str, value, allowed: Iterable[str], advice: str = "") -> str:
+    """One of some names."""
+    allowed = list(allowed)
+    if not isinstance(value, str) or value not in allowed:
+        raise refused(name, value, f"one of {allowed}", advice or f"Try {name}={next(iter(allowed), None)!r}.")
+    return str(value)
+
+
+def several(name: str, values) -> list:
+    """What a list, or anything like it, holds; a text is no list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise refused(name, values, "a list", f"Try {name}=[{values!r}].")
+    try:
+        return list(values)
+    except TypeError as error:  # an array without axes
+        raise refused(name, values, "a list", f"{error}. Try {name}=[...].") from error
+
+
+def names(name: str, values) -> tuple[str, ...]:
+    """Any number of names."""
+    found = several(name, values)
+    if not all(isinstance(each, str) for each in found):
+        raise refused(name, values, "a list of names", f'Try {name}=("x",).')
+    return tuple(map(str, found))
+
+
+def known(what: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Names that there are."""
+    allowed = list(allowed)
+    if unknown := [each for each in given if each not in allowed]:
+        raise ValueError(f"There are no {what} {unknown}; there are {allowed}.")
+
+
+def instance(name: str, value, kind: type | UnionType, expected: str, advice: str) -> Any:
+    """An object of a class."""
+    if not isinstance(value, kind):
+        raise refused(name, value, expected, advice)
+    return value
+
+
+def function(name: str, value, advice: str) -> Callable:
+    """What can be called."""
+    if not callable(value):
+        raise refused(name, value, "a function", advice)
+    return value
+
+
+def store(record: Any, **values: Any) -> None:
+    """Put checked values in place of those that a frozen dataclass was given."""
+    for name, value in values.items():
+        object.__setattr__(record, name, value)

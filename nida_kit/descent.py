@@ -1,31 +1,27 @@
-"""The loop: ask a prior for a Gaussian around the current estimate, condition it on the observations, move there.
+r"""Descents: the loop once more, with one more statement that keeps each step short.
 
-    for s in schedule:                        # temperatures, 1 = coarse ... 0 = sharp
-        x_s     = s x_0 + (1 - s) x_hat       # what the prior sees: between the first guess and the estimate
-        N(mu, P^-1) = prior(x_s, s)
-        A       = P + H' R^-1 H
-        x_hat   = mu + A^-1 H' R^-1 (y - H mu)
-
-Optimal interpolation, the Kalman smoother, weak-constraint 4D-Var and neural incremental assimilation are this loop
-with different priors (Blanke, Fablet and Lelarge 2024, arXiv:2406.15076). A nonlinear h is linearised anew at each
-step, at the prior's centre; a prior that knows nothing of h takes several such steps, `descended`.
+Levenberg-Marquardt's damping says that the next estimate is near the best one so far, (lambda D)^(1/2) (x - x_best) ~
+N(0, I). Stacked under the prior and the observations it makes the loop a descent of the cost, half the squared
+residuals of both. What is known in the end is Laplace's Gaussian: the best estimate, and the spread of all statements
+linearised there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.rows import Diagonal
 from nida_kit.loop import incremental, linearised
-from nida_kit.observing.observations import Observations, Observing
-from nida_kit.priors.physics import Physics
-from nida_kit.priors.prior import Prior
+from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Reconstruction
+from nida_kit.statement import Statement
 
 
 class LevenbergMarquardt:
@@ -49,7 +45,9 @@ class LevenbergMarquardt:
         iterations: steps judged until then, `(...)`.
     """
 
-    def __init__(self, prior: Prior, cost: Callable[[Tensor], Tensor], damping: float = 1e-2, tolerance: float = 1e-6):
+    def __init__(
+        self, prior: Statement, cost: Callable[[Tensor], Tensor], damping: float = 1e-2, tolerance: float = 1e-6
+    ):
         self.prior, self.objective, self.first_lambda, self.tolerance = prior, cost, damping, tolerance
         self.best: Tensor | None = None
 
@@ -85,14 +83,12 @@ class LevenbergMarquardt:
         self.lam = torch.where(active, tried, self.lam)
 
     def __call__(self, current: Gaussian, s: float | Tensor) -> Gaussian:
-        self.judge(current.mean)
-        self.local = self.prior(current.at(self.best), s)
-        diagonal = self.local.precision.blocks[..., 0, :, :].diagonal(dim1=-2, dim2=-1)
-        scale = self.lam[..., None, None] * diagonal
-        identity = torch.eye(scale.shape[-1]).to(scale).expand(*scale.shape, -1)
-        return self.local.condition(identity, 1 / scale, self.best)
+        self.judge(current.estimate)
+        self.local = self.prior.around(self.best)
+        scale = self.lam[..., None, None] * self.local.rows.squares()
+        return self.local.condition(Gaussian.of(self.best, Diagonal(scale.sqrt())))
 
-    def descend(self, x: Float[Tensor, "*batch T n"], observations: Observing, steps: int) -> Iterator[Gaussian]:
+    def descend(self, x: Float[Tensor, "*batch T n"], observations: Statement, steps: int) -> Iterator[Gaussian]:
         """Run the loop from x for at most `steps`; afterwards `best` is the answer.
 
         Yields:
@@ -100,42 +96,43 @@ class LevenbergMarquardt:
         """
         for proposal in incremental(self, [0.0] * steps, observations, Gaussian.flat(x)):
             yield self.local
-            reached = proposal.mean
+            reached = proposal.estimate  # the cost judges it
             if self.finished.all():
                 break
         self.judge(reached)
 
 
-def laplace(local: Gaussian, observations: Observing) -> Gaussian:
-    """The posterior's spread around the prior's centre itself, not around the next Gauss-Newton point."""
-    return linearised(local, observations).at(local.centre)
-
-
 @dataclass(frozen=True)
-class Fixed:
-    """A prior that stands still, whatever the estimate; it can be descended from like `Physics`.
+class Laplace:
+    """What is known at an estimate: it, and the spread of all statements linearised there, worked out when asked for.
 
     Attributes:
-        prior: the Gaussian.
+        prior: that can be linearised.
+        observations: of the whole batch.
+        mean: the estimate, `(..., T, n)`.
     """
 
-    prior: Gaussian
+    prior: Statement
+    observations: Statement
+    mean: Float[Tensor, "*batch T n"]
 
-    def __call__(self, current: Gaussian, s: float | Tensor = 0.0) -> Gaussian:
-        return self.around(current.mean)
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian itself."""
+        return linearised(self.prior.around(self.mean), self.observations).at(self.mean)
 
-    def around(self, x: Float[Tensor, "*batch T n"]) -> Gaussian:
-        """The same Gaussian, centred at x."""
-        return Gaussian(x, self.prior.precision, self.prior.precision.matvec(self.prior.mean - x))
+    @property
+    def std(self) -> Float[Tensor, "*batch T n"]:
+        """Marginal standard deviations."""
+        return self.gaussian.std
 
-    def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
-        """-log density up to a constant."""
-        away = x - self.prior.mean
-        return (away * self.prior.precision.matvec(away)).sum((-2, -1)) / 2
+    def sample(self, noise: Float[Tensor, "*draws T n"]) -> Float[Tensor, "*draws T n"]:
+        """Draws from unit normal noise."""
+        return self.gaussian.sample(noise)
 
 
 def descend(
-    prior: Physics | Fixed, observations: Observing, x: Tensor, steps: int, damping: float, tolerance: float
+    prior: Statement, observations: Statement, x: Tensor, steps: int, damping: float, tolerance: float
 ) -> Reconstruction:
     """Damped Gauss-Newton steps from x, whose leading axes may be more than those of the windows.
 
@@ -143,10 +140,10 @@ def descend(
         Laplace posteriors around each estimate on the way, the best one last; `cost`, `iterations` and `converged`.
     """
     descent = LevenbergMarquardt(prior, lambda x: prior.misfit(x) + observations.misfit(x), damping, tolerance)
-    path = [laplace(local, observations) for local in descent.descend(x, observations, steps)]
-    path = [*path[1:], laplace(prior.around(descent.best), observations)]
+    path = [local.centre for local in descent.descend(x, observations, steps)]
+    found = [Laplace(prior, observations, mean) for mean in (*path[1:], descent.best)]
     diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
-    return Reconstruction(path, [0.0] * len(path), x, diagnostics)
+    return Reconstruction(found, [0.0] * len(found), x, diagnostics)
 
 
 def descended(local: Gaussian, observations: Observations, steps: int = 20) -> Gaussian:
@@ -154,7 +151,7 @@ def descended(local: Gaussian, observations: Observations, steps: int = 20) -> G
 
     It is the same loop once more, with a prior that stands still. Its first step is undamped, so a linear h takes one.
     """
-    return descend(Fixed(local), observations, local.mean, steps, damping=0.0, tolerance=1e-6).posteriors[-1]
+    return descend(local, observations, local.mean, steps, damping=0.0, tolerance=1e-6).posteriors[-1].gaussian
 
 
 def conditioned(local: Gaussian, observations: Observations) -> Gaussian:

@@ -185,7 +185,7 @@ def chromium() -> Finding:
     """Only the tests in a browser want it."""
     found = shutil.which("chromium")
     return Finding(
-        "Chromium", True, found or "not found; only tests/test_browser.py needs it: apt-get install chromium"
+        "Chromium", True, found or "not found; only tests/lab/test_browser.py needs it: apt-get install chromium"
     )
 
 

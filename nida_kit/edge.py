@@ -1,16 +1,23 @@
-"""Dims, coordinates, units: the one edge between labelled arrays and tensors.
+"""The one edge between labelled arrays and tensors, both ways.
 
-Outside, a trajectory is an `xr.DataArray` with the dims (..., time, component); observations are an `xr.Dataset` with
+Outside, a trajectory is an `xr.DataArray` with the dims (..., time, *state): the state's own dims are `component`, or
+those of a grid, such as y and x. Observations are an `xr.Dataset` with
 
-    value       (..., time, component)   what was measured, NaN where nothing was
-    noise_std   any subset of these dims  its error's standard deviation, in the same units
+    value             (..., time, *state)    what was measured, NaN where nothing was
+    noise_std         any of these dims      its error's standard deviation, in the same units; or instead of it
+    noise_covariance  (component, other_component), and any of time and the leading dims: of the errors of one time, or
+                      (time, component, other_time, other_component): of all errors of a window; for a field y, x,
+                      other_y, other_x, and so on
 
-Inside, everything is a tensor `(..., T, n)`. Nothing is repaired on the way in: what cannot be used is a `ValueError`.
+Values behind an observation operator always lie along `component`. Inside, everything is a tensor `(..., T, n)`: here,
+and only here, a field is folded to a vector and unfolded again. Nothing is repaired on the way in: what cannot be used
+is a `ValueError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +27,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from nida_kit.state import COMPONENT, CORE, RESERVED, SAMPLE, TIME, StateLabels
+from nida_kit.checks import not_positive_definite
+from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved
 
-_MISSING = {
-    "value": "It holds what was measured: obs.rename(your_name='value').",
-    "noise_std": "It is the standard deviation of the measurement error, in value's unit: obs.assign(noise_std=0.4).",
-}
+NOISE, COVARIANCE = "noise_std", "noise_covariance"
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,15 @@ class ObservedTensors:
 
     Attributes:
         value: `(..., T, p)`, NaN where not observed.
-        noise_std: `(..., T, p)`.
+        noise_std: `(..., T, p)`, 1 where not observed.
         dims: names of the leading dims.
         coords: the result's coordinates.
         dt: time step.
+        times: the time coordinate, `(T,)`.
+        state: the labels of the state that results are of.
+        noise_covariance: `(..., T, p, p)` of each time, or `(..., T, p, T, p)` of the whole window, with the rows and
+            columns of the identity where not observed; None if the errors are independent. Then noise_std is the root
+            of its diagonal.
     """
 
     value: Tensor
@@ -45,6 +55,37 @@ class ObservedTensors:
     dims: tuple[Hashable, ...]
     coords: dict[Hashable, Any]
     dt: float
+    times: Tensor
+    state: Labels
+    noise_covariance: Tensor | None = None
+
+
+# Fields and vectors
+
+
+def fold(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """States `(..., *shape)` as vectors `(..., n)`."""
+    return x if len(shape) == 1 else x.flatten(-len(shape))
+
+
+def unfold(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Vectors `(..., n)` as states `(..., *shape)`."""
+    return x if len(shape) == 1 else x.unflatten(-1, tuple(shape))
+
+
+def flat(value, shape: Sequence[int]):
+    """What a user gives for each number of a state, as a vector, if it has the state's shape; else as it is."""
+    return np.reshape(value, -1) if len(shape) > 1 and np.shape(value) == tuple(shape) else value
+
+
+def _folded(array: xr.DataArray, lead: Sequence[Hashable], *groups: Sequence[Hashable]) -> np.ndarray:
+    """An array's values with the leading dims, and one axis for each group of dims."""
+    array = array.transpose(*lead, *(dim for group in groups for dim in group))
+    sizes = [math.prod(array.sizes[dim] for dim in group) for group in groups]
+    return array.values.astype(float).reshape(*array.shape[: len(lead)], *sizes)
+
+
+# Time
 
 
 def time_step(time: xr.DataArray, expected: float | None = None) -> float:
@@ -96,11 +137,14 @@ def _even_spacing(times: np.ndarray) -> float:
     return step
 
 
+# Observations in
+
+
 def load_observations(path: str | Path) -> xr.Dataset:
     """Observations from a NetCDF file, in memory.
 
     Args:
-        path: of a file that holds `value` and `noise_std`, as the module describes.
+        path: of a file that holds `value` and `noise_std` or `noise_covariance`, as the module describes.
 
     Raises:
         ValueError: no file, none that can be read, or one that lacks something.
@@ -121,130 +165,355 @@ def load_observations(path: str | Path) -> xr.Dataset:
     return obs
 
 
-def check_observations(obs: xr.Dataset) -> None:
+def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> None:
     """Check that observations have the variables, dims and coordinates that they need; no value is read.
+
+    Args:
+        obs: as the module describes.
+        dims: what the values of one time lie along; None takes any.
 
     Raises:
         ValueError: they have not.
     """
     if not isinstance(obs, xr.Dataset):
         raise ValueError(f"Observations are an xr.Dataset with value and noise_std, not a {type(obs).__name__}.")
-    for name in ("value", "noise_std"):
-        if name not in obs:
-            raise ValueError(
-                f"The observations have no variable {name!r}, only {sorted(map(str, obs.data_vars))}. {_MISSING[name]}"
-            )
-    value, noise_std = obs["value"], obs["noise_std"]
-    for dim in CORE:
+    if "value" not in obs:
+        raise ValueError(f"{_lacks(obs, 'value')} It holds what was measured: obs.rename(your_name='value').")
+    error = _error_of(obs)
+    value = obs["value"]
+    for dim in (TIME, *(dims or ())):
         if dim not in value.dims:
             raise ValueError(f"obs.value has dims {value.dims}; it needs {dim!r}: rename, or expand_dims({dim!r}).")
         if dim not in value.coords:
             raise ValueError(f"obs has no coordinate {dim!r}; assign_coords it, so that it is known what was measured.")
-    taken = [name for name in RESERVED if name in value.dims or name in value.coords]
+    if value.ndim < 2:
+        raise ValueError("obs.value has the dim time alone: expand_dims(component=['x']), with the name of the value.")
+    taken = [name for name in (*value.dims, *value.coords) if reserved(name)]
     if taken:
         raise ValueError(
             f"obs has a dim or coordinate {taken[0]!r}, a name that results use themselves: rename it, "
             f'obs.rename({taken[0]}="{taken[0]}_of_obs"), or drop_vars it.'
         )
-    for name, array in (("value", value), ("noise_std", noise_std)):
+    for array in (value, error):
         if array.dtype.kind not in "iuf":
-            raise ValueError(f"obs.{name} has dtype {array.dtype}; real numbers are needed.")
-    foreign = set(noise_std.dims) - set(value.dims)
+            raise ValueError(f"obs.{array.name} has dtype {array.dtype}; real numbers are needed.")
+    foreign = set(error.dims) - set(value.dims)
+    if error.name == COVARIANCE:
+        foreign -= {f"{OTHER}{dim}" for dim in value.dims}
     if foreign:
-        raise ValueError(f"obs.noise_std has dims {sorted(map(str, foreign))} that obs.value {value.dims} has not.")
+        raise ValueError(f"obs.{error.name} has dims {sorted(map(str, foreign))} that obs.value {value.dims} has not.")
+
+
+def _lacks(obs: xr.Dataset, name: str) -> str:
+    return f"The observations have no variable {name!r}, only {sorted(map(str, obs.data_vars))}."
+
+
+def _error_of(obs: xr.Dataset) -> xr.DataArray:
+    """noise_std or noise_covariance, the one that there is."""
+    given = [name for name in (NOISE, COVARIANCE) if name in obs]
+    if not given:
+        raise ValueError(
+            f"{_lacks(obs, NOISE)} It is the standard deviation of the measurement error, in value's unit: "
+            "obs.assign(noise_std=0.4). Correlated errors have a noise_covariance instead."
+        )
+    if len(given) > 1:
+        raise ValueError(
+            "The observations have noise_std and noise_covariance, and each says how large the errors are: "
+            "obs.drop_vars('noise_std') if they are correlated, obs.drop_vars('noise_covariance') if not."
+        )
+    return obs[given[0]]
 
 
 def read_observations(
-    obs: xr.Dataset, state: StateLabels, dt: float | None = None, *, direct: bool = True
+    obs: xr.Dataset, state: Labels, dt: float | None = None, *, direct: bool = True
 ) -> ObservedTensors:
     """Check observations and turn them into float64 tensors.
 
     Args:
-        obs: `value` and `noise_std`, as the module describes.
-        state: the components that the method knows.
+        obs: `value` and `noise_std` or `noise_covariance`, as the module describes.
+        state: the labels of the state that the method knows.
         dt: the method's time step; None takes whatever even spacing comes.
-        direct: the values are the state's own components (no observation operator): absent ones are added as NaN.
+        direct: the values are the state's own (no observation operator): absent ones are added as NaN.
 
     Raises:
         ValueError: anything missing, mislabelled, infinite or non-positive.
     """
-    check_observations(obs)
-    value, noise_std = obs["value"], obs["noise_std"]
+    dims = state.dims if direct else (COMPONENT,)
+    check_observations(obs, dims)
+    value, error = obs["value"], _error_of(obs)
     step = time_step(value[TIME], dt)
-    _check_components(value[COMPONENT].values.tolist(), state if direct else None)
-    if direct:
-        whole = {COMPONENT: list(state.components)}
-        value = value.reindex(whole)
-        noise_std = noise_std.reindex(whole if COMPONENT in noise_std.dims else {})
-    lead = tuple(dim for dim in value.dims if dim not in CORE)
+    for dim in dims:
+        known = state.indexes[dim] if direct else None
+        labels = _known_labels(dim, value[dim].values.tolist(), known)
+        value, error = (_relabelled(array, dim, labels) for array in (value, error))
+        if direct:
+            value = value.reindex({dim: list(known)})
+    lead = tuple(dim for dim in value.dims if dim not in (TIME, *dims))
+    _check_lead(lead, state)
     if 0 in value.shape:
         raise ValueError(f"The observations are empty: sizes {dict(value.sizes)}.")
-    value = value.transpose(*lead, *CORE)
-    noise_std = noise_std.broadcast_like(value).transpose(*value.dims)
-    y, std = value.values.astype(float), noise_std.values.astype(float)
-    _check_values(y, std)
-    coords = {name: c for name, c in value.coords.items() if COMPONENT not in c.dims} | state.coordinates()
+    value = value.transpose(*lead, TIME, *dims)
+    y = _folded(value, (*lead, TIME), dims)
+    if np.isinf(y).any():
+        raise ValueError(f"obs.value holds {np.isinf(y).sum()} infinite values; mark what was not measured by NaN.")
+    R = _read_covariance(error, value, y, lead, dims) if error.name == COVARIANCE else None
+    std = _read_std(error, value, y, lead, dims) if R is None else np.sqrt(variances(R, lead))
+    coords = {name: c for name, c in value.coords.items() if not set(dims) & set(c.dims)} | state.coordinates()
     about = {"long_name": "time", "units": state.time_units}
     coords[TIME] = value[TIME].assign_attrs(about | value[TIME].attrs)
     return ObservedTensors(
-        torch.from_numpy(y.copy()), torch.from_numpy(np.where(np.isnan(y), 1.0, std)), lead, coords, step
+        torch.from_numpy(y.copy()),
+        torch.from_numpy(std),
+        lead,
+        coords,
+        step,
+        torch.tensor(value[TIME].values, dtype=torch.float64),
+        state,
+        None if R is None else torch.from_numpy(R),
     )
 
 
-def _check_components(names: list, state: StateLabels | None) -> None:
-    """Unique, and among those of the state if there is one."""
-    if len(set(names)) < len(names):
-        raise ValueError(f"The component coordinate repeats itself: {names}. Select each once, or rename them.")
-    unknown = [name for name in names if state and name not in state.components]
-    if unknown:
+def _check_lead(lead: Sequence[Hashable], state: Labels) -> None:
+    """Windows do not lie along what the state lies along."""
+    both = [dim for dim in lead if dim in state.dims]
+    if both:
         raise ValueError(
-            f"Components {unknown} are unknown here; the state has {list(state.components)}. Rename them, drop "
-            "them, or say how they are measured with operator=."
+            f"obs.value, of an operator, has the dim {both[0]!r} that the state itself has: values behind an operator "
+            f"lie along 'component', and windows along dims of other names: obs.rename({both[0]}=...)."
         )
 
 
-def _check_values(y: np.ndarray, std: np.ndarray) -> None:
-    """Finite or NaN, with an error that is positive wherever there is a value."""
-    if np.isinf(y).any():
-        raise ValueError(f"obs.value holds {np.isinf(y).sum()} infinite values; mark what was not measured by NaN.")
+def _known_labels(dim: str, given: list, known: Sequence | None) -> list:
+    """The labels along a dim, as the state has them: unique, and among those of the state if there is one."""
+    if len(set(given)) < len(given):
+        raise ValueError(f"The {dim} coordinate repeats itself: {given}. Select each once, or rename them.")
+    if known is None:
+        return given
+    found = _like(known, given)
+    unknown = [label for label, there in zip(given, found, strict=True) if there is None]
+    if unknown and dim == COMPONENT:
+        raise ValueError(
+            f"Components {unknown} are unknown here; the state has {list(known)}. Rename them, drop "
+            "them, or say how they are measured with operator=."
+        )
+    if unknown:
+        raise ValueError(
+            f"Along {dim!r} the observations lie at {_shortened(unknown)}, where the state has no point: its grid is "
+            f"{_shortened(known)}. Bring them onto it with .sel({dim}=..., method='nearest') and assign_coords, or say "
+            "how they are measured with operator=."
+        )
+    return found
+
+
+def _like(known: Sequence, given: Sequence) -> list:
+    """Each given label as the known ones have it; None where there is none. Numbers may be off by rounding."""
+    if not all(isinstance(label, float) for label in known):
+        return [label if label in known else None for label in given]
+    if not all(isinstance(label, int | float) for label in given):
+        return [None] * len(given)
+    grid = np.array(known)
+    gaps = np.diff(np.sort(grid))
+    tolerance = 1e-3 * gaps.min() if gaps.size else 1e-6 * max(1.0, abs(grid[0]))
+    nearest = np.abs(np.subtract.outer(np.array(given, float), grid)).argmin(1)
+    return [known[k] if abs(known[k] - g) <= tolerance else None for k, g in zip(nearest, given, strict=True)]
+
+
+def _shortened(labels: Sequence) -> str:
+    """A list of which only the ends are shown if it is long."""
+    labels = list(labels)
+    return str(labels) if len(labels) <= 8 else f"[{labels[0]}, {labels[1]}, ..., {labels[-1]}]"
+
+
+def _relabelled(array: xr.DataArray, dim: str, labels: list) -> xr.DataArray:
+    """The array with these labels along a dim that it may have."""
+    if dim not in array.dims or array[dim].values.tolist() == labels:
+        return array
+    return array.assign_coords({dim: array[dim].copy(data=labels)})
+
+
+def _read_std(
+    std: xr.DataArray, value: xr.DataArray, y: np.ndarray, lead: Sequence[Hashable], dims: Sequence[str]
+) -> np.ndarray:
+    """Standard deviations `(..., T, p)`, positive wherever there is a value, and 1 elsewhere."""
+    std = std.reindex({dim: value[dim] for dim in dims if dim in std.dims})
+    std = _folded(std.broadcast_like(value), (*lead, TIME), dims)
     bad = ~np.isnan(y) & ~((std > 0) & np.isfinite(std))
     if bad.any():
         raise ValueError(
             f"obs.noise_std must be positive and finite wherever something was measured; it holds "
             f"{std[bad].flat[0]:g}. An exact measurement is a small positive noise_std."
         )
+    return np.where(np.isnan(y), 1.0, std)
 
 
-def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels, what: str) -> Tensor:
-    """A labelled trajectory as a float64 tensor on the observations' window.
+# Covariances of observation errors
+
+
+def align_covariance(R: xr.DataArray, value: xr.DataArray, lead: Sequence[Hashable], dims: Sequence[str]) -> np.ndarray:
+    """A labelled covariance on the labels of values, NaN where it says nothing.
+
+    Args:
+        R: with the dims `dims`, `other_` and each of them; `time` or both `time` and `other_time`; any of `lead`.
+        value: with the dims (*lead, time, *dims).
+        lead: names of the leading dims.
+        dims: what the values of one time lie along.
+
+    Returns:
+        `(..., T, p, p)`, or `(..., T, p, T, p)` with other_time; of size 1 along leading dims and time that R has not.
 
     Raises:
-        ValueError: dims, times, components, leading coordinates or values that do not fit.
+        ValueError: dims or labels that do not fit.
     """
-    _check_trajectory(x, like, state, what)
-    lead = [dim for dim in like.dims if dim in x.dims]
-    values = x.sel({COMPONENT: list(state.components)}).transpose(*lead, *CORE).values.astype(float)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
-    shape = [x.sizes.get(dim, 1) for dim in like.dims]
-    return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(
-        *like.value.shape[:-1], len(state.components)
+    window = OTHER + TIME in R.dims
+    paired = (TIME, *dims) if window else tuple(dims)
+    _check_covariance_dims(R, value, paired, lead)
+    for dim in paired:
+        R = _paired(R, dim, value)
+    shared = [dim for dim in (TIME, *lead) if dim in R.coords and dim in R.dims and dim in value.coords]
+    R = R.reindex({dim: value[dim] for dim in (*shared, *paired) if not R[dim].equals(value[dim])})
+    R = R.reindex({OTHER + dim: value[dim].values for dim in paired})
+    sizes = {dim: R.sizes[dim] for dim in R.dims if dim in lead and R.sizes[dim] != value.sizes[dim]}
+    if sizes:
+        raise ValueError(f"noise_covariance has the sizes {sizes}, the values {dict(value.sizes)}: select the same.")
+    R = R.expand_dims([dim for dim in (*lead, TIME) if dim not in R.dims])
+    others = [OTHER + dim for dim in dims]
+    return _folded(R, lead, [TIME], dims, *([[OTHER + TIME]] if window else []), others)
+
+
+def _check_covariance_dims(
+    R: xr.DataArray, value: xr.DataArray, paired: Sequence[str], lead: Sequence[Hashable]
+) -> None:
+    """Rows and columns for each dim, and nothing that the values do not have."""
+    needed = [dim for each in paired for dim in (each, OTHER + each)]
+    missing = [dim for dim in needed if dim not in R.dims]
+    foreign = [dim for dim in R.dims if dim not in (*needed, TIME, *lead)]
+    if missing or foreign:
+        raise ValueError(
+            f"noise_covariance has the dims {R.dims}: {missing} are missing and {foreign} unknown. Its rows lie along "
+            f"{list(paired)} and its columns along {[OTHER + dim for dim in paired]}, beside any of "
+            f"{[d for d in (*lead, TIME) if d not in paired]}."
+        )
+
+
+def _paired(R: xr.DataArray, dim: str, value: xr.DataArray) -> xr.DataArray:
+    """The covariance with the labels of its rows on its columns; labelled columns may be more, as after obs.sel."""
+    other = OTHER + dim
+    if dim not in R.coords:
+        if R.sizes[dim] != value.sizes[dim]:
+            raise ValueError(
+                f"noise_covariance has {R.sizes[dim]} along {dim!r}, the values {value.sizes[dim]}: label it."
+            )
+        R = R.assign_coords({dim: value[dim]})
+    rows = R[dim].values.tolist()
+    if other not in R.coords and R.sizes[other] != len(rows):
+        raise ValueError(
+            f"noise_covariance has {len(rows)} along {dim!r} and {R.sizes[other]} along {other!r}: it is square."
+        )
+    columns = _like(rows, R[other].values.tolist()) if other in R.coords else rows
+    kept = [k for k, label in enumerate(columns) if label is not None]
+    columns = [columns[k] for k in kept]
+    if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
+        raise ValueError(f"noise_covariance repeats a label along {dim!r} or {other!r}: select each once.")
+    if len(columns) < len(rows):
+        raise ValueError(
+            f"noise_covariance has other labels along {other!r}, {_shortened(R[other].values.tolist())}, than along "
+            f"{dim!r}, {_shortened(rows)}: select the same, or drop_vars({other!r})."
+        )
+    return R.isel({other: kept}).assign_coords({other: (other, columns)})
+
+
+def fill_covariance(R: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A covariance with the rows and columns of the identity where nothing is seen.
+
+    Args:
+        R: as `align_covariance` gives it.
+        seen: `(..., T, p)`, which broadcasts with R.
+    """
+    window = R.ndim > seen.ndim + 1
+    one = np.eye(math.prod(seen.shape[-2:])).reshape(*seen.shape[-2:] * 2) if window else np.eye(seen.shape[-1])
+    both = seen[..., None, None] & seen[..., None, None, :, :] if window else seen[..., None] & seen[..., None, :]
+    return np.where(both, R, one)
+
+
+def check_covariance(R: np.ndarray, value: xr.DataArray, lead: Sequence[Hashable]) -> None:
+    """Raises a ValueError if a filled covariance is not symmetric and positive definite; it says where.
+
+    Args:
+        R: as `fill_covariance` gives it.
+        value: what it is of, for its labels.
+        lead: names of the leading dims.
+    """
+    window = R.ndim > len(lead) + 3
+    matrices = R.reshape(*R.shape[: len(lead)], math.prod(R.shape[-2:]), -1) if window else R
+    bad = not_positive_definite(torch.from_numpy(matrices))
+    if bad is None:
+        return
+    names = lead if window else (*lead, TIME)
+    places = {dim: value[dim].values[k].item() for dim, k, n in zip(names, bad, R.shape, strict=False) if n > 1}
+    where = f" (at {', '.join(f'{dim} {label!r}' for dim, label in places.items())})" if places else ""
+    raise ValueError(
+        f"noise_covariance must be finite, symmetric and positive definite on what was measured; it is not{where}. "
+        "Check that it is a covariance, not a correlation or a root, and add a small variance to its diagonal if it "
+        "was estimated from few errors."
     )
 
 
-def _check_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels, what: str) -> None:
+def _read_covariance(
+    R: xr.DataArray, value: xr.DataArray, y: np.ndarray, lead: Sequence[Hashable], dims: Sequence[str]
+) -> np.ndarray:
+    """`(..., T, p, p)` or `(..., T, p, T, p)`, positive definite."""
+    R = fill_covariance(align_covariance(R, value, lead, dims), ~np.isnan(y))
+    check_covariance(R, value, lead)
+    return R
+
+
+def variances(R: np.ndarray, lead: Sequence[Hashable]) -> np.ndarray:
+    """The diagonal `(..., T, p)` of a covariance as `align_covariance` gives it."""
+    if R.ndim == len(lead) + 3:
+        return R.diagonal(axis1=-2, axis2=-1)
+    size = math.prod(R.shape[-2:])
+    return R.reshape(*R.shape[:-4], size, size).diagonal(axis1=-2, axis2=-1).reshape(*R.shape[:-4], *R.shape[-2:])
+
+
+# Trajectories in
+
+
+def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, what: str) -> Tensor:
+    """A labelled trajectory as a float64 tensor `(..., T, n)` on the observations' window.
+
+    Raises:
+        ValueError: dims, times, coordinates or values that do not fit.
+    """
+    _check_trajectory(x, like, state, what)
+    lead = [dim for dim in like.dims if dim in x.dims]
+    for dim in state.dims:
+        x = _relabelled(x, dim, _like(state.indexes[dim], x[dim].values.tolist()))
+    x = x.sel({dim: list(labels) for dim, labels in state.indexes.items()})
+    values = _folded(x, (*lead, TIME), state.dims)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
+    shape = [x.sizes.get(dim, 1) for dim in like.dims]
+    return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(*like.value.shape[:-1], state.size)
+
+
+def _check_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, what: str) -> None:
     """Labels that are those of the observations; no value is read."""
+    core = (TIME, *state.dims)
     if not isinstance(x, xr.DataArray):
-        raise ValueError(f"{what} is an xr.DataArray with dims (..., time, component), not a {type(x).__name__}.")
-    for dim in CORE:
+        raise ValueError(f"{what} is an xr.DataArray with dims (..., {', '.join(core)}), not a {type(x).__name__}.")
+    for dim in core:
         if dim not in x.dims or dim not in x.coords:
             raise ValueError(f"{what} needs the dim and coordinate {dim!r}; it has dims {x.dims}.")
-    foreign = [dim for dim in x.dims if dim not in (*like.dims, *CORE)]
+    foreign = [dim for dim in x.dims if dim not in (*like.dims, *core)]
     if foreign:
         raise ValueError(f"{what} has dims {foreign} that the observations have not; select one of each.")
-    names = x[COMPONENT].values.tolist()
-    if len(names) != len(state.components) or set(names) != set(state.components):
-        raise ValueError(f"{what} has components {names}; needed are {list(state.components)}, each once: select them.")
+    for dim, known in state.indexes.items():
+        given = x[dim].values.tolist()
+        if len(given) != len(known) or set(_like(known, given)) != set(known):
+            raise ValueError(
+                f"{what} has {'components' if dim == COMPONENT else f'along {dim!r} the coordinates'} "
+                f"{_shortened(given)}; needed are {_shortened(known)}, each once: select them."
+            )
     times = like.coords[TIME]
     if x.sizes[TIME] != times.size or not np.allclose(x[TIME], times, atol=1e-3 * like.dt):
         raise ValueError(f"{what} has other times than the observations; select or interpolate it to obs.time.")
@@ -260,11 +529,45 @@ def _check_trajectory(x: xr.DataArray, like: ObservedTensors, state: StateLabels
             )
 
 
+# Trajectories and results out
+
+
 def trajectory(
-    x: Tensor, state: StateLabels, dt: float, dims: Sequence[Hashable] = (SAMPLE,), attrs: dict | None = None
+    x: Tensor,
+    state: Labels,
+    dt: float,
+    dims: Sequence[Hashable] = (SAMPLE,),
+    attrs: dict | None = None,
+    *,
+    start: float = 0.0,
 ) -> xr.DataArray:
-    """A tensor `(..., T, n)` as a labelled trajectory that starts at time 0."""
-    times = xr.DataArray(np.arange(x.shape[-2]) * dt, dims=TIME, attrs={"long_name": "time", "units": state.time_units})
+    """A tensor `(..., T, n)` as a labelled trajectory from the time `start` on."""
+    about = {"long_name": "time", "units": state.time_units}
+    times = xr.DataArray(start + np.arange(x.shape[-2]) * dt, dims=TIME, attrs=about)
     return xr.DataArray(
-        x.detach().cpu().numpy(), dims=(*dims, *CORE), coords={TIME: times, **state.coordinates()}, attrs=attrs
+        unfold(x.detach().cpu(), state.shape).numpy(),
+        dims=(*dims, TIME, *state.dims),
+        coords={TIME: times, **state.coordinates()},
+        attrs=state.attributes | (attrs or {}),
     )
+
+
+def label(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors, first: Sequence[str] = ()) -> dict:
+    """Tensors of a result as labelled variables, by name.
+
+    Args:
+        arrays: each a tensor that broadcasts to `(*first, ..., T, n)`, or a number for each window `(...)`; and its
+            long name, "" for none.
+        read: the observations whose windows these are.
+        first: names of dims before those of the windows.
+    """
+    return {name: _variable(x, long_name, read, tuple(first)) for name, (x, long_name) in arrays.items()}
+
+
+def _variable(x: Tensor, long_name: str, read: ObservedTensors, first: tuple[str, ...]) -> xr.Variable:
+    lead, about = read.value.shape[:-2], {"long_name": long_name} if long_name else {}
+    if not first and x.ndim <= len(lead):
+        return xr.Variable(read.dims, x.expand(lead).cpu().numpy(), about)
+    x = x.expand(*x.shape[: len(first)], *read.value.shape[:-1], read.state.size)
+    dims = (*first, *read.dims, TIME, *read.state.dims)
+    return xr.Variable(dims, unfold(x.cpu(), read.state.shape).numpy(), about | read.state.attributes)

@@ -1,34 +1,41 @@
 """Scores: xarray in, xarray out. Every function reduces over `dim`; None is everything.
 
 Estimates and truth must share their coordinates exactly: nothing is aligned, cut or broadcast along time in silence.
-NaN in any of them gives NaN. Estimates are a mean and a standard deviation `(..., time, component)`, or draws with the
-dim `member` besides, which every score of draws reduces.
+NaN in any of them gives NaN. Estimates are a mean and a standard deviation `(..., time, component)`, or of a field with
+its own dims after time, or draws with the dim `member` besides, which every score of draws reduces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from numbers import Integral
 from statistics import NormalDist
 from types import ModuleType
 
 import numpy as np
 import xarray as xr
-from scipy.spatial.distance import cdist, pdist
 
-from nida_kit.state import CORE
+from nida_kit import checks
+from nida_kit.state import MEMBER, TIME, state_dims
 
 Dims = Hashable | Sequence[Hashable] | None
 
-MEMBER, OTHER = "member", "other_member"
+OTHER = "other_member"
+TRAJECTORY = "trajectory"  # as dim: time and the state's own dims
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PIVOTS = 10_000_000  # of the transport solver, which stops at the optimum: 1,024 draws need some 100,000
+
+
+def _core(array: xr.DataArray) -> list[Hashable]:
+    """Time and the state's own dims, those that there are."""
+    return [d for d in (TIME, *state_dims(array)) if d in array.dims]
 
 
 def _over(dim: Dims, array: xr.DataArray) -> list[Hashable]:
     """The dims to reduce, as a list."""
     if dim is None:
         return list(array.dims)
+    if isinstance(dim, str) and dim == TRAJECTORY and dim not in array.dims:
+        return _core(array)
     return list(dim) if isinstance(dim, Sequence) and not isinstance(dim, str) else [dim]
 
 
@@ -39,14 +46,14 @@ def _check_labelled(*arrays: xr.DataArray) -> None:
 
 
 def _matched(dim: Dims, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
-    """The arrays, if they agree along the dims to reduce and along time and component.
+    """The arrays, if they agree along the dims to reduce and along time and the state's own dims.
 
     Raises:
         ValueError: they do not, or one is no DataArray.
     """
     _check_labelled(*arrays)
     needed = {d for array in arrays for d in _over(dim, array)}
-    needed |= {d for d in CORE if any(d in array.dims for array in arrays)}
+    needed |= {d for array in arrays for d in _core(array)}
     if any(not needed <= set(array.dims) for array in arrays):
         raise ValueError(
             f"Estimate and truth have the dims {[list(map(str, a.dims)) for a in arrays]}, and not all of these are to "
@@ -143,8 +150,7 @@ def spread_error(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, bin
         ValueError: fewer values than bins.
     """
     mean, std, truth = xr.broadcast(*_matched(None, mean, std, truth))
-    if not isinstance(bins, Integral) or not 1 <= bins <= std.size:
-        raise ValueError(f"bins={bins} of {std.size} values: give a whole number from 1 to the number of values.")
+    bins = checks.count("bins", bins, 1, std.size)
     squares = np.stack([std.values.ravel() ** 2, (mean - truth).values.ravel() ** 2])
     if np.isnan(squares).any():
         squares[:] = np.nan
@@ -168,9 +174,9 @@ def _first(draws: xr.DataArray) -> xr.DataArray:
 def _score_points(score: Callable, over: list[Hashable], draws: xr.DataArray, others: xr.DataArray) -> xr.DataArray:
     """A score of trajectories as points: `score(draws (m, d), others (n, d))`, a window at a time to save memory.
 
-    Of the dims to reduce, time and component make up the d coordinates of a point; over the others goes the mean.
+    Of the dims to reduce, time and the state's own make up the d coordinates of a point; over the others goes the mean.
     """
-    point = [d for d in CORE if d in over]
+    point = [d for d in _core(others) if d in over]
     scores = xr.apply_ufunc(
         lambda x, y: score(x.reshape(len(x), -1), y.reshape(len(y), -1)),
         draws,
@@ -233,10 +239,13 @@ def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -
 def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """The CRPS of whole trajectories: E|X - x| - E|X - X'| / 2 (Gneiting & Raftery 2007), in state units.
 
-    Of the dims to reduce, time and component enter the Euclidean norm, jointly; over all others goes the mean. So
-    `dim=("time", "component")` is the score of each window, and one single value has that of `crps_ensemble`.
+    Of the dims to reduce, time and component (of a field, its own dims) enter the Euclidean norm, jointly; over all
+    others goes the mean. So `dim=("time", "component")`, or "trajectory" whatever a state's dims are, is the score of
+    each window, and one single value has that of `crps_ensemble`.
     """
     _matched(dim, _first(draws), truth)
+
+    from scipy.spatial.distance import cdist, pdist  # here, as xskillscore: it takes long to import
 
     def score(draws: np.ndarray, truth: np.ndarray) -> float:
         return cdist(draws, truth).mean() - pdist(draws).sum() / len(draws) ** 2
@@ -244,7 +253,7 @@ def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> 
     return _score_points(score, _over(dim, truth), draws, truth.expand_dims(OTHER))
 
 
-def wasserstein(draws: xr.DataArray, reference: xr.DataArray, dim: Dims = CORE) -> xr.DataArray:
+def wasserstein(draws: xr.DataArray, reference: xr.DataArray, dim: Dims = TRAJECTORY) -> xr.DataArray:
     """Wasserstein-1 distance between two sets of draws as measures of trajectories, in state units.
 
     It is the least mean distance over which one set is moved onto the other, solved exactly with POT (Flamary et al.
@@ -253,11 +262,14 @@ def wasserstein(draws: xr.DataArray, reference: xr.DataArray, dim: Dims = CORE) 
     Args:
         draws: with the dim `member`.
         reference: the same, with any number of members.
-        dim: to reduce: time and component enter the Euclidean norm, jointly; over all others goes the mean.
+        dim: to reduce: time and component (of a field, its own dims) enter the Euclidean norm, jointly; over all others
+            goes the mean. "trajectory" is time and the state's own dims.
 
     Raises:
         ValueError: POT is not installed, or the draws do not match.
     """
+    from scipy.spatial.distance import cdist
+
     ot = _transport()
     _, one = _matched(dim, _first(draws), _first(reference))
 

@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
-from numbers import Real
 
 import xarray as xr
 
+from nida_kit import checks, setups
 from nida_kit import schedule as schedules
-from nida_kit import setups
 from nida_kit.evaluate import coverage, rmse
 from nida_kit.methods.compose import Chain
 from nida_kit.methods.enkf import EnKF, EnKS
@@ -30,6 +28,7 @@ from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.particle_filter import ParticleFilter
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.observing.observe import observe
+from nida_kit.priors.weights import shipped
 from nida_kit.systems.system import System
 
 SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum", "lorenz96": "half-lorenz96"}
@@ -42,7 +41,7 @@ class Parameters:
     """Of one experiment.
 
     Attributes:
-        system: a shipped prior and its reference experiment, one of `SETUPS`.
+        system: one of `SETUPS`, by its reference experiment; if a shipped prior has the same name, networks serve it.
         method: one of `methods_of` the system.
         beside: more of them, to compare with.
         temperatures: steps of the neural prior.
@@ -77,34 +76,28 @@ class Parameters:
 
     def __post_init__(self):
         for name, allowed in (("system", SETUPS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {list(allowed)}.")
-        object.__setattr__(self, "beside", tuple(self.beside))
-        serve = methods_of(self.system)
-        if len({self.method, *self.beside}) < 1 + len(self.beside):
-            raise ValueError(f"method={self.method!r}, beside={self.beside} name a method twice.")
-        if not {self.method, *self.beside} <= set(serve):
-            raise ValueError(
-                f"method={self.method!r}, beside={self.beside} must be among the methods that serve {self.system}, "
-                f"{serve}."
-            )
-        least = {"members": 2, "particles": 2}
-        for name in ("temperatures", "samples", "every", "steps", *least):
-            value, low = getattr(self, name), least.get(name, 1)
-            if value is not None and (not _is_number(value, int) or value < low):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least {low}.")
+            checks.store(self, **{name: checks.one_of(name, getattr(self, name), allowed)})
+        self._check_methods()
+        for name, least in (("temperatures", 1), ("samples", 1), ("members", 2), ("particles", 2)):
+            checks.store(self, **{name: checks.count(name, getattr(self, name), least)})
         for name in ("noise_std", "inflation", "radius"):
-            value = getattr(self, name)
-            if not _is_number(value, Real) or not 0 < value < inf:
-                raise ValueError(f"{name}={value!r} must be a positive, finite number.")
-        if not _is_number(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r} must be a whole number, not negative.")
+            checks.store(self, **{name: checks.positive(name, getattr(self, name))})
+        for name in ("every", "steps"):
+            if getattr(self, name) is not None:
+                checks.store(self, **{name: checks.count(name, getattr(self, name), 1)})
         if self.components is not None:
-            object.__setattr__(self, "components", tuple(self.components))
+            checks.store(self, components=checks.names("components", self.components))
+        checks.store(self, seed=checks.seed(self.seed))
 
-
-def _is_number(value, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+    def _check_methods(self) -> None:
+        """The method and those beside it serve the system, and none is named twice."""
+        serve = methods_of(self.system)
+        advice = f"These are the methods that serve {self.system}."
+        method = checks.one_of("method", self.method, serve, advice)
+        beside = tuple(checks.one_of("beside", each, serve, advice) for each in checks.names("beside", self.beside))
+        if len({method, *beside}) < 1 + len(beside):
+            raise ValueError(f"{method=}, {beside=} name a method twice: name each once.")
+        checks.store(self, method=method, beside=beside)
 
 
 @lru_cache(maxsize=4)
@@ -129,9 +122,17 @@ def _neural_method(p: Parameters) -> Method:
     return _neural(p.system).with_temperatures(p.temperatures, SCHEDULES[p.schedule])
 
 
+@lru_cache(maxsize=4)
+def _interpolation_of(system: str) -> OptimalInterpolation:
+    if system in shipped():
+        neural = _neural(system)
+        return OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt)
+    setup = _setup(system)
+    return OptimalInterpolation.fit(setup.windows(setup.climate, seed=2**31 - 1), order=1)
+
+
 def _interpolation(p: Parameters) -> Method:
-    neural = _neural(p.system)
-    return OptimalInterpolation(neural.prior.climatology, neural.labels, neural.dt)
+    return _interpolation_of(p.system)
 
 
 @lru_cache(maxsize=4)
@@ -188,8 +189,10 @@ METHODS: dict[str, Callable[[Parameters], Method]] = {
 
 
 def methods_of(system: str) -> list[str]:
-    """Those that serve a system: only sites on a ring have places to localise by."""
-    return [name for name in METHODS if name != "LETKF" or system == "lorenz96"]
+    """Those that serve a system: networks are trained for one, and only sites on a ring have places to localise by."""
+    without = set() if system in shipped() else {"neural", "neural + 4D-Var"}
+    without |= set() if system == "lorenz96" else {"LETKF"}
+    return [name for name in METHODS if name not in without]
 
 
 def run(parameters: Parameters) -> xr.Dataset:
@@ -267,20 +270,21 @@ def ablate_temperature(
         ValueError: an unknown system, sizes below 1, or temperatures outside [0, 1].
     """
     p = Parameters(system=system, temperatures=most, samples=samples, seed=seed)
+    held = [checks.share("held", s) for s in checks.several("held", held)]
     setup, method = _setup(p.system), _neural(p.system)
-    truth = setup.windows(samples, seed)
-    obs = setup.observe(truth, seed + 1)
+    truth = setup.windows(p.samples, p.seed)
+    obs = setup.observe(truth, p.seed + 1)
 
     def errors(temperatures: Sequence[float]) -> list[float]:
         found = method.with_temperatures(temperatures).assimilate(obs, trace=True)["mean"]
         return [setup.score(found.isel(step=k), truth) for k in range(len(temperatures))]
 
-    mse = {name: [errors(falls(k))[-1] for k in range(1, most + 1)] for name, falls in SCHEDULES.items()}
+    mse = {name: [errors(falls(k))[-1] for k in range(1, p.temperatures + 1)] for name, falls in SCHEDULES.items()}
     # Held fixed, the first k of many steps are k steps.
-    mse |= {f"s = {s:g} held": errors([s] * most) for s in held}
+    mse |= {f"s = {s:g} held": errors([s] * p.temperatures) for s in held}
     first_guess = _interpolation(p).assimilate(obs)["mean"]
     return xr.Dataset(
         {"mse": (("variant", "steps"), list(mse.values())), "first_guess_mse": setup.score(first_guess, truth)},
-        {"variant": list(mse), "steps": range(1, most + 1)},
-        {"system": system, "samples": samples, "seed": seed},
+        {"variant": list(mse), "steps": range(1, p.temperatures + 1)},
+        {"system": p.system, "samples": p.samples, "seed": p.seed},
     )

@@ -1,23 +1,31 @@
-"""Gaussians over whole trajectories, and the one update that every method here repeats.
+r"""Gaussians over whole trajectories, and the one update that every method here repeats.
 
-A Gaussian N(mu, P^-1) over x (T time steps of n components) is kept by its *precision* P, banded in time, a point c and
-the information b that pulls it away from there:
+All that is known of a trajectory x (T time steps of n components) is written as whitened rows about a point c:
 
-    log p(x) = -1/2 (x - c)' P (x - c) + b' (x - c) + const,      mu = c + P^-1 b.
+    r + J (x - c) ~ N(0, I),
 
-Observations y = H x + eta, eta ~ N(0, R), act on each time step, so H' R^-1 H is block-diagonal. Conditioning adds
+whose precision is J' J and whose mean is c - (J' J)^-1 J' r. A prior is of this form, and so is a measurement (of which
+J' J alone is singular): **to condition is to stack the rows of both**, r under r and J under J. That is exact however
+far apart c and the mean lie: the linearised forecast of a chaotic model leaves every bound on a long window, but never
+has to be computed. Asking for `mean` costs the one linear solve.
 
-    P + H' R^-1 H,      b + H' R^-1 (y - H c),
+A large field is known by its generator, x = c + L z: J are then rows about z, and z ~ N(0, I) is the first of them.
 
-keeps the band, and is exact however far apart c and mu lie: the linearised forecast of a chaotic model leaves every
-bound on a long window, but never has to be computed. Asking for `mean` costs the one linear solve. R is diagonal; a
-missing value (NaN in y) is an infinite error.
+The solve is differentiated implicitly. With A = J' J and lambda = A^-1 g, the gradient of <g, dx> is that of
+-<lambda, J' (r + J dx)> at fixed lambda and dx, whatever solver gave dx.
+
+>>> import torch
+>>> x = Gaussian.of(torch.zeros(4, 1), Diagonal(torch.ones(4, 1)))  # N(0, 1) at each of four steps
+>>> y = Gaussian.of(x.centre, Diagonal(torch.ones(4, 1)), -torch.ones(4, 1))  # each was measured as 1, error 1
+>>> x.condition(y).mean.squeeze(-1)
+tensor([0.5000, 0.5000, 0.5000, 0.5000])
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -25,60 +33,161 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.rows import Diagonal, Rows, Stack, Through
+from nida_kit.linalg.solvers import Solver, after, by_size
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A Gaussian over trajectories; `Gaussian(mean, precision)` where there is no information to add.
+    """r + J (x - c) ~ N(0, I): a Gaussian, or a linearised statement that becomes one beside others.
 
     Attributes:
         centre: c, `(..., T, n)`, in the state's units.
-        precision: P, the inverse covariance, banded in time.
-        information: b, `(..., T, n)`; None is zero, and then the centre is the mean.
+        rows: J.
+        residual: r, of each of the stacked rows; None is zero, and if all are, the centre is the mean.
+        generator: L, where J are rows about z and x = c + L z; None is the identity.
+        solver: of the one linear system.
     """
 
     centre: Float[Tensor, "*#batch T n"]
-    precision: BlockBanded
-    information: Float[Tensor, "*#batch T n"] | None = None
+    rows: Stack
+    residual: tuple[Tensor | None, ...]
+    generator: Rows | None = None
+    solver: Callable[[Stack], Solver] = by_size
 
     @classmethod
-    def flat(cls, point: Float[Tensor, "*batch T n"]) -> Gaussian:
-        """A guess of which nothing else is known: zero precision, so no std and no draws."""
-        return cls(point, BlockBanded(point.new_zeros(*point.shape[:-1], 1, *point.shape[-1:] * 2)))
+    def of(cls, centre: Tensor, rows: Rows, residual: Tensor | None = None) -> Gaussian:
+        """One statement."""
+        return cls(centre, Stack((rows,)), (residual,))
 
-    def condition(
-        self, H: Float[Tensor, "*#batch T p n"], R: Float[Tensor, "*#batch T p"], y: Float[Tensor, "*#batch T p"]
-    ) -> Gaussian:
-        """The posterior given y = H x + eta, eta ~ N(0, diag(R)) at each time step; NaN in y: not measured."""
-        weight = torch.where(y.isnan(), 0.0, 1 / R)
-        weighted = H.mT * weight.unsqueeze(-2)  # H' R^-1
-        innovation = y.nan_to_num(nan=0.0) - (H @ self.centre.unsqueeze(-1)).squeeze(-1)
-        information = (weighted @ innovation.unsqueeze(-1)).squeeze(-1)
-        if self.information is not None:
-            information = information + self.information
-        return Gaussian(self.centre, self.precision.add_diagonal(weighted @ H), information)
+    @classmethod
+    def flat(cls, point: Tensor) -> Gaussian:
+        """A guess of which nothing else is known: it has a mean, but no spread."""
+        return cls(point, Stack(()), ())
+
+    @classmethod
+    def generated(cls, centre: Tensor, generator: Rows, shape: tuple[int, ...]) -> Gaussian:
+        """The states c + L z for standard normal z of a shape `(..., a, b)`."""
+        return cls(centre, Stack((Diagonal(torch.ones(shape).to(centre)),)), (None,), generator)
+
+    def condition(self, other: Gaussian) -> Gaussian:
+        """The posterior given another statement about x.
+
+        Raises:
+            ValueError: a statement that is linearised elsewhere, and so is about another x - c.
+        """
+        if other.centre is not self.centre and not torch.equal(*torch.broadcast_tensors(other.centre, self.centre)):
+            raise ValueError("Statements are stacked about one centre: write the other one around(self.centre) first.")
+        theirs = other.rows.parts
+        if self.generator is not None:
+            theirs = tuple(Through(part, self.generator) for part in theirs)
+        rows = Stack((*self.rows.parts, *theirs))
+        return replace(self, centre=other.centre, rows=rows, residual=(*self.residual, *other.residual))
+
+    @cached_property
+    def _solver(self) -> Solver:
+        if not self.rows.parts:
+            raise ValueError(
+                "Nothing is known of this guess but itself (Gaussian.flat): it has no spread and no draws."
+            )
+        return self.solver(self.rows)
 
     @cached_property
     def mean(self) -> Float[Tensor, "*#batch T n"]:
-        """mu, solved for when first asked; errors as in `BlockBanded.solve`."""
-        return self.centre if self.information is None else self.centre + self.precision.solve(self.information)
+        """The mean c - L (J' J)^-1 J' r, solved for when first asked.
+
+        Raises:
+            ValueError: it cannot be told to 1% of a posterior standard deviation.
+        """
+        return self._moved(lambda: self._solver.minimise(self.residual))
+
+    @cached_property
+    def estimate(self) -> Float[Tensor, "*#batch T n"]:
+        """The mean by one plain solve: enough on the way, where a cost or a next step judges it."""
+        return self._moved(lambda: self._solver.step(self.residual))
+
+    def _moved(self, solution: Callable[[], Tensor]) -> Tensor:
+        if all(r is None for r in self.residual):
+            return self.centre
+        self._solver.prepare()
+        with torch.no_grad():
+            dz = solution()
+        if torch.is_grad_enabled():
+            defect = self._solver.defect(self.residual, dz)
+            dz = _Implicit.apply(defect, dz, self._solver.solve) if defect.requires_grad else dz
+        return self.centre + (dz if self.generator is None else self.generator.push(dz))
+
+    @cached_property
+    def precision(self) -> BlockBanded:
+        """J' J, written down."""
+        return getattr(self._solver, "matrix", None) or self.rows.gram()
+
+    @property
+    def variances(self) -> Float[Tensor, "*#batch T n"]:
+        """Marginal variances; errors as for `mean`."""
+        self._refuse_generated()
+        return self._solver.variances.to(self.centre)
+
+    def _refuse_generated(self) -> None:
+        if self.generator is not None:
+            raise ValueError(
+                "A Gaussian that is known by its generator, x = c + L z, has no closed form of its spread or density, "
+                "and no x tells its z: take draws (Gaussian.draw) and their spread."
+            )
 
     @property
     def std(self) -> Float[Tensor, "*#batch T n"]:
         """Marginal standard deviations."""
-        return self.precision.variances.sqrt()
+        return self.variances.sqrt()
 
     def at(self, point: Float[Tensor, "*#batch T n"]) -> Gaussian:
         """The same spread around another mean."""
-        return Gaussian(point, self.precision)
+        moved = replace(self, centre=point, residual=(None,) * len(self.rows.parts))
+        if self.rows.parts:
+            moved.__dict__["_solver"] = self._solver  # and what it has factorised
+        return moved
+
+    def around(self, x: Float[Tensor, "*#batch T n"]) -> Gaussian:
+        """The same Gaussian, written about another point."""
+        return replace(self, centre=x, residual=tuple(self._at(x)))
+
+    def _at(self, x: Tensor) -> list[Tensor]:
+        self._refuse_generated()
+        return after(self.rows, self.residual, x - self.centre)
+
+    def misfit(self, x: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch"]:
+        """Half the squared residuals at x: -log density up to a constant."""
+        return sum(r.square().sum((-2, -1)) for r in self._at(x)) / 2
 
     def sample(self, noise: Float[Tensor, "*#draws T n"]) -> Float[Tensor, "*#draws T n"]:
-        """Draws from unit normal `noise`, whose leading axes broadcast against the batch."""
-        return self.mean + self.precision.sample(noise.expand(torch.broadcast_shapes(noise.shape, self.mean.shape)))
+        """Draws from unit normal `noise` of the state's shape, whose leading axes broadcast against the batch."""
+        self._refuse_generated()
+        noise = noise.expand(torch.broadcast_shapes(noise.shape, self.mean.shape))
+        return self.mean + self._solver.sample(noise)
+
+    def draw(self, draws: int, generator: torch.Generator) -> Float[Tensor, "draws *batch T n"]:
+        """Draws by any solver: every row is perturbed by unit noise, and the whole solved anew."""
+        like = self.rows.push(torch.zeros_like(self.centre if self.generator is None else self.rows.parts[0].weight))
+        batch = torch.broadcast_shapes(*(r.shape[:-2] for r in like))
+        noise = [torch.randn(draws, *batch, *r.shape[-2:], generator=generator, dtype=r.dtype).to(r) for r in like]
+        dz = self._solver.solve(-self.rows.pull(noise))
+        return self.mean + (dz if self.generator is None else self.generator.push(dz))
 
     def log_prob(self, x: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch"]:
         """Log N(x; mean, precision^-1), in nats."""
-        error = x - self.mean
-        squared = (error * self.precision.matvec(error)).sum((-2, -1))
         size = x.shape[-1] * x.shape[-2]
-        return (self.precision.logdet() - squared - size * math.log(2 * math.pi)) / 2
+        return (self._solver.logdet() - size * math.log(2 * math.pi)) / 2 - self.at(self.mean).misfit(x)
+
+
+class _Implicit(torch.autograd.Function):
+    """dz, where the defect -J'(r + J dz) vanishes; a change of the defect moves dz by A^-1."""
+
+    @staticmethod
+    def forward(ctx, defect, dz, solve):
+        ctx.solve = solve
+        return dz.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return ctx.solve(g), None, None

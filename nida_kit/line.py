@@ -20,8 +20,6 @@ update, on a window of one step of one component.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import isfinite
-from numbers import Real
 
 import numpy as np
 import torch
@@ -29,9 +27,10 @@ import xarray as xr
 from scipy.optimize import brentq
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.descent import conditioned
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.rows import Diagonal
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import Operator, as_operator
 
@@ -66,16 +65,9 @@ class LineParameters:
 
     def __post_init__(self):
         for name, (low, high) in BOUNDS.items():
-            number = getattr(self, name)
-            if not isinstance(number, Real) or isinstance(number, bool) or not isfinite(number):
-                raise ValueError(f"{name}={number!r} must be a finite number.")
-            if not low <= number <= high:
-                raise ValueError(
-                    f"{name}={number:g} must lie from {low:g} to {high:g}: the line is a grid from {GRID[0]:g} to "
-                    f"{GRID[-1]:g} with a spacing of {SPACING:g}, which is made for these."
-                )
-        if self.operator not in OPERATORS:
-            raise ValueError(f"operator={self.operator!r} must be one of {list(OPERATORS)}.")
+            advice = f"The line is a grid from {GRID[0]:g} to {GRID[-1]:g}, made for these: stay within them."
+            checks.store(self, **{name: checks.within(name, getattr(self, name), low, high, advice)})
+        checks.store(self, operator=checks.one_of("operator", self.operator, OPERATORS))
 
 
 def line(prior_mean: float, prior_std: float, value: float, noise_std: float, operator: str = "identity") -> xr.Dataset:
@@ -131,7 +123,7 @@ def update(parameters: LineParameters) -> Gaussian:
     h linearised there.
     """
     p = parameters
-    prior = Gaussian(_one(p.prior_mean), BlockBanded(_one(p.prior_std**-2)[..., None, None]))
+    prior = Gaussian.of(_one(p.prior_mean), Diagonal(_one(1 / p.prior_std)))
     return conditioned(prior, _observed(p))
 
 
@@ -154,8 +146,8 @@ def _minimum(p: LineParameters, near: float) -> float:
     observed = _observed(p)
 
     def slope(x: float) -> float:
-        H, R, y = observed.linearise(_one(x))  # y - H x is the innovation y - h(x)
-        return (x - p.prior_mean) / p.prior_std**2 - (H * (y - H.squeeze(-1) * x) / R).sum().item()
+        seen = observed.around(_one(x))
+        return (x - p.prior_mean) / p.prior_std**2 + seen.rows.pull(seen.residual).sum().item()
 
     ends = near - SPACING, near + SPACING
     if slope(ends[0]) * slope(ends[1]) > 0:  # two peaks closer than the grid can tell

@@ -1,10 +1,9 @@
 """The loop: ask a prior for a Gaussian around the current estimate, condition it on the observations, move there.
 
     for s in schedule:                        # temperatures, 1 = coarse ... 0 = sharp
-        x_s     = s x_0 + (1 - s) x_hat       # what the prior sees: between the first guess and the estimate
-        N(mu, P^-1) = prior(x_s, s)
-        A       = P + H' R^-1 H
-        x_hat   = mu + A^-1 H' R^-1 (y - H mu)
+        x_s   = s x_0 + (1 - s) x_hat         # what the prior sees: between the first guess and the estimate
+        local = prior(x_s, s)                 # r + J (x - c) ~ N(0, I)
+        x_hat = mean of local.condition(observations.around(c))
 
 Optimal interpolation, the Kalman smoother, weak-constraint 4D-Var and neural incremental assimilation are this loop
 with different priors (Blanke, Fablet and Lelarge 2024, arXiv:2406.15076). A nonlinear h is linearised anew at each
@@ -19,18 +18,17 @@ import torch
 from torch import Tensor
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.observing.observations import Observing
-from nida_kit.priors.prior import Prior
+from nida_kit.statement import Prior, Statement
 
-Update = Callable[[Gaussian, Observing], Gaussian]
+Update = Callable[[Gaussian, Statement], Gaussian]
 
 
 Move = Callable[[Gaussian], Gaussian]
 
 
-def linearised(local: Gaussian, observations: Observing) -> Gaussian:
+def linearised(local: Gaussian, observations: Statement) -> Gaussian:
     """The local prior conditioned on the observations, h linearised at its centre: exact for a linear h."""
-    return local.condition(*observations.linearise(local.centre))
+    return local.condition(observations.around(local.centre))
 
 
 def to_the_mean(posterior: Gaussian) -> Gaussian:
@@ -41,7 +39,7 @@ def to_the_mean(posterior: Gaussian) -> Gaussian:
 def incremental(
     prior: Prior,
     schedule: Sequence[float | Tensor],
-    observations: Observing,
+    observations: Statement,
     start: Gaussian,
     update: Update = linearised,
     move: Move = to_the_mean,
@@ -62,8 +60,8 @@ def incremental(
     """
     current = start
     for s in schedule:
-        blend = torch.as_tensor(s, dtype=start.mean.dtype, device=start.mean.device)[..., None, None]
-        local = prior(current.at(blend * start.mean + (1 - blend) * current.mean), s)
+        blend = torch.as_tensor(s, dtype=start.centre.dtype, device=start.centre.device)[..., None, None]
+        local = prior(current.at(blend * start.estimate + (1 - blend) * current.estimate), s)
         posterior = update(local, observations)
         yield posterior
         current = move(posterior)

@@ -1,8 +1,4 @@
-"""What every method has in common: labelled observations in, a labelled reconstruction out.
-
-A method implements `reconstruct`, on tensors, and `draw` if its posterior is no Gaussian. The rest is here: checking
-the input, labels, records, lazy Dask samples.
-"""
+"""What a method found, on tensors: what is known after each of its steps, and where it started."""
 
 from __future__ import annotations
 

@@ -1,29 +1,70 @@
-"""Dims, coordinates, units: the one edge between labelled arrays and tensors.
+"""A state's dims, coordinates and units: what its numbers are called and measured in.
 
-Outside, a trajectory is an `xr.DataArray` with the dims (..., time, component); observations are an `xr.Dataset` with
-
-    value       (..., time, component)   what was measured, NaN where nothing was
-    noise_std   any subset of these dims  its error's standard deviation, in the same units
-
-Inside, everything is a tensor `(..., T, n)`. Nothing is repaired on the way in: what cannot be used is a `ValueError`.
+A state is either a few numbers with names (`StateLabels`, the dim `component`) or a field on a grid (`GridLabels`, the
+dims of its own, such as y and x). Both say the same of themselves: their `dims` with the labels along each (`indexes`),
+their `shape` and `size`, and the coordinates that labelled arrays get. For the algebra, either is a vector of `size`
+numbers, in the order of the grid.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
-TIME, COMPONENT, SAMPLE = "time", "component", "sample"
+import xarray as xr
+
+TIME, COMPONENT, SAMPLE, MEMBER = "time", "component", "sample", "member"
 
 
 CORE = (TIME, COMPONENT)
 
 
-RESERVED = ("step", "temperature", "member")  # what results add
+OTHER = "other_"  # other_time, other_component, ...: the columns of a covariance
+
+
+# What results add, as dims, coordinates or variables.
+RESERVED = ("step", "temperature", MEMBER, "draws", "mean", "std", "first_guess", "observed", "misfit")
+
+
+_AXIS = "state_axis"  # in the attrs of a grid's coordinates: which axis of the state this is
+
+
+def reserved(name: Hashable) -> bool:
+    """Whether results or covariances use this name themselves."""
+    return name in RESERVED or str(name).startswith(OTHER)
+
+
+class _Labels:
+    """What both kinds of labels share.
+
+    Attributes:
+        indexes: the labels along each dim, in order.
+    """
+
+    indexes: dict[str, tuple]
+    time_units: str
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The names of the state's axes."""
+        return tuple(self.indexes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Their sizes."""
+        return tuple(map(len, self.indexes.values()))
+
+    @property
+    def size(self) -> int:
+        """How many numbers a state is."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
-class StateLabels:
+class StateLabels(_Labels):
     """What the components of a state are called and measured in.
 
     Attributes:
@@ -48,6 +89,15 @@ class StateLabels:
                 f"{len(self.long_names)} long names: give one of each for every component."
             )
 
+    @property
+    def indexes(self) -> dict[str, tuple]:
+        return {COMPONENT: self.components}
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What a whole array of states says of itself: nothing, its components have units of their own."""
+        return {}
+
     def coordinates(self) -> dict[str, Any]:
         """The component coordinate with units and long names along it."""
         return {
@@ -55,3 +105,98 @@ class StateLabels:
             "units": (COMPONENT, list(self.units)),
             "long_name": (COMPONENT, list(self.long_names)),
         }
+
+
+@dataclass(frozen=True)
+class GridLabels(_Labels):
+    """Where the points of a field lie, and what it is measured in.
+
+    >>> GridLabels({"y": (0.0, 10.0), "x": (0.0, 10.0, 20.0)}, "K", "temperature", coord_units={"y": "km", "x": "km"})
+    GridLabels(2 y x 3 x, temperature in K)
+
+    Attributes:
+        coords: the dims in the order of the tensors' last axes, each with its coordinates: numbers, none twice. Kept as
+            pairs of name and numbers.
+        units: of the field.
+        long_name: its description, as plots show it.
+        coord_units: of the coordinates, by dim; "1" where there is none. Kept as one per dim, in their order.
+        time_units: of time; "1" is the equations' own unit.
+
+    Raises:
+        ValueError: no dim, a name that something else has, coordinates that are not numbers or come twice.
+    """
+
+    coords: Mapping[str, Sequence[float]]
+    units: str = "1"
+    long_name: str = "field"
+    coord_units: Mapping[str, str] = ()
+    time_units: str = "1"
+
+    def __post_init__(self):
+        coords, units = dict(self.coords), dict(self.coord_units)
+        if not coords or (foreign := sorted(set(units) - set(coords))):
+            raise ValueError(
+                f"A grid needs a dim or more, and units of these only; it has the dims {list(coords)} and units of "
+                f'{list(units)}{f", of which {foreign} are no dims" if coords else ""}: GridLabels({{"y": [...], '
+                '"x": [...]}), say.'
+            )
+        for dim, values in coords.items():
+            _check_dim(dim, values)
+        object.__setattr__(self, "coords", tuple((dim, tuple(map(float, values))) for dim, values in coords.items()))
+        object.__setattr__(self, "coord_units", tuple((dim, units.get(dim, "1")) for dim in coords))
+
+    def __repr__(self) -> str:
+        sizes = " x ".join(f"{len(values)} {dim}" for dim, values in self.coords)
+        return f"GridLabels({sizes}, {self.long_name} in {self.units})"
+
+    @property
+    def indexes(self) -> dict[str, tuple]:
+        return dict(self.coords)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What a whole array of states says of itself: the unit of the field."""
+        return {"units": self.units}
+
+    def coordinates(self) -> dict[str, Any]:
+        """The coordinate of each dim, with its unit and its place among the axes of a state."""
+        units = dict(self.coord_units)
+        return {
+            dim: (dim, list(values), {"long_name": dim, "units": units[dim], _AXIS: axis})
+            for axis, (dim, values) in enumerate(self.coords)
+        }
+
+
+Labels = StateLabels | GridLabels
+
+
+# What a dim of a grid cannot be called, beside what results add.
+_TAKEN = (TIME, COMPONENT, SAMPLE, "obs", "value", "noise_std", "noise_covariance", "units", "long_name")
+
+
+def _check_dim(dim, values) -> None:
+    """Raises a ValueError if this is no dim of a grid."""
+    if not isinstance(dim, str) or dim in _TAKEN or reserved(dim):
+        raise ValueError(
+            f"A grid cannot have the dim {dim!r}, a name that observations or results use themselves: rename it, "
+            f'"{dim}_of_grid", or as the axis is called: "y", "x", "level".'
+        )
+    if isinstance(values, str | Real) or not all(isinstance(v, Real) and math.isfinite(v) for v in values):
+        raise ValueError(f"The coordinates of {dim!r} must be a sequence of finite numbers, not {values!r}.")
+    if len(values) == 0 or len(set(values)) < len(values):
+        raise ValueError(f"The coordinates of {dim!r} must be one or more and none twice: {list(values)}.")
+
+
+def state_dims(array: xr.DataArray) -> tuple[Hashable, ...]:
+    """The state's own dims of a labelled array, in the state's order.
+
+    They are `component`, or those whose coordinates say that they are a grid's, or, of an array that was made by hand,
+    those that follow `time`. Where a single component or point was selected, there is none.
+    """
+    if COMPONENT in array.coords or COMPONENT in array.dims:
+        return (COMPONENT,) if COMPONENT in array.dims else ()
+    axes = {name: c.attrs[_AXIS] for name, c in array.coords.items() if _AXIS in c.attrs}
+    if axes:
+        return tuple(sorted((d for d in axes if d in array.dims), key=axes.get))
+    after = array.dims[array.dims.index(TIME) + 1 :] if TIME in array.dims else ()
+    return tuple(d for d in after if d not in (SAMPLE, MEMBER))

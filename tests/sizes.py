@@ -1,5 +1,9 @@
-"""Parameters with which the notebooks are quick, for the tests that run them and for those that open them."""
+"""Parameters with which the notebooks are quick, for the tests that run them and for those that open them.
 
+A new notebook has an entry in each of the three.
+"""
+
+# By notebook: small sizes.
 SMALL: dict[str, dict] = {
     "00_start_here": {},
     "01_gaussian_assimilation": {"steps": 13, "every": 4, "windows": 60, "few": 30, "lengths": [20, 40]},
@@ -28,3 +32,123 @@ SMALL: dict[str, dict] = {
     "09_train_your_own": {"batches": 2, "own_batches": 2, "batch": 4, "width": 8, "samples": 4},
     "10_model_error": {"batches": 1, "samples": 2, "window": 1, "starts": 2},
 }
+
+# By notebook: other small sizes, none of them a default.
+OTHER: dict[str, dict] = {
+    "00_start_here": {"prior": "pendulum", "temperatures": 2, "window": 1, "seed": 3},
+    "01_gaussian_assimilation": {
+        "prior_mean": 1.0,
+        "value": -2.0,
+        "noise_std": 0.5,
+        "correlations": [-0.8],
+        "steps": 17,
+        "every": 8,
+        "windows": 50,
+        "few": 50,
+        "lengths": [30, 60],
+        "dense_until": 30,
+        "window": 3,
+        "seed": 5,
+        "export": True,
+    },
+    "02_pendulum": {"samples": 3, "temperatures": 1, "window": 2, "seed": 5},
+    "03_temperature": {
+        "samples": 2,
+        "most": 3,
+        "temperatures": 3,
+        "held": [0.7],
+        "seed": 4,
+        "window": 1,
+        "export": True,
+    },
+    "04_any_observation": {
+        "samples": 3,
+        "spacings": [4, 16],
+        "noises": [0.2],
+        "temperatures": 1,
+        "window": 2,
+        "seed": 5,
+        "export": True,
+    },
+    "05_four_d_var_and_hybrid": {
+        "samples": 2,
+        "most": 4,
+        "starts": 3,
+        "iterations": 1,
+        "window": 0,
+        "particles": 100,
+        "seed": 7,
+        "export": True,
+    },
+    "06_uncertainty": {
+        "samples": 4,
+        "reference": 3,
+        "particles": 100,
+        "members": 30,
+        "temperatures": 1,
+        "law": "sum",
+        "window": 1,
+        "seed": 6,
+        "export": True,
+    },
+    "07_ensembles_and_particles": {
+        "cycles": 90,
+        "samples": 2,
+        "ring_samples": 2,
+        "members": [4, 6],
+        "inflations": [1.05],
+        "radii": [4.0],
+        "few": 5,
+        "particles": [30],
+        "seed": 3,
+        "export": True,
+    },
+    "08_scaling": {
+        "lengths": [16, 32],
+        "dense_up_to": 32,
+        "sites": [8, 16],
+        "cycles": 30,
+        "repeats": 2,
+        "steps": 24,
+        "seed": 3,
+        "export": True,
+    },
+    "09_train_your_own": {
+        "batches": 3,
+        "own_batches": 1,
+        "batch": 8,
+        "width": 16,
+        "samples": 3,
+        "window": 2,
+        "order": 2,
+        "seed": 4,
+        "export": True,
+    },
+    "10_model_error": {
+        "rho": 33.0,
+        "sigma": 9.0,
+        "noise": 0.5,
+        "batches": 2,
+        "samples": 3,
+        "window": 2,
+        "starts": 3,
+        "seed": 2,
+        "export": True,
+    },
+}
+
+# Wrong values, at least one for each notebook.
+WRONG: list[tuple[str, dict]] = [
+    ("00_start_here", {"observations": "missing.nc"}),
+    ("00_start_here", {"temperatures": "four"}),
+    ("02_pendulum", {"samples": "many"}),
+    ("03_temperature", {"held": [2.0]}),
+    ("04_any_observation", {"spacings": [0]}),
+    ("05_four_d_var_and_hybrid", {"starts": 1}),
+    ("06_uncertainty", {"law": "everything"}),
+    ("01_gaussian_assimilation", {"correlations": [1.5]}),
+    ("07_ensembles_and_particles", {"inflations": [5.0]}),
+    ("08_scaling", {"sites": [2]}),
+    ("09_train_your_own", {"batch": 1}),
+    ("10_model_error", {"rho": 100.0}),
+]

@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
+from advection import Advection, flat
 from scipy import integrate, stats
 
 import nida_kit as nk
@@ -300,3 +301,38 @@ def test_steps_are_scored_one_by_one_and_dask_gives_the_same(draws, case, score)
     scores = score(steps, other, dim=dim)
     np.testing.assert_allclose(scores.isel(step=1), score(draws + 1, other, dim=dim))
     np.testing.assert_allclose(score(steps.chunk(sample=2), other.chunk(sample=2), dim=dim), scores)
+
+
+# Fields
+
+
+def test_scores_of_a_field_are_those_of_its_numbers_in_a_row():
+    truth = Advection().simulate(samples=3, steps=4, dt=0.1, seed=0)
+    draws = truth + xr.DataArray(np.random.default_rng(0).normal(size=(5, 3, 4, 8, 9)), dims=("member", *truth.dims))
+    mean, std = draws.mean("member"), draws.std("member")
+    row, row_draws, row_mean, row_std = map(flat, (truth, draws, mean, std))
+    for dims, same in ((None, None), (("time", "y", "x"), ("time", "component")), (("y", "x"), "component")):
+        for found, expected in (
+            (nk.rmse(mean, truth, dims), nk.rmse(row_mean, row, same)),
+            (nk.crps(mean, std, truth, dims), nk.crps(row_mean, row_std, row, same)),
+            (nk.coverage(mean, std, truth, dim=dims), nk.coverage(row_mean, row_std, row, dim=same)),
+            (nk.crps_ensemble(draws, truth, dims), nk.crps_ensemble(row_draws, row, same)),
+            (nk.energy_score(draws, truth, dims), nk.energy_score(row_draws, row, same)),
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+    turned = draws.transpose("x", "member", "time", "y", "sample")
+    np.testing.assert_allclose(
+        nk.energy_score(turned, truth, "trajectory"), nk.energy_score(row_draws, row, "trajectory")
+    )
+    np.testing.assert_allclose(nk.wasserstein(draws, draws + 1), nk.wasserstein(row_draws, row_draws + 1))
+    np.testing.assert_array_equal(
+        nk.rank_histogram(draws, truth, ("sample", "time", "y", "x")), nk.rank_histogram(row_draws, row)
+    )
+
+
+def test_fields_on_other_points_are_not_compared():
+    truth = Advection().simulate(samples=2, steps=3, dt=0.1, seed=0)
+    with pytest.raises(ValueError, match="different coordinates"):
+        nk.rmse(truth.assign_coords(x=truth["x"] + 1), truth, "time")
+    with pytest.raises(ValueError, match="not all of these are to be compared"):
+        nk.rmse(truth.isel(x=0), truth, "time")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.integrate import quad
 from scipy.stats import norm
+from statements import from_precision, measured
 
 import nida_kit as nk
 from nida_kit import plots
@@ -228,9 +229,9 @@ def test_curves_differ_in_style_and_marks_in_shape():
 
 def pair(correlation):
     covariance = torch.tensor([[1.0, correlation], [correlation, 1.0]]).double()
-    prior = nk.Gaussian(torch.zeros(1, 2).double(), BlockBanded.from_dense(torch.linalg.inv(covariance), 1))
+    prior = from_precision(torch.zeros(1, 2).double(), BlockBanded.from_dense(torch.linalg.inv(covariance), 1))
     one = torch.ones(1, 1).double()
-    return prior, prior.condition(torch.tensor([[[1.0, 0.0]]]).double(), one, one)
+    return prior, prior.condition(measured(prior.centre, torch.tensor([[[1.0, 0.0]]]).double(), one, one))
 
 
 def test_ellipses_hold_ninety_percent_around_the_means():

@@ -1,4 +1,11 @@
-"""The interactive lab: a model without a browser, a view of ipywidgets, and what turns the figure into an image.
+"""Labs: controls and a figure in a notebook.
+
+    model   what a lab knows and does, without any browser
+    view    its controls and its page, by ipywidgets
+    render  the figure as an image
+    line    the lab of Bayes on a line
+    turns   threads take turns
+    speed   how fast labs answer
 
 >>> lab = Lab(system="pendulum", temperatures=3)
 >>> lab.controls["noise_std"].value = 0.2

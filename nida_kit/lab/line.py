@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from nida_kit import plots
+from nida_kit import checks, plots
 from nida_kit.lab.model import Model
 from nida_kit.lab.render import Drawing
 from nida_kit.lab.view import Explorer, choice, even
@@ -35,9 +35,7 @@ class LineModel(Model):
     """
 
     def __init__(self, **params):
-        known = list(LineParameters.__dataclass_fields__)
-        if unknown := sorted(set(params) - set(known)):
-            raise ValueError(f"There are no parameters {unknown}; there are {known}.")
+        checks.known("parameters", params, LineParameters.__dataclass_fields__)
         super().__init__(LineParameters(**params))
 
     def compute(self):

@@ -22,7 +22,7 @@ from typing import Any
 import xarray as xr
 from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 
-from nida_kit import setups
+from nida_kit import checks, setups
 from nida_kit.experiment import LARGE, SETUPS, Parameters, methods_of, run
 from nida_kit.lab.turns import in_turn
 
@@ -33,24 +33,24 @@ MOST_BESIDE = 3
 def guarded(model: Model, action: Callable[[], None]) -> bool:
     """Run what a control asks for; an error becomes the model's, and is raised too if NIDA_STRICT=1.
 
-    Jupyter would swallow it: a test that runs the notebook could not see it. An error goes with the next action, but
-    for that of parameters without a result: it stays until others have one.
+    Jupyter would swallow it: a test that runs the notebook could not see it. The next action clears the error of this
+    one. The error of parameters without a result stays until other parameters have one.
 
     Returns:
         Whether it went well.
     """
-    model.error = model.unmet
+    model.error = model.failure
     try:
         action()
     except Exception as error:
-        model.error = _said(error)
+        model.error = _text_of(error)
         if os.environ.get("NIDA_STRICT") == "1":
             raise
         return False
     return True
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
@@ -66,7 +66,7 @@ class Model(HasTraits, metaclass=_Meta):
         result: of the last run that succeeded.
         step: which step of it is shown, counted from 1.
         status: one line about the result.
-        unmet: why there is no result of the parameters that were last asked for, or empty.
+        failure: why the parameters that were last asked for have no result, or empty.
         error: that, or why the last action failed, or empty.
         revision: grows whenever there is something else to show (datasets cannot be compared in one word).
     """
@@ -75,7 +75,7 @@ class Model(HasTraits, metaclass=_Meta):
     result = Instance(xr.Dataset, allow_none=True)
     step = Int(1)
     status = Unicode()
-    unmet = Unicode()
+    failure = Unicode()
     error = Unicode()
     revision = Int()
 
@@ -140,9 +140,7 @@ class Model(HasTraits, metaclass=_Meta):
             ValueError: no such preset.
         """
         known = self.presets()
-        if name not in known:
-            raise ValueError(f"There is no preset {name!r} here; there are {list(known)}.")
-        self.set(**known[name])
+        self.set(**known[checks.one_of("preset", name, known)])
 
     @in_turn
     def show_step(self, step: int) -> None:
@@ -151,9 +149,7 @@ class Model(HasTraits, metaclass=_Meta):
         Raises:
             ValueError: there is no such step.
         """
-        if not 1 <= step <= self.steps:
-            raise ValueError(f"step={step}: the result has steps 1 to {self.steps}.")
-        self._reveal(step)
+        self._reveal(checks.count("step", step, 1, self.steps))
 
     @in_turn
     def _run(self, wish: Callable[[], Any]) -> None:
@@ -161,10 +157,10 @@ class Model(HasTraits, metaclass=_Meta):
             self.params = wish()
             self.result = self.compute()
         except Exception as error:
-            self.unmet = _said(error)
+            self.failure = _text_of(error)
             raise
         self._ran = self.params
-        self.unmet = self.error = ""
+        self.failure = self.error = ""
         self._reveal(self.steps)
 
     def _reveal(self, step: int) -> None:
@@ -203,9 +199,7 @@ def defaults(system: str = "lorenz63", **params: Any) -> Parameters:
     Raises:
         ValueError: parameters that there are not, or out of range.
     """
-    known = list(Parameters.__dataclass_fields__)
-    if unknown := sorted(set(params) - set(known)):
-        raise ValueError(f"There are no parameters {unknown}; there are {known}.")
+    checks.known("parameters", params, Parameters.__dataclass_fields__)
     given = {name: value for name, value in params.items() if value is not None}
     return replace(Parameters(system=system), **(presets(system)["paper"] | given))
 
@@ -236,9 +230,10 @@ class LabModel(Model):
         A method is not beside itself.
         """
         p, kept = self.params, {}
-        system, method = changes.get("system", p.system), changes.get("method", p.method)
+        system = checks.one_of("system", changes.get("system", p.system), SETUPS)
+        method = changes.get("method", p.method)
         serve = methods_of(system)
-        if system in SETUPS and system != p.system:
+        if system != p.system:
             method = method if method in serve else serve[0]
             kept = presets(system)["paper"] | {"method": method}
         kept["beside"] = tuple(name for name in p.beside if name in serve and name != method)

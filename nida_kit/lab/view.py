@@ -22,7 +22,7 @@ import ipywidgets as widgets
 import xarray as xr
 from traitlets import validate
 
-from nida_kit import plots, setups
+from nida_kit import checks, plots, setups
 from nida_kit.experiment import LARGE, SCHEDULES, SETUPS, methods_of
 from nida_kit.lab.model import LabModel, Model, guarded, preset_names
 from nida_kit.lab.render import Drawing, Renderer
@@ -268,7 +268,7 @@ class Explorer(widgets.VBox):
         self._report()
 
     def _report(self) -> None:
-        error, before = escape(self.model.error), "Still shown, the result before: " if self.model.unmet else ""
+        error, before = escape(self.model.error), "Still shown, the result before: " if self.model.failure else ""
         self.summary.value = f"{before}{escape(self.model.status)}"
         self.status.value = f'<span role="alert" style="color: #b00020">{error}</span>' if error else ""
 
@@ -332,8 +332,8 @@ class Lab(Explorer):
     """
 
     def __init__(self, export: str | Path = "nida_lab.png", controls: Sequence[str] = USUAL, **params):
-        if unknown := [name for name in controls if name not in CONTROLS]:
-            raise ValueError(f"There are no controls {unknown}; there are {list(CONTROLS)}.")
+        controls = checks.names("controls", controls)
+        checks.known("controls", controls, CONTROLS)
         model = LabModel(**params)
         made = {name: (CONTROLS[name][0], CONTROLS[name][1]()) for name in dict.fromkeys((*controls, "step"))}
         systems = SETUPS if "system" in controls else [model.params.system]

@@ -21,12 +21,13 @@ condition numbers that float32 cannot factorise.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from scipy.linalg.lapack import dpbtrf, dpbtrs
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.functional import pad
@@ -44,7 +45,7 @@ class BlockBanded:
     blocks: Float[Tensor, "*batch T w n n"]
 
     @classmethod
-    def gram(cls, factor: Float[Tensor, "*batch T w n n"]) -> BlockBanded:
+    def gram(cls, factor: Float[Tensor, "*batch T w p n"]) -> BlockBanded:
         """F' F for a lower block-banded F given by rows: `factor[..., t, d, :, :] = F[t, t - d]`.
 
         Row t is one statement about x_t and the w steps before it: a linearised model step, an autoregression, or
@@ -74,6 +75,19 @@ class BlockBanded:
         blocks = columns[..., (t[:, None] + t).clamp(max=steps - 1), t[:, None].expand(steps, steps), :, :]
         return cls(blocks * _within(steps, steps - 1).to(matrix))
 
+    @classmethod
+    def total(cls, matrices: Sequence[BlockBanded]) -> BlockBanded:
+        """The sum of matrices of any widths, whose batches broadcast."""
+        widest = max(matrices, key=lambda matrix: matrix.width)
+        if len(matrices) == 1:
+            return widest
+        batch = torch.broadcast_shapes(*(matrix.blocks.shape[:-4] for matrix in matrices))
+        blocks = widest.blocks.expand(*batch, *widest.blocks.shape[-4:]).clone()
+        for matrix in matrices:
+            if matrix is not widest:
+                blocks[..., : matrix.width + 1, :, :] += matrix.blocks
+        return cls(blocks)
+
     @property
     def steps(self) -> int:
         """T, the number of time steps."""
@@ -89,12 +103,10 @@ class BlockBanded:
         """n, the size of a block."""
         return self.blocks.shape[-1]
 
-    def add_diagonal(self, diagonal: Float[Tensor, "*batch T n n"]) -> BlockBanded:
-        """A plus a block-diagonal matrix (the information that observations bring)."""
-        batch = torch.broadcast_shapes(self.blocks.shape[:-4], diagonal.shape[:-3])
-        blocks = self.blocks.to(torch.promote_types(self.blocks.dtype, diagonal.dtype))
-        rest = blocks[..., 1:, :, :].expand(*batch, *blocks[..., 1:, :, :].shape[-4:])
-        return BlockBanded(torch.cat([(blocks[..., 0, :, :] + diagonal).unsqueeze(-3), rest], -3))
+    @property
+    def diagonal(self) -> Float[Tensor, "*batch T n"]:
+        """The numbers on the diagonal."""
+        return self.blocks[..., 0, :, :].diagonal(dim1=-2, dim2=-1)
 
     def dense(self) -> Float[Tensor, "*batch N N"]:
         """The whole matrix, N = T n. For tests and small windows: memory grows as T squared."""
@@ -123,27 +135,44 @@ class BlockBanded:
         b = b.expand(*batch, *b.shape[-2:])
         if self._lapack:
             return _Solve.apply(blocks.double(), b.double()).to(b)
-        return self._split(self._odd_even(_odd_even_solve, b)).to(b)
+        return self._by_elimination(_odd_even_solve, b)
+
+    def solver(self) -> Callable[[Tensor], Tensor]:
+        """The map b -> A^-1 b without gradients, for any number of b: A is factorised once. Errors as in `solve`.
+
+        Where A has gradients, its variances will be wanted too, and the elimination that gives them serves here.
+        """
+        if not self._lapack or self.blocks.requires_grad:
+            return lambda b: self._by_elimination(_odd_even_solve, b).detach()
+        return _Lapack(self.blocks.detach().double()).solve
 
     def logdet(self) -> Float[Tensor, "*batch"]:
         """Log det A, differentiable; its gradient is A^-1 within the band. Errors as in `solve`."""
         if self._lapack:
             return _LogDet.apply(self.blocks.double()).to(self.blocks)
-        return self._odd_even(_odd_even_logdet).to(self.blocks)
+        return _odd_even_logdet(*self._elimination).to(self.blocks)
 
     def selected_inverse(self) -> Float[Tensor, "*batch T w n n"]:
         """The blocks of A^-1 within the band of A, laid out as `blocks`; linear in T, differentiable."""
-        return self._ungroup(*self._odd_even(_odd_even_inverse)).to(self.blocks)
+        return self._ungroup(*_odd_even_inverse(*self._elimination)).to(self.blocks)
 
     @cached_property
     def variances(self) -> Float[Tensor, "*batch T n"]:
         """The diagonal of A^-1: marginal variances if A is a precision. Computed once, when first asked for."""
-        main, _ = self._odd_even(_odd_even_inverse)
+        main, _ = _odd_even_inverse(*self._elimination)
         return self._split(main.diagonal(dim1=-2, dim2=-1)).to(self.blocks)
+
+    def lost(self) -> Float[Tensor, "*batch"]:
+        """What rounding may change in each window's worst variance, relative to it.
+
+        A number of A is known to its last digit, and a variance answers in proportion to both; so it does at each step.
+        """
+        scale = (self.diagonal * self.variances).detach().abs().amax((-2, -1))
+        return self.steps * torch.finfo(torch.float64).eps * scale
 
     def sample(self, noise: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch T n"]:
         """Draws with covariance A^-1 from unit normal `noise`, differentiable (a linear map of the noise)."""
-        return self._split(self._odd_even(_odd_even_sample, noise)).to(noise)
+        return self._by_elimination(_odd_even_sample, noise)
 
     def double(self) -> BlockBanded:
         """The same matrix in float64."""
@@ -154,14 +183,19 @@ class BlockBanded:
         """Whether LAPACK's banded routines serve best: on the CPU, unless the matrix is as good as full."""
         return self.blocks.device.type == "cpu" and self._size < self.steps
 
-    def _odd_even(self, algorithm, *vectors: Tensor):
-        """One of the odd-even algorithms below, on groups and in float64; errors as in `solve`."""
+    @cached_property
+    def _elimination(self) -> tuple[list[_Level], Tensor]:
+        """All levels of the odd-even elimination, in groups and in float64; errors as in `solve`."""
         matrix = self.double()
         try:
-            return algorithm(*matrix._tridiagonal(), *(self._group(x.double()) for x in vectors))
+            return _eliminate_all(*matrix._tridiagonal())
         except torch.linalg.LinAlgError as error:
             _factorise(matrix.blocks.cpu())  # says which window and time step it is
             raise ValueError(_not_positive_definite("some window")) from error
+
+    def _by_elimination(self, algorithm, x: Tensor) -> Tensor:
+        """What one of the algorithms below makes of `(..., T, n)`."""
+        return self._split(algorithm(*self._elimination, self._group(x.double()))).to(x)
 
     # A wider band is block-tridiagonal in groups of w time steps. These go there and back.
 
@@ -229,11 +263,11 @@ def _within(steps: int, width: int) -> Tensor:
 
 def _lower_triangle(blocks: Tensor, at: Tensor) -> Tensor:
     """The dense matrix whose block (row r, column c), c <= r, is `blocks[..., at[r, c], r - c, :, :]`."""
-    steps, n = len(at), blocks.shape[-1]
+    steps, (p, n) = len(at), blocks.shape[-2:]
     below = torch.arange(steps)[:, None] - torch.arange(steps)
     inside = ((below >= 0) & (below < blocks.shape[-3])).to(blocks)[:, :, None, None]
     full = blocks[..., at, below.clamp(0, blocks.shape[-3] - 1), :, :] * inside
-    return full.transpose(-3, -2).reshape(*full.shape[:-4], steps * n, steps * n)
+    return full.transpose(-3, -2).reshape(*full.shape[:-4], steps * p, steps * n)
 
 
 def _not_positive_definite(window: str, step: str = "") -> str:
@@ -242,6 +276,9 @@ def _not_positive_definite(window: str, step: str = "") -> str:
         "(a noise-free model: give it model_noise_std), or its parts differ by more than about 1e15 in scale: check "
         "units and noise_std, and for a linearised model start nearer to the truth or raise model_noise_std."
     )
+
+
+# LAPACK's banded Cholesky, for a whole batch at once
 
 
 @lru_cache
@@ -255,6 +292,8 @@ def _blas() -> ThreadpoolController:
 
 def _factorise(blocks: Tensor):
     """LAPACK's lower banded Cholesky factor of all windows laid end to end, (bandwidth, windows * T * n)."""
+    from scipy.linalg.lapack import dpbtrf  # here, for it takes a tenth of the package's time to import
+
     *batch, steps, width, n, _ = blocks.shape
     height = width * n
     row = height + n - 1
@@ -275,10 +314,30 @@ def _factorise(blocks: Tensor):
 
 
 def _solve_with(factor, b: Tensor) -> Tensor:
+    """With as many right-hand sides as b has more windows than the factor."""
+    from scipy.linalg.lapack import dpbtrs
+
     with _blas().limit(limits=1):
-        solution, info = dpbtrs(factor, b.detach().reshape(-1).numpy(), lower=1)
+        solution, info = dpbtrs(factor, b.detach().reshape(-1, factor.shape[1]).numpy().T, lower=1)
     assert info == 0
-    return torch.from_numpy(solution).reshape(b.shape)
+    return torch.from_numpy(solution.T).reshape(b.shape)
+
+
+class _Lapack:
+    """A^-1 for any number of vectors, without gradients; axes of b that A lacks are more right-hand sides."""
+
+    def __init__(self, blocks: Tensor):
+        self.blocks, self.factor = blocks, None
+
+    def solve(self, b: Tensor) -> Tensor:
+        known = self.blocks.shape[:-4]
+        # An axis of length one that b has longer: each of its windows needs a factor of its own.
+        needed = torch.broadcast_shapes(known, b.shape[max(0, b.ndim - 2 - len(known)) : -2])
+        if self.factor is None or needed != known:
+            self.blocks = self.blocks.expand(*needed, *self.blocks.shape[-4:])
+            self.factor = _factorise(self.blocks)
+        batch = torch.broadcast_shapes(needed, b.shape[:-2])
+        return _solve_with(self.factor, b.detach().double().expand(*batch, *b.shape[-2:])).to(b)
 
 
 class _Solve(torch.autograd.Function):
@@ -321,13 +380,39 @@ class _LogDet(torch.autograd.Function):
         return inverse * grad[..., None, None, None, None]
 
 
-def _eliminate(main: Tensor, lower: Tensor):
-    """Eliminate time steps 0, 2, 4, ...; keep 1, 3, 5, ...
+# Odd-even elimination of a block-tridiagonal matrix: main (..., T, m, m), lower[t] = A[t + 1, t] (..., T - 1, m, m)
 
-    Returns the eliminated steps' Cholesky factors and covariances given their neighbours, the regression weights of
-    each kept step's left and right eliminated neighbour on it (x_left = -left x_kept + ...), and the matrix of the
-    kept steps.
+
+class _Level(NamedTuple):
+    """What the elimination of every second step leaves behind.
+
+    Attributes:
+        steps: before it.
+        factor: Cholesky factors of the eliminated steps.
+        covariance: of them, given their neighbours.
+        left: regression of each kept step's left neighbour on it, x_left = -left x_kept + ...
+        right: of its right neighbour.
     """
+
+    steps: int
+    factor: Tensor
+    covariance: Tensor
+    left: Tensor
+    right: Tensor
+
+
+def _eliminate_all(main: Tensor, lower: Tensor) -> tuple[list[_Level], Tensor]:
+    """All levels, and the Cholesky factor of the step that is left."""
+    levels = []
+    while main.shape[-3] > 1:
+        level, main, lower = _eliminate(main, lower)
+        levels.append(level)
+    return levels, torch.linalg.cholesky(main)
+
+
+def _eliminate(main: Tensor, lower: Tensor) -> tuple[_Level, Tensor, Tensor]:
+    """Eliminate time steps 0, 2, 4, ...; keep 1, 3, 5, ... and their matrix."""
+    steps = main.shape[-3]
     if main.shape[-3] % 2 == 0:  # one independent unit-variance step at the end, which nothing else sees
         identity = torch.eye(main.shape[-1]).to(main).expand_as(main[..., :1, :, :])
         main = torch.cat([main, identity], -3)
@@ -339,7 +424,7 @@ def _eliminate(main: Tensor, lower: Tensor):
     right = covariance[..., 1:, :, :] @ from_right.mT
     kept = main[..., 1::2, :, :] - from_left @ left - from_right @ right
     between = -from_left[..., 1:, :, :] @ right[..., :-1, :, :]
-    return factor, covariance, left, right, (kept + kept.mT) / 2, between
+    return _Level(steps, factor, covariance, left, right), (kept + kept.mT) / 2, between
 
 
 def _neighbours(from_left: Tensor, from_right: Tensor, dim: int) -> Tensor:
@@ -354,47 +439,54 @@ def _interleave(even: Tensor, odd: Tensor, steps: int, dim: int) -> Tensor:
     return torch.stack([even, odd], dim).flatten(dim - 1, dim).narrow(dim, 0, steps)
 
 
-def _odd_even_inverse(main: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
+def _odd_even_inverse(levels: list[_Level], root: Tensor) -> tuple[Tensor, Tensor]:
     """The inverse's main and lower blocks."""
-    steps = main.shape[-3]
-    if steps == 1:
-        return torch.cholesky_inverse(torch.linalg.cholesky(main)), lower
-    _, covariance, left, right, kept, between = _eliminate(main, lower)
-    inverse, beside = _odd_even_inverse(kept, between)
-    # Covariances of an eliminated step with the kept step at its right (`left` weights) and at its left (`right`
-    # weights).
-    with_right = -(left @ inverse)
-    with_left = -(right @ inverse)
-    if kept.shape[-3] > 1:
-        with_right = with_right - pad(right[..., :-1, :, :] @ beside.mT, (0, 0, 0, 0, 1, 0))
-        with_left = with_left - pad(left[..., 1:, :, :] @ beside, (0, 0, 0, 0, 0, 1))
-    eliminated = covariance - _neighbours(with_right @ left.mT, with_left @ right.mT, -3)
-    return (
-        _interleave(eliminated, inverse, steps, -3),
-        _interleave(with_right.mT, with_left, steps - 1, -3),
-    )
+    inverse = torch.cholesky_inverse(root)
+    beside = inverse[..., :0, :, :]
+    for steps, _, covariance, left, right in reversed(levels):
+        # Covariances of an eliminated step with the kept step at its right (`left` weights) and at its left (`right`
+        # weights).
+        with_right = -(left @ inverse)
+        with_left = -(right @ inverse)
+        if inverse.shape[-3] > 1:
+            with_right = with_right - pad(right[..., :-1, :, :] @ beside.mT, (0, 0, 0, 0, 1, 0))
+            with_left = with_left - pad(left[..., 1:, :, :] @ beside, (0, 0, 0, 0, 0, 1))
+        eliminated = covariance - _neighbours(with_right @ left.mT, with_left @ right.mT, -3)
+        inverse = _interleave(eliminated, inverse, steps, -3)
+        beside = _interleave(with_right.mT, with_left, steps - 1, -3)
+    return inverse, beside
 
 
-def _odd_even_solve(main: Tensor, lower: Tensor, b: Tensor) -> Tensor:
+def _odd_even_solve(levels: list[_Level], root: Tensor, b: Tensor) -> Tensor:
     """A^-1 b for b (..., T, m)."""
-    steps = main.shape[-3]
-    if steps == 1:
-        return torch.cholesky_solve(b.unsqueeze(-1), torch.linalg.cholesky(main)).squeeze(-1)
-    factor, _, left, right, kept, between = _eliminate(main, lower)
-    even, odd = pad(b, (0, 0, 0, 1 - steps % 2))[..., ::2, :], b[..., 1::2, :]
-    odd = odd - (left.mT @ even[..., :-1, :, None] + right.mT @ even[..., 1:, :, None]).squeeze(-1)
-    x = _odd_even_solve(kept, between, odd)
-    alone = torch.cholesky_solve(even.unsqueeze(-1), factor).squeeze(-1)
-    pulled = _neighbours((left @ x.unsqueeze(-1)).squeeze(-1), (right @ x.unsqueeze(-1)).squeeze(-1), -2)
-    return _interleave(alone - pulled, x, steps, -2)
+    evens = []
+    for level in levels:
+        even, odd = _halves(b, level.steps)
+        evens.append(even)
+        b = odd - _apply(level.left.mT, even[..., :-1, :]) - _apply(level.right.mT, even[..., 1:, :])
+    x = torch.cholesky_solve(b.unsqueeze(-1), root).squeeze(-1)
+    for level, even in zip(reversed(levels), reversed(evens), strict=True):
+        x = _interleave(_apply(level.covariance, even) - _pulled(level, x), x, level.steps, -2)
+    return x
 
 
-def _odd_even_logdet(main: Tensor, lower: Tensor) -> Tensor:
+def _apply(matrix: Tensor, v: Tensor) -> Tensor:
+    return (matrix @ v.unsqueeze(-1)).squeeze(-1)
+
+
+def _halves(b: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """The eliminated and the kept steps of b."""
+    return pad(b, (0, 0, 0, 1 - steps % 2))[..., ::2, :], b[..., 1::2, :]
+
+
+def _pulled(level: _Level, x: Tensor) -> Tensor:
+    """By how much kept steps x move their eliminated neighbours."""
+    return _neighbours(_apply(level.left, x), _apply(level.right, x), -2)
+
+
+def _odd_even_logdet(levels: list[_Level], root: Tensor) -> Tensor:
     """Log det A: the sum over all eliminated steps."""
-    if main.shape[-3] == 1:
-        return _logdet(torch.linalg.cholesky(main))
-    factor, *_, kept, between = _eliminate(main, lower)
-    return _logdet(factor) + _odd_even_logdet(kept, between)
+    return sum((_logdet(level.factor) for level in levels), _logdet(root))
 
 
 def _logdet(factor: Tensor) -> Tensor:
@@ -402,16 +494,18 @@ def _logdet(factor: Tensor) -> Tensor:
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
 
 
-def _odd_even_sample(main: Tensor, lower: Tensor, noise: Tensor) -> Tensor:
+def _odd_even_sample(levels: list[_Level], root: Tensor, noise: Tensor) -> Tensor:
     """Draw the kept steps from their marginal, then each eliminated step given its two neighbours."""
-    steps = main.shape[-3]
-    if steps == 1:
-        return torch.linalg.solve_triangular(torch.linalg.cholesky(main).mT, noise.unsqueeze(-1), upper=True).squeeze(
-            -1
-        )
-    factor, _, left, right, kept, between = _eliminate(main, lower)
-    even, odd = pad(noise, (0, 0, 0, 1 - steps % 2))[..., ::2, :], noise[..., 1::2, :]
-    x = _odd_even_sample(kept, between, odd)
-    alone = torch.linalg.solve_triangular(factor.mT, even.unsqueeze(-1), upper=True).squeeze(-1)
-    pulled = _neighbours((left @ x.unsqueeze(-1)).squeeze(-1), (right @ x.unsqueeze(-1)).squeeze(-1), -2)
-    return _interleave(alone - pulled, x, steps, -2)
+    evens = []
+    for level in levels:
+        even, noise = _halves(noise, level.steps)
+        evens.append(even)
+    x = _unwhitened(root, noise)
+    for level, even in zip(reversed(levels), reversed(evens), strict=True):
+        x = _interleave(_unwhitened(level.factor, even) - _pulled(level, x), x, level.steps, -2)
+    return x
+
+
+def _unwhitened(factor: Tensor, noise: Tensor) -> Tensor:
+    """F'^-1 noise, whose covariance is (F F')^-1."""
+    return torch.linalg.solve_triangular(factor.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)

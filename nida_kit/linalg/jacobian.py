@@ -1,17 +1,7 @@
-"""Gaussians over whole trajectories, and the one update that every method here repeats.
+"""Slopes of torch functions, by automatic differentiation.
 
-A Gaussian N(mu, P^-1) over x (T time steps of n components) is kept by its *precision* P, banded in time, a point c and
-the information b that pulls it away from there:
-
-    log p(x) = -1/2 (x - c)' P (x - c) + b' (x - c) + const,      mu = c + P^-1 b.
-
-Observations y = H x + eta, eta ~ N(0, R), act on each time step, so H' R^-1 H is block-diagonal. Conditioning adds
-
-    P + H' R^-1 H,      b + H' R^-1 (y - H c),
-
-keeps the band, and is exact however far apart c and mu lie: the linearised forecast of a chaotic model leaves every
-bound on a long window, but never has to be computed. Asking for `mean` costs the one linear solve. R is diagonal; a
-missing value (NaN in y) is an infinite error.
+Reverse mode, since forward mode is not safe under Dask's threads; and plain autograd, since `torch.func` imports a
+compiler for seconds when it is first used.
 """
 
 from __future__ import annotations
@@ -22,18 +12,51 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+FEW = 1_000  # numbers of all copies, where the time of calls is all that counts
+AT_ONCE = 1_000_000  # numbers: so many copies of a small batch are followed back together, since it is calls that cost
+
 
 def linearise(
-    function: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch n"]
+    function: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch n"], outputs: int | None = None
 ) -> tuple[Float[Tensor, "*batch p"], Float[Tensor, "*batch p n"]]:
-    """f(x) and its Jacobian at every point of a batch: one pullback (torch.func) of the whole batch per component of f.
+    """f(x) and its Jacobian at every point of a batch.
 
-    f must treat the points independently. Reverse mode, since forward mode is not safe under Dask's threads. Many
-    pullbacks of a small batch are done at once: there it is the calls that take the time.
+    f must treat the points independently. One pullback of the whole batch per component of f; or all at once through
+    as many copies of a small batch, since there it is calls that cost. Differentiable once more where x has gradients.
+
+    Args:
+        function: f, from `(..., n)` to `(..., p)`.
+        x: the points.
+        outputs: p, if it is known: then a small batch needs one call of f.
     """
-    value, pull = torch.func.vjp(function, x)
+    if outputs is not None and x.numel() * outputs < FEW:
+        value, pull = pullback(function, x.expand(outputs, *x.shape))
+        units = torch.eye(outputs).to(value).view(outputs, *[1] * (x.ndim - 1), outputs)
+        return value[0], pull(units.expand_as(value)).movedim(0, -2)
+    value, pull = pullback(function, x)
     units = torch.eye(value.shape[-1]).to(value)
-    if len(units) > 8 and value.numel() * len(units) < 1_000_000:
-        units = units.view(-1, *[1] * (value.ndim - 1), value.shape[-1]).expand(-1, *value.shape)
-        return value, torch.func.vmap(pull)(units)[0].movedim(0, -2)
-    return value, torch.stack([pull(e.expand_as(value))[0] for e in units], -2)
+    if len(units) > 8 and value.numel() * len(units) < AT_ONCE:
+        return value, pulled_at_once(function, x, units.view(-1, *[1] * (value.ndim - 1), len(units))).movedim(0, -2)
+    return value, torch.stack([pull(e.expand_as(value)) for e in units], -2)
+
+
+def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """f(x), and w -> J' w for any number of w."""
+    follows = torch.is_grad_enabled() and x.requires_grad
+    with torch.enable_grad():
+        point = x if follows else x.detach().requires_grad_()
+        value = function(point)
+
+    def pull(w: Tensor) -> Tensor:
+        if not value.requires_grad:  # f is constant
+            return torch.zeros_like(x)
+        (slope,) = torch.autograd.grad(value, point, w, retain_graph=True, create_graph=follows, allow_unused=True)
+        return torch.zeros_like(x) if slope is None else slope
+
+    return value if follows else value.detach(), pull
+
+
+def pulled_at_once(function: Callable[[Tensor], Tensor], x: Tensor, w: Float[Tensor, "M *batch p"]) -> Tensor:
+    """J' w for many w, `(M, *x.shape)`: by as many copies of x, which f must treat independently."""
+    copies, pull = pullback(function, x.expand(len(w), *x.shape))
+    return pull(w.expand_as(copies))

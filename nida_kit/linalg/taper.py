@@ -1,18 +1,4 @@
-"""Gaussians over whole trajectories, and the one update that every method here repeats.
-
-A Gaussian N(mu, P^-1) over x (T time steps of n components) is kept by its *precision* P, banded in time, a point c and
-the information b that pulls it away from there:
-
-    log p(x) = -1/2 (x - c)' P (x - c) + b' (x - c) + const,      mu = c + P^-1 b.
-
-Observations y = H x + eta, eta ~ N(0, R), act on each time step, so H' R^-1 H is block-diagonal. Conditioning adds
-
-    P + H' R^-1 H,      b + H' R^-1 (y - H c),
-
-keeps the band, and is exact however far apart c and mu lie: the linearised forecast of a chaotic model leaves every
-bound on a long window, but never has to be computed. Asking for `mean` costs the one linear solve. R is diagonal; a
-missing value (NaN in y) is an infinite error.
-"""
+"""Tapers: correlations that fall with distance and end at a finite one, as if far places knew nothing of each other."""
 
 from __future__ import annotations
 

@@ -1,1 +1,13 @@
-"""DOC."""
+"""Ways to reconstruct a trajectory from observations. All give the same labelled answer, `Method.assimilate`.
+
+    method, lazy                      what all share: labels, checks, records, draws, Dask
+    interpolation, smoothers, neural  one loop over priors: climatology, a model, a network
+    weak, strong, starts              4D-Var: descents to the most probable trajectory, from one start or many
+    compose                           methods after one another, and windows that grow
+    sequential, cycling               what walks through time shares: forecast and analysis, windows with a lag
+    filters                           3D-Var and the extended Kalman filter
+    ensemble, enkf, letkf, ienks      covariances from members that the model carries along
+    particles, particle_filter, particle_smoother, importance   the posterior itself, by weighted simulations
+
+A method implements `Method.reconstruct`, on tensors; everything else is inherited.
+"""

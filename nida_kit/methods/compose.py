@@ -1,48 +1,68 @@
-"""What every method has in common: labelled observations in, a labelled reconstruction out.
+"""Methods made of other methods.
 
-A method implements `reconstruct`, on tensors, and `draw` if its posterior is no Gaussian. The rest is here: checking
-the input, labels, records, lazy Dask samples.
+chain           x^(0) -> method 1 -> x^(1) -> method 2 -> x^(2) ...,      each starts from the mean of the one before
+quasi-static    one method on a window that grows, each time from its last answer
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral
+from typing import Any
 
 import torch
 
+from nida_kit import checks
 from nida_kit.methods.method import Method
 from nida_kit.reconstruction import Reconstruction
 
+_METHOD = "Try an instance of one, nk.WeakFourDVar(system, 0.1)."
 
-class Chain(Method):
+
+class Composed(Method):
+    """A method around others, all of one state. The last one gives the answer.
+
+    It promises what they promise: it stops early if any of them does, and its draws and its agreement with the
+    observations are those of the last one.
+
+    Args:
+        methods: in the order of their use, at least one.
+        settings: for the records.
+    """
+
+    def __init__(self, methods: Sequence[Method], settings: dict[str, Any]):
+        self.methods, self.settings = list(methods), settings
+        self.labels, self.dt = methods[0].labels, _time_step(methods)
+        self.stops_early = any(m.stops_early for m in methods)
+        self.fits, self.noise_layers = methods[-1].fits, methods[-1].noise_layers
+
+    def doubts(self, observations):
+        return list(dict.fromkeys(doubt for method in self.methods for doubt in method.doubts(observations)))
+
+
+def _time_step(methods: Sequence[Method]) -> float | None:
+    """The one that all methods work with; None if any will do."""
+    steps = {m.dt for m in methods if m.dt is not None}
+    if len(steps) > 1:
+        raise ValueError(f"The methods work with different time steps: {sorted(steps)}. Give methods of one time step.")
+    return steps.pop() if steps else None
+
+
+class Chain(Composed):
     """Methods one after the other, each starting from the mean of the one before.
 
     `Chain([neural, physics])` is the hybrid. Its diagnostics are those of the last method that gives any.
     """
 
     def __init__(self, methods):
-        methods = [methods] if isinstance(methods, Method) else list(methods)
+        methods = [methods] if isinstance(methods, Method) else checks.several("methods", methods)
         if not methods or not all(isinstance(m, Method) for m in methods):
-            raise ValueError(f"A chain needs at least one method, and nothing else: {methods}.")
-        if any(m.labels.components != methods[0].labels.components for m in methods):
-            raise ValueError(f"The methods know different states: {[list(m.labels.components) for m in methods]}.")
-        steps = {m.dt for m in methods if m.dt is not None}
-        if len(steps) > 1:
-            raise ValueError(f"The methods work with different time steps: {sorted(steps)}.")
-        self.methods = methods
-        self.stops_early = any(m.stops_early for m in methods)
-        self.fits = methods[-1].fits
-        self.noise_layers = methods[-1].noise_layers
-        self.labels = methods[0].labels
-        self.dt = steps.pop() if steps else None
-        self.settings = {
-            f"{i}_{type(m).__name__}_{k}": v for i, m in enumerate(methods, 1) for k, v in m.settings.items()
-        } | {"chain": " > ".join(type(m).__name__ for m in methods)}
-
-    def doubts(self, observations):
-        return list(dict.fromkeys(doubt for method in self.methods for doubt in method.doubts(observations)))
+            raise checks.refused("methods", methods, "a list of at least one method, and of nothing else", _METHOD)
+        if any(m.labels.indexes != methods[0].labels.indexes for m in methods):
+            raise ValueError(f"The methods know different states: {[m.labels.indexes for m in methods]}.")
+        settings = {f"{i}_{type(m).__name__}_{k}": v for i, m in enumerate(methods, 1) for k, v in m.settings.items()}
+        super().__init__(methods, settings | {"chain": " > ".join(type(m).__name__ for m in methods)})
 
     def reconstruct(self, observations, dt, first_guess):
         runs: list[Reconstruction] = []
@@ -62,7 +82,7 @@ class Chain(Method):
         return self.methods[-1].draw(observations, dt, first_guess, noise)
 
 
-class QuasiStatic(Method):
+class QuasiStatic(Composed):
     """A descent whose window is lengthened piece by piece (Pires, Vautard & Talagrand 1996).
 
     Each piece starts from the answer of the one before, whose model has forecast the rest. So the cost, which has more
@@ -73,23 +93,10 @@ class QuasiStatic(Method):
         pieces: how many, of equal length.
     """
 
-    stops_early = True
-
     def __init__(self, method: Method, pieces: int = 4):
-        if not isinstance(method, Method):
-            raise ValueError(f"{method!r} is no method: give one that starts from a first guess, nk.WeakFourDVar(...).")
-        if not isinstance(pieces, Integral) or pieces < 1:
-            raise ValueError(f"pieces={pieces!r} must be a whole number of at least 1.")
-        self.method, self.pieces, self.labels, self.dt = method, int(pieces), method.labels, method.dt
-        self.settings = {"of": type(method).__name__} | method.settings | {"pieces": self.pieces}
-        self.noise_layers, self.fits = method.noise_layers, method.fits
-
-    def doubts(self, observations):
-        return self.method.doubts(observations)
-
-    def draw(self, observations, dt, first_guess, noise):
-        found = self.reconstruct(observations, dt, first_guess)
-        return self.method.draw(observations, dt, found.posteriors[-1].mean, noise)
+        checks.instance("method", method, Method, "a method that starts from a first guess", _METHOD)
+        self.method, self.pieces = method, checks.count("pieces", pieces, 1)
+        super().__init__([method], {"of": type(method).__name__} | method.settings | {"pieces": self.pieces})
 
     def reconstruct(self, observations, dt, first_guess):
         steps = observations.value.shape[-2]
@@ -99,3 +106,7 @@ class QuasiStatic(Method):
             found = self.method.reconstruct(known, dt, first_guess)
             first_guess = found.posteriors[-1].mean
         return found
+
+    def draw(self, observations, dt, first_guess, noise):
+        found = self.reconstruct(observations, dt, first_guess)
+        return self.method.draw(observations, dt, found.posteriors[-1].mean, noise)

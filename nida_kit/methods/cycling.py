@@ -1,11 +1,9 @@
-"""Methods that walk through time: forecast to the next step, analyse what was observed there, go on.
+"""Smoothers with a lag: windows that overlap, each of which uses the observations of one time.
 
-    forecast    x_t^f = M(x_{t-1}^a)
-    analysis    x_t^a = x_t^f conditioned on y_t
+    window k: from the observed time t_{k-lag} to t_k, where its observations are; window k + 1 starts from its answer
 
-A *filter* stops there: its mean at a time knows the observations up to that time only. So it serves any length of
-window, and experiments of thousands of cycles are one long window. Windows of a batch that are observed at the same
-times walk together.
+So every observation is used once, and a state is corrected by those of the next `lag` observed times. Without a lag
+there is one window, which uses all observations at once.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ def cycles(times: list[int], lag: int | None, steps: int) -> list[Cycle]:
     return [*found[:-1], replace(found[-1], end=steps - 1, following=steps)]
 
 
-def through(
+def analyse_windows(
     windows: list[Cycle], whole: bool, analyse: Callable[[Cycle], tuple[list[Tensor], list[Tensor]]]
 ) -> dict[str, list]:
     """One window after the other.

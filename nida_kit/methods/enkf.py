@@ -1,20 +1,11 @@
-"""Ensemble methods: the covariance is that of N states, which the full model carries along.
+"""The ensemble Kalman filter and smoother: every analysis gives each member weights of its own.
 
-With the mean m of the ensemble and its N - 1 independent deviations S (their rows; the covariance is S' S), every
-analysis looks among the states x = m + w S for *weights* w, which are N(0, I) beforehand. Observations of h see
+    forecast    x_t^i = M(x_{t-1}^i) + e^i,  e^i ~ N(0, Q)
+    analysis    x^i   = m + w^i S,  the w^i draws from N(A^-1 Y d, A^-1),  A = I + Y Y',  d = R^-1/2 (y - h(m))
 
-    y = h(m) + w Y + eta,      Y: the deviations of h of the members,
-
-so their posterior is again a Gaussian conditioned on observations, in N - 1 dimensions whatever the size of the state:
-
-    A = I + Y R^-1 Y',      w_mean = A^-1 Y R^-1 (y - h(m)),      covariance A^-1.
-
-The square root filter takes as its members draws from it, of noise that is exactly centred, uncorrelated and of unit
-variance, turned at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With a
-random turn any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
-
-Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
-nor on how Dask cuts them, and windows are compared on equal terms.
+m and S are mean and deviations of the forecast, Y the whitened deviations of what is observed of it (see `ensemble`).
+The draws are deterministic up to a random rotation, or stochastic, by perturbed observations. The smoother applies the
+same weights to the members' past.
 """
 
 from __future__ import annotations
@@ -25,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.checks import count
+from nida_kit import checks
 from nida_kit.methods.ensemble import (
     Ensemble,
     combined,
@@ -33,8 +24,8 @@ from nida_kit.methods.ensemble import (
     directions,
     inflated,
     rotated_noise,
-    seen_by,
     weights,
+    whitened,
 )
 from nida_kit.methods.method import stream
 from nida_kit.methods.sequential import DOUBLE
@@ -48,10 +39,11 @@ class EnKF(Ensemble):
     Args:
         system: an `nk.System`; the first members are draws of its `start`.
         model_noise_std: of the model error per step, per component or one for all, in state units; may be 0.
+        model_noise_covariance: Q `(n, n)`, in place of model_noise_std.
         members: N.
         inflation: factor on the deviations after each analysis, against the sampling error of few members.
         perturbed: whether members are analysed one by one, each with an observation error of its own drawn for it
-            (Burgers, van Leeuwen & Evensen 1998); otherwise by the square root with a random turn.
+            (Burgers, van Leeuwen & Evensen 1998); otherwise by the square root with a random rotation.
         finite_size: whether inflation is found in each analysis instead, as the most probable one if the forecast's
             mean and covariance are only known from N members (EnKF-N, Bocquet, Raanes & Hannart 2015,
             doi:10.5194/npg-22-645-2015); to 1%.
@@ -66,26 +58,28 @@ class EnKF(Ensemble):
         system: System,
         model_noise_std=0.0,
         *,
+        model_noise_covariance=None,
         members: int = 20,
         inflation: float = 1.0,
         perturbed: bool = False,
         finite_size: bool = False,
         seed: int = 0,
     ):
-        if not isinstance(perturbed, bool) or not isinstance(finite_size, bool):
-            raise ValueError(f"{perturbed=} and {finite_size=} must be True or False.")
-        if finite_size and (inflation != 1 or perturbed):
-            raise ValueError(f"finite_size finds the inflation of a square root filter: {inflation=}, {perturbed=}.")
-        self.perturbed, self.finite_size = perturbed, finite_size
-        own = {"perturbed": int(perturbed), "finite_size": int(finite_size)}  # NetCDF knows no booleans
-        super().__init__(system, members, inflation, seed, model_noise_std, **own)
+        self.perturbed, self.finite_size = checks.flag("perturbed", perturbed), checks.flag("finite_size", finite_size)
+        settings = {"perturbed": int(self.perturbed), "finite_size": int(self.finite_size)}  # NetCDF knows no booleans
+        super().__init__(system, members, inflation, seed, (model_noise_std, model_noise_covariance), **settings)
+        if self.finite_size and (self.inflation != 1 or self.perturbed):
+            raise ValueError(
+                f"finite_size=True finds the inflation of a square root filter, but {inflation=} and {perturbed=} are "
+                "given: leave them out, or finite_size."
+            )
 
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
         E, forecast, analysis = self.first(len(observations.value), generator), [], []
         for t in range(observations.value.shape[-2]):
             if t:
-                E = self.forecast(E, dt, generator)
+                E = self.forecast(E, dt, observations.times[t - 1], generator)
             forecast.append(keep(E))
             here = observations.at(t)
             if not here.value.isnan().all():
@@ -101,32 +95,30 @@ class EnKF(Ensemble):
         self, E: Float[Tensor, "W N n"], here: Observations, generator: torch.Generator
     ) -> Float[Tensor, "W N m"]:
         """Of the members after the analysis, before inflation."""
-        seen, y, R = seen_by(E, here), here.value, here.noise_std.square()
+        seen, y = whitened(E, here)
         Y, innovation = deviations(seen), y - seen.mean(-2, keepdim=True)
         if self.perturbed:
             errors = torch.randn(self.members, y.shape[-1], generator=generator, dtype=DOUBLE)
-            errors = (errors - errors.mean(0)) * here.noise_std
-            return math.sqrt(self.members - 1) * directions(self.members) + weights(Y, R, y + errors - seen)[0]
-        factor = finite_size_inflation(Y, R, innovation, self.members) if self.finite_size else 1.0
-        mean, lower = weights(factor * Y, R, innovation)
+            # What is missing takes its errors with it, so they are whitened again.
+            errors = here.whiten(here.colour(errors - errors.mean(0)))
+            return math.sqrt(self.members - 1) * directions(self.members) + weights(Y, y + errors - seen)[0]
+        factor = finite_size_inflation(Y, innovation, self.members) if self.finite_size else 1.0
+        mean, lower = weights(factor * Y, innovation)
         around = torch.linalg.solve_triangular(lower, rotated_noise(self.members, generator), upper=False, left=False)
         return factor * (mean + around)
 
 
 def finite_size_inflation(
-    Y: Float[Tensor, "W m p"], R: Float[Tensor, "W one p"], innovation: Float[Tensor, "W one p"], members: int
+    Y: Float[Tensor, "W m p"], d: Float[Tensor, "W one p"], members: int
 ) -> Float[Tensor, "W one one"]:
-    """The factor l on the deviations that minimises the dual cost of EnKF-N.
+    """The factor l on the deviations that minimises the dual cost of EnKF-N, for whitened Y and innovation d.
 
-        d' (l^2 Y' Y + R)^-1 d + (N + 1) (N - 1) / (N l^2) + 2 N log l
+        d' (l^2 Y' Y + I)^-1 d + (N + 1) (N - 1) / (N l^2) + 2 N log l
 
-    The first term is computed in the eigenvectors of Y R^-1 Y', the minimum on a grid of steps of 1%, from
-    0.5 to 20.
+    The first term is computed in the eigenvectors of Y Y', the minimum on a grid of steps of 1%, from 0.5 to 20.
     """
-    weighted = Y * torch.where(innovation.isnan(), 0.0, R.rsqrt())
-    d = torch.where(innovation.isnan(), 0.0, innovation * R.rsqrt())
-    values, vectors = torch.linalg.eigh(weighted @ weighted.mT)
-    seen = (vectors.mT @ weighted @ d.mT).square()  # (d' of each eigenvector)^2 times its value
+    values, vectors = torch.linalg.eigh(Y @ Y.mT)
+    seen = (vectors.mT @ Y @ d.mT).square()  # (d' of each eigenvector)^2 times its value
     factor = torch.exp(torch.arange(-0.7, 3.0, 0.01, dtype=DOUBLE))
     # d' (1 + l^2 Y' Y)^-1 d = d' d - sum l^2 seen / (1 + l^2 values)
     gained = (factor**2 * seen / (1 + factor**2 * values.clamp(min=0).unsqueeze(-1))).sum(-2)
@@ -139,8 +131,8 @@ class EnKS(EnKF):
 
     Args:
         lag: how many analyses act on a time, its own not counted; None is all.
-        system, model_noise_std, members, inflation, perturbed, finite_size, seed: as for `EnKF`, whose results
-            `forecast` and `analysis` are part of its own.
+        system, model_noise_std, model_noise_covariance, members, inflation, perturbed, finite_size, seed: as for
+            `EnKF`, whose results `forecast` and `analysis` are part of its own.
     """
 
     def __init__(
@@ -148,6 +140,7 @@ class EnKS(EnKF):
         system: System,
         model_noise_std=0.0,
         *,
+        model_noise_covariance=None,
         lag: int | None = None,
         members: int = 20,
         inflation: float = 1.0,
@@ -155,9 +148,17 @@ class EnKS(EnKF):
         finite_size: bool = False,
         seed: int = 0,
     ):
-        own = {"members": members, "inflation": inflation, "perturbed": perturbed, "finite_size": finite_size}
-        super().__init__(system, model_noise_std, **own, seed=seed)
-        self.lag = None if lag is None else count("lag", lag, 0)
+        super().__init__(
+            system,
+            model_noise_std,
+            model_noise_covariance=model_noise_covariance,
+            members=members,
+            inflation=inflation,
+            perturbed=perturbed,
+            finite_size=finite_size,
+            seed=seed,
+        )
+        self.lag = None if lag is None else checks.count("lag", lag, 0)
         self.settings["lag"] = "all" if lag is None else self.lag
 
     def ensembles(self, observations, dt, keep):
@@ -168,7 +169,7 @@ class EnKS(EnKF):
         starts: list[int] = []  # how many of them are from before each recent analysis
         for t in range(observations.value.shape[-2]):
             if t:
-                E = self.forecast(E, dt, generator)
+                E = self.forecast(E, dt, observations.times[t - 1], generator)
             found["forecast"].append(keep(E))
             here = observations.at(t)
             if not here.value.isnan().all():

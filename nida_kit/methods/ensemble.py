@@ -1,4 +1,4 @@
-"""Ensemble methods: the covariance is that of N states, which the full model carries along.
+"""Ensembles: the covariance is that of N states, which the full model carries along.
 
 With the mean m of the ensemble and its N - 1 independent deviations S (their rows; the covariance is S' S), every
 analysis looks among the states x = m + w S for *weights* w, which are N(0, I) beforehand. Observations of h see
@@ -7,11 +7,13 @@ analysis looks among the states x = m + w S for *weights* w, which are N(0, I) b
 
 so their posterior is again a Gaussian conditioned on observations, in N - 1 dimensions whatever the size of the state:
 
-    A = I + Y R^-1 Y',      w_mean = A^-1 Y R^-1 (y - h(m)),      covariance A^-1.
+    A = I + Y Y',      w_mean = A^-1 Y d,      d = y - h(m),      covariance A^-1,
+
+where h, y and with them Y and d are *whitened*: multiplied by R^-1/2, and 0 where nothing was measured.
 
 The square root filter takes as its members draws from it, of noise that is exactly centred, uncorrelated and of unit
-variance, turned at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With a
-random turn any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
+variance, rotated at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With
+a random rotation any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
 
 Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
 nor on how Dask cuts them, and windows are compared on equal terms.
@@ -23,13 +25,23 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.checks import count, noise, positive
-from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, by_times, check_finite
+from nida_kit import checks
+from nida_kit.methods.sequential import (
+    CPU,
+    DOUBLE,
+    Sequential,
+    advance,
+    by_times,
+    check_finite,
+    model_noise,
+    noise_settings,
+)
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments
 from nida_kit.systems.system import System, as_system
@@ -56,19 +68,17 @@ def deviations(E: Float[Tensor, "*batch N n"]) -> Float[Tensor, "*batch m n"]:
 
 
 def rotated_noise(members: int, generator: torch.Generator) -> Float[Tensor, "N m"]:
-    """Noise of N members with mean exactly 0 and covariance exactly I, rotated_noise at random (Haar)."""
+    """Noise of N members with mean exactly 0 and covariance exactly I, rotated at random (Haar)."""
     Q, R = torch.linalg.qr(torch.randn(members - 1, members - 1, generator=generator, dtype=DOUBLE))
     return math.sqrt(members - 1) * directions(members) @ (Q * R.diagonal().sign())
 
 
 def weights(
-    Y: Float[Tensor, "*batch m p"], R: Float[Tensor, "*#batch one p"], innovation: Float[Tensor, "*batch r p"]
+    Y: Float[Tensor, "*batch m p"], innovation: Float[Tensor, "*batch r p"]
 ) -> tuple[Float[Tensor, "*batch r m"], Float[Tensor, "*batch m m"]]:
-    """Mean of the weights for each of r innovations, NaN where not observed, and the lower Cholesky factor of A."""
-    weighted = Y * torch.where(innovation[..., :1, :].isnan(), 0.0, 1 / R)
-    lower = root_of(torch.eye(Y.shape[-2]).to(Y) + weighted @ Y.mT)
-    pull = weighted @ innovation.nan_to_num(nan=0.0).mT
-    return torch.cholesky_solve(pull, lower).mT, lower
+    """Mean of the weights for each of r innovations, and the lower Cholesky factor of A; all of it is whitened."""
+    lower = root_of(torch.eye(Y.shape[-2]).to(Y) + Y @ Y.mT)
+    return torch.cholesky_solve(Y @ innovation.mT, lower).mT, lower
 
 
 def root_of(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
@@ -102,6 +112,11 @@ def seen_by(E: Float[Tensor, "*batch N n"], here: Observations) -> Float[Tensor,
     return seen
 
 
+def whitened(E: Float[Tensor, "*batch N n"], here: Observations) -> tuple[Tensor, Tensor]:
+    """R^-1/2 h of each member, and R^-1/2 y; 0 where nothing was observed; errors as for `seen_by`."""
+    return here.whiten(seen_by(E, here)), here.whiten(here.value)
+
+
 def combined(W: Float[Tensor, "*#batch N m"], E: Float[Tensor, "*batch N n"]) -> Float[Tensor, "*batch N n"]:
     """The ensemble whose members have these weights in another one."""
     return E.mean(-2, keepdim=True) + W @ deviations(E)
@@ -115,12 +130,14 @@ def inflated(E: Float[Tensor, "*batch N n"], factor: float) -> Float[Tensor, "*b
 class Ensemble(Sequential):
     """What ensemble methods share: their members, and their walk through time."""
 
-    def __init__(self, system: System, members: int, inflation: float, seed: int, model_noise_std=0.0, **settings):
-        self.members, self.inflation = count("members", members, 2), positive("inflation", inflation)
-        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
-        self.seed = count("seed", seed, 0)
-        own = {"members": self.members, "inflation": self.inflation, "seed": self.seed}
-        super().__init__(system, **own, model_noise_std=self.noise_std.tolist(), **settings)
+    def __init__(
+        self, system: System, members: int, inflation: float, seed: int, Q: tuple[Any, Any] = (0.0, None), **settings
+    ):
+        self.noise = model_noise(*Q, as_system(system).labels.size)  # standard deviations or a covariance
+        self.members, self.inflation = checks.count("members", members, 2), checks.positive("inflation", inflation)
+        self.seed = checks.seed(seed)
+        settings |= {"members": self.members, "inflation": self.inflation, "seed": self.seed}
+        super().__init__(system, **settings, **noise_settings(self.noise))
 
     @abstractmethod
     def ensembles(self, observations: Observations, dt: float, keep: Keep) -> dict[str, list[Tensor]]:
@@ -132,6 +149,7 @@ class Ensemble(Sequential):
 
     def draw(self, observations, dt, first_guess, noise):
         """Members picked at random, with replacement; of a filter, those of each time's analysis."""
+        self.refuse(observations)
         size, (lead, T, n) = noise.shape[1], (noise.shape[2:-2], *noise.shape[-2:])
         uniform = torch.special.ndtr(noise[0, ..., 0, 0]).reshape(size, -1)
         picked = (uniform * self.members).long().clamp(max=self.members - 1)
@@ -148,9 +166,11 @@ class Ensemble(Sequential):
         """Members of the system's start law, the same for all windows."""
         return self.system.start(self.members, generator, DOUBLE, CPU).expand(windows, -1, -1)
 
-    def forecast(self, E: Float[Tensor, "W N n"], dt: float, generator: torch.Generator) -> Float[Tensor, "W N n"]:
-        """The members one time step later."""
-        E = self.system.step(E, dt)
-        if self.noise_std.any():
-            E = E + self.noise_std * torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE)
+    def forecast(
+        self, E: Float[Tensor, "W N n"], dt: float, t: Tensor, generator: torch.Generator
+    ) -> Float[Tensor, "W N n"]:
+        """The members one step after time t."""
+        E = advance(self.system, dt, E, t)
+        if self.noise.std.any():
+            E = E + self.noise.colour(torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE))
         return E

@@ -1,37 +1,37 @@
-"""The loop: ask a prior for a Gaussian around the current estimate, condition it on the observations, move there.
+"""Filters that carry a mean and a covariance from one time to the next.
 
-    for s in schedule:                        # temperatures, 1 = coarse ... 0 = sharp
-        x_s     = s x_0 + (1 - s) x_hat       # what the prior sees: between the first guess and the estimate
-        N(mu, P^-1) = prior(x_s, s)
-        A       = P + H' R^-1 H
-        x_hat   = mu + A^-1 H' R^-1 (y - H mu)
+    forecast    m^f = M(m),  P^f = B (3D-Var)  or  J P J' + Q (extended Kalman filter)
+    analysis    K = P^f H' (H P^f H' + R)^-1,  m = m^f + K (y - h(m^f)),  P = (I - K H) P^f (I - K H)' + K R K'
 
-Optimal interpolation, the Kalman smoother, weak-constraint 4D-Var and neural incremental assimilation are this loop
-with different priors (Blanke, Fablet and Lelarge 2024, arXiv:2406.15076). A nonlinear h is linearised anew at each
-step, at the prior's centre; a prior that knows nothing of h takes several such steps, `descended`.
+J and H are the derivatives of model and operator at m and m^f. Both are linearised once; for linear ones the extended
+filter is the Kalman filter, which is exact.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.checks import covariance, noise, positive
+from nida_kit import checks
 from nida_kit.linalg.jacobian import linearise
-from nida_kit.methods.sequential import Sequential, start_moments
+from nida_kit.linalg.rows import apply
+from nida_kit.methods.sequential import Sequential, advance, model_noise, noise_settings, start_moments
+from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations
+from nida_kit.observing.operators import OverWindow
 from nida_kit.priors.physics import Physics
 from nida_kit.reconstruction import Moments
 from nida_kit.systems.system import System, as_system
 
 
 def gaussian_filter(
-    forecast: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    forecast: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]],
     mean: Float[Tensor, "*batch n"],
     covariance: Float[Tensor, "*batch n n"],
     observations: Observations,
@@ -42,7 +42,7 @@ def gaussian_filter(
     singular as directions contract.
 
     Args:
-        forecast: mean and covariance of the next state, from those of this one.
+        forecast: mean and covariance of the next state, from those of this one and its number.
         mean: of the first state.
         covariance: of the first state.
         observations: of the whole batch.
@@ -52,35 +52,45 @@ def gaussian_filter(
     covariance = covariance.expand(*mean.shape, -1)
     for t in range(value.shape[-2]):
         if t:
-            mean, covariance = forecast(mean, covariance)
+            mean, covariance = forecast(mean, covariance, t - 1)
             covariance = covariance.expand(*mean.shape, -1)
         before, here = (mean, covariance), observations.at(t)
         if not here.value.isnan().all():
-            H, R, y = here.linearise(mean.unsqueeze(-2))
-            mean, covariance = _analysis(mean, covariance, H.squeeze(-3), R.squeeze(-2), y.squeeze(-2))
+            seen = here.around(mean.unsqueeze(-2))
+            mean, covariance = _analysis(mean, covariance, seen.rows.dense(), seen.residual[0].squeeze(-2))
         yield before, (mean, covariance)
 
 
-def _analysis(mean: Tensor, covariance: Tensor, H: Tensor, R: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """`Gaussian.condition` of one state `(..., n)`, by its covariance."""
-    seen = ~y.isnan()
-    H = H * seen.unsqueeze(-1)
-    innovation = torch.where(seen, y, 0.0) - (H @ mean.unsqueeze(-1)).squeeze(-1)
-    cross = H @ covariance
-    gain = torch.linalg.solve(cross @ H.mT + torch.diag_embed(R.expand_as(y)), cross).mT
-    mean = mean + (gain @ innovation.unsqueeze(-1)).squeeze(-1)
-    shrink = torch.eye(mean.shape[-1]).to(mean) - gain @ H
-    return mean, shrink @ covariance @ shrink.mT + gain * R.unsqueeze(-2) @ gain.mT  # Joseph's form stays positive
+def _analysis(
+    mean: Float[Tensor, "*batch n"],
+    covariance: Float[Tensor, "*batch n n"],
+    J: Float[Tensor, "*batch p n"],
+    r: Float[Tensor, "*batch p"],
+) -> tuple[Tensor, Tensor]:
+    """`Gaussian.condition` of one state on whitened rows about its mean, by its covariance."""
+    cross = J @ covariance
+    gain = torch.linalg.solve(cross @ J.mT + torch.eye(r.shape[-1]).to(r), cross).mT
+    shrink = torch.eye(mean.shape[-1]).to(mean) - gain @ J
+    return mean - apply(gain, r), shrink @ covariance @ shrink.mT + gain @ gain.mT  # Joseph's form stays positive
 
 
 def extended_kalman_filter(physics: Physics, observations: Observations) -> Float[Tensor, "*batch T n"]:
-    """The filtered means, given the observations up to each time; the model is linearised at the state before."""
+    """The filtered means, given the observations up to each time; the model is linearised at the state before.
 
-    def forecast(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        mean, J = linearise(physics.step, mean)
-        return mean, J @ covariance @ J.mT + torch.diag_embed(physics.noise_std**2)
+    What cannot be taken one time after the other is left out (an operator over the window) or taken as independent
+    (errors correlated in time): these means only say where to linearise.
+    """
+    value = observations.value
+    if isinstance(observations.operator, OverWindow):
+        return physics.forecast(value.shape[-2]).expand(*value.shape[:-1], -1)
+    if observations.errors.correlated_in_time:
+        observations = replace(observations, errors=Independent(observations.noise_std))
 
-    start = physics.start_mean, torch.diag_embed(physics.start_std**2)
+    def forecast(mean: Tensor, covariance: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        mean, J = linearise(partial(physics.advanced, t=t), mean, mean.shape[-1])
+        return mean, J @ covariance @ J.mT + physics.noise.matrix
+
+    start = physics.start_mean, physics.start.matrix
     return torch.stack([mean for _, (mean, _) in gaussian_filter(forecast, *start, observations)], -2)
 
 
@@ -88,15 +98,18 @@ class _GaussianFilter(Sequential):
     """A filter that carries a mean and a covariance."""
 
     @abstractmethod
-    def forecast(self, mean: Tensor, spread: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-        """Mean `(W, n)` and covariance of the next state."""
+    def forecast(self, mean: Tensor, spread: Tensor, dt: float, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean `(W, n)` and covariance of the state dt after time t."""
 
     @abstractmethod
     def start(self) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
         """Mean and covariance of the first state."""
 
     def walk(self, observations, dt):
-        steps = gaussian_filter(partial(self.forecast, dt=dt), *self.start(), observations)
+        def forecast(mean: Tensor, spread: Tensor, k: int) -> tuple[Tensor, Tensor]:
+            return self.forecast(mean, spread, dt, observations.times[k])
+
+        steps = gaussian_filter(forecast, *self.start(), observations)
         # The means and the variances of forecast and analysis, over time.
         kept = [[(mean, spread.diagonal(dim1=-2, dim2=-1)) for mean, spread in step] for step in steps]
         forecast, analysis = ([torch.stack(x, -2) for x in zip(*both, strict=True)] for both in zip(*kept, strict=True))
@@ -114,15 +127,15 @@ class ThreeDVar(_GaussianFilter):
     """
 
     def __init__(self, system: System, background):
-        self.background = covariance(background, len(as_system(system).labels.components))
+        self.background = checks.covariance(background, as_system(system).labels.size, "background")
         super().__init__(system, background=str(self.background.tolist()))
         self._mean = start_moments(system)[0]
 
     def start(self):
         return self._mean, self.background
 
-    def forecast(self, mean, spread, dt):
-        return self.system.step(mean, dt), self.background
+    def forecast(self, mean, spread, dt, t):
+        return advance(self.system, dt, mean, t), self.background
 
 
 class ExtendedKalmanFilter(_GaussianFilter):
@@ -131,18 +144,19 @@ class ExtendedKalmanFilter(_GaussianFilter):
     Args:
         system: an `nk.System`; the first mean and covariance are those of its `start`.
         model_noise_std: of the model error per step, per component or one for all, in state units; may be 0.
+        model_noise_covariance: Q `(n, n)`, in place of model_noise_std.
         inflation: factor on the forecast's covariance per unit of time, against the error of linearising.
     """
 
-    def __init__(self, system: System, model_noise_std=0.0, *, inflation: float = 1.0):
-        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
-        self.inflation = positive("inflation", inflation)
-        super().__init__(system, model_noise_std=self.noise_std.tolist(), inflation=self.inflation)
+    def __init__(self, system: System, model_noise_std=0.0, *, model_noise_covariance=None, inflation: float = 1.0):
+        self.noise = model_noise(model_noise_std, model_noise_covariance, as_system(system).labels.size)
+        self.inflation = checks.positive("inflation", inflation)
+        super().__init__(system, **noise_settings(self.noise), inflation=self.inflation)
         self._start = start_moments(system)
 
     def start(self):
         return self._start
 
-    def forecast(self, mean, spread, dt):
-        mean, J = linearise(partial(self.system.step, dt=dt), mean)
-        return mean, self.inflation**dt * J @ spread @ J.mT + self.noise_std.square().diag()
+    def forecast(self, mean, spread, dt, t):
+        mean, J = linearise(lambda x: advance(self.system, dt, x, t), mean, mean.shape[-1])
+        return mean, self.inflation**dt * J @ spread @ J.mT + self.noise.matrix

@@ -1,20 +1,11 @@
-"""Ensemble methods: the covariance is that of N states, which the full model carries along.
+"""The iterative ensemble Kalman smoother: 4D-Var whose derivatives are differences between members.
 
-With the mean m of the ensemble and its N - 1 independent deviations S (their rows; the covariance is S' S), every
-analysis looks among the states x = m + w S for *weights* w, which are N(0, I) beforehand. Observations of h see
+    cost(w) = 1/2 |w|^2 + 1/2 sum_t |y_t - h(M_t(m + w S))|^2_R
 
-    y = h(m) + w Y + eta,      Y: the deviations of h of the members,
-
-so their posterior is again a Gaussian conditioned on observations, in N - 1 dimensions whatever the size of the state:
-
-    A = I + Y R^-1 Y',      w_mean = A^-1 Y R^-1 (y - h(m)),      covariance A^-1.
-
-The square root filter takes as its members draws from it, of noise that is exactly centred, uncorrelated and of unit
-variance, turned at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With a
-random turn any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
-
-Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
-nor on how Dask cuts them, and windows are compared on equal terms.
+Gauss-Newton steps in the weights w of the ensemble at the start of a window; the members, moved to the current
+estimate, say how what is observed depends on w. The model is exact. Each time is whitened by itself; a whole window
+(no lag) at once, so that its errors may be correlated in time, and its operator may be one over the window. For w, S
+and m see `ensemble`, for windows with a lag `cycling`.
 """
 
 from __future__ import annotations
@@ -25,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.checks import count, positive
-from nida_kit.methods.cycling import Cycle, cycles, through
+from nida_kit import checks
+from nida_kit.methods.cycling import Cycle, analyse_windows, cycles
 from nida_kit.methods.ensemble import (
     Ensemble,
     combined,
@@ -34,11 +25,18 @@ from nida_kit.methods.ensemble import (
     directions,
     inflated,
     rotated_noise,
-    seen_by,
     weights,
+    whitened,
 )
 from nida_kit.methods.method import stream
-from nida_kit.methods.sequential import DOUBLE, observed_times
+from nida_kit.methods.sequential import (
+    DOUBLE,
+    advance,
+    check_operator,
+    for_members,
+    observed_times,
+    refuse_whole_windows,
+)
 from nida_kit.observing.observations import Observations
 from nida_kit.systems.system import System
 
@@ -69,10 +67,11 @@ class IEnKS(Ensemble):
         tolerance: float = 1e-3,
         seed: int = 0,
     ):
-        self.lag = None if lag is None else count("lag", lag, 1)
-        self.iterations, self.tolerance = count("iterations", iterations, 1), positive("tolerance", tolerance)
-        own = {"lag": "all" if lag is None else self.lag, "max_iterations": self.iterations}
-        super().__init__(system, members, inflation, seed, **own, tolerance=self.tolerance)
+        self.lag = None if lag is None else checks.count("lag", lag, 1)
+        self.iterations = checks.count("iterations", iterations, 1)
+        self.tolerance = checks.positive("tolerance", tolerance)
+        settings = {"lag": "all" if lag is None else self.lag, "max_iterations": self.iterations}
+        super().__init__(system, members, inflation, seed, **settings, tolerance=self.tolerance)
 
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
@@ -80,23 +79,36 @@ class IEnKS(Ensemble):
 
         def analyse(cycle: Cycle) -> tuple[list[Tensor], list[Tensor]]:
             nonlocal E
-            before = path = self.path(E, cycle.end - cycle.begin, dt)
+            times = observations.times[cycle.begin : cycle.end]
+            before = path = self.path(E, times, dt)
             if cycle.used:
                 W = self.solved(E, before, cycle, observations, dt, generator)
-                path = self.path(combined(W, E), cycle.end - cycle.begin, dt)
+                path = self.path(combined(W, E), times, dt)
             if cycle.following <= cycle.end:
                 E = inflated(path[cycle.following - cycle.begin], self.inflation)
             return [keep(x) for x in before], [keep(x) for x in path]
 
         windows = cycles(observed_times(observations), self.lag, observations.value.shape[-2])
-        return through(windows, self.lag is None, analyse)
+        return analyse_windows(windows, self.lag is None, analyse)
 
-    def path(self, E: Float[Tensor, "W N n"], steps: int, dt: float) -> list[Float[Tensor, "W N n"]]:
-        """The members now and at each of the next steps."""
+    def refuse(self, observations):
+        (check_operator if self.lag is None else refuse_whole_windows)(observations, self.system)
+
+    def path(self, E: Float[Tensor, "W N n"], times: Float[Tensor, " T1"], dt: float) -> list[Float[Tensor, "W N n"]]:
+        """The members now and one step after each of these times."""
         states = [E]
-        for _ in range(steps):
-            states.append(self.system.step(states[-1], dt))
+        for t in times:
+            states.append(advance(self.system, dt, states[-1], t))
         return states
+
+    def seen(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> tuple[Tensor, Tensor]:
+        """What each member says of the observations that a window uses, and they themselves: `whitened`."""
+        if self.lag is None:
+            x, y = whitened(torch.stack(path, -2), for_members(observations))
+            return x.flatten(-2), y.flatten(-2)
+        parts = [whitened(path[t - cycle.begin], observations.at(t)) for t in cycle.used]
+        x, y = (torch.cat(part, -1) for part in zip(*parts, strict=True))
+        return x, y
 
     def solved(
         self,
@@ -108,21 +120,18 @@ class IEnKS(Ensemble):
         generator: torch.Generator,
     ) -> Float[Tensor, "W N m"]:
         """Weights of the members at the window's start, given what is observed later; `path` is where E leads."""
-        here = [observations.at(t) for t in cycle.used]
-        y = torch.cat([o.value for o in here], -1)
-        R = torch.cat([o.noise_std.square() for o in here], -1)
         m, one = self.members - 1, torch.eye(self.members - 1, dtype=DOUBLE)
         mean, lower = E.new_zeros(len(E), 1, m), one.expand(len(E), m, m)
         moving = torch.ones(len(E), dtype=torch.bool)
+        until = cycle.end if self.lag is None else cycle.used[-1]
         still = math.sqrt(m) * directions(self.members)
         for step in range(self.iterations):
             if step:
                 around = torch.linalg.solve_triangular(lower, still, upper=False, left=False)
-                path = self.path(combined(mean + around, E), cycle.used[-1] - cycle.begin, dt)
-            seen = [seen_by(path[t - cycle.begin], o) for o, t in zip(here, cycle.used, strict=True)]
-            seen = torch.cat(seen, -1)
+                path = self.path(combined(mean + around, E), observations.times[cycle.begin : until], dt)
+            seen, y = self.seen(path, cycle, observations)
             Y = lower @ deviations(seen)  # as if the deviations had not shrunk
-            to, root = weights(Y, R, y - seen.mean(-2, keepdim=True) + mean @ Y)
+            to, root = weights(Y, y - seen.mean(-2, keepdim=True) + mean @ Y)
             change = (to - mean).abs().amax((-2, -1))
             # Each window stops by itself, so that its result does not depend on the others.
             stays = ~moving[:, None, None]
@@ -130,5 +139,5 @@ class IEnKS(Ensemble):
             moving = moving & (change > self.tolerance)
             if not moving.any():
                 break
-        turn = rotated_noise(self.members, generator)
-        return mean + torch.linalg.solve_triangular(lower, turn, upper=False, left=False)
+        noise = rotated_noise(self.members, generator)
+        return mean + torch.linalg.solve_triangular(lower, noise, upper=False, left=False)

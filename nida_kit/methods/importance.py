@@ -1,23 +1,12 @@
-"""The posterior itself, by weighted simulations: nothing is linearised, nothing is Gaussian.
+"""The posterior of a system without model noise, by weighted start states.
 
-With model noise, the states x_{t+1} = M(x_t) + e, e ~ N(0, Q), are filtered and then drawn backwards:
-
-    x_0^i ~ start,    w_t^i ~ p(y_t | x_t^i),    x_{t+1}^i = M(x_t^a) + e^i,  a drawn by w_t
-    x_T^m drawn by w_T,    x_t^m = x_t^i with probability ~ w_t^i N(x_{t+1}^m; M(x_t^i), Q)
-
-Particles are kept as they are weighted, before the resampling, which only adds noise. Backwards, every particle of a
-time may join any of the next, so trajectories differ at all times although few ancestors survive the filter.
-
-Without model noise, a trajectory is a function of its start, so start states are what is weighted. They come from a
+Without model noise a trajectory is a function of its start, so start states are what is weighted. They come from a
 density q that is adapted in rounds, beta rising from 0 to 1 so that a good share of them always matters:
 
     w^i ~ p(x_0^i) p(y | x_0^i)^beta / q(x_0^i),    next q: kernels on states drawn by w
 
-The last weights, at beta = 1, are exact whatever q was.
-
-These two smoothers do one window at a time, and each meets the same random numbers: results depend neither on the other
-windows nor on how Dask cuts them, and windows are compared on equal terms. The filter, `ParticleFilter`, only goes
-forward; it resamples where few particles count, windows side by side.
+The last weights, at beta = 1, are exact whatever q was. Whole trajectories are weighed, so an operator over the
+window and errors that are correlated in time are taken like any others.
 """
 
 from __future__ import annotations
@@ -29,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.methods.particles import Simulations, covariance_of, effective, log_likelihood, pick, systematic, widened
-from nida_kit.methods.sequential import CPU, DOUBLE
+from nida_kit.methods.sequential import CPU, DOUBLE, check_operator
 from nida_kit.observing.observations import Observations
 from nida_kit.systems.system import System
 
@@ -70,9 +60,13 @@ class ImportanceSampler(Simulations):
     """
 
     def __init__(self, system: System, *, particles: int = 2000, kernels: int = 256, rounds: int = 50, seed: int = 0):
-        super().__init__(system, seed, particles=(particles, 2), kernels=(kernels, 1), rounds=(rounds, 1))
-        self.particles, self.kernels, self.rounds = particles, kernels, rounds
-        system.log_start(system.start(1, torch.Generator(), DOUBLE, CPU))  # says now if there is none
+        self.particles, self.kernels = checks.count("particles", particles, 2), checks.count("kernels", kernels, 1)
+        self.rounds = checks.count("rounds", rounds, 1)
+        super().__init__(system, seed, particles=self.particles, kernels=self.kernels, rounds=self.rounds)
+        system.log_start(system.start(1, torch.Generator(), DOUBLE, CPU))  # refuses now a system that has none
+
+    def refuse(self, observations):
+        check_operator(observations, self.system)
 
     def estimate(self, window, dt):
         found = self.weigh(window, dt)
@@ -99,7 +93,7 @@ class ImportanceSampler(Simulations):
         start = self.system.start(self.particles, generator, DOUBLE, CPU)
         log_q, beta, least = self.system.log_start(start), 0.0, 1e-9 * start.std(0)
         for _ in range(self.rounds):
-            x = self.system.trajectories(start, len(window.value), dt)
+            x = self.system.trajectories(start, len(window.value), dt, start_time=window.times[0])
             prior, log_p = self.system.log_start(start) - log_q, log_likelihood(window, x)
             sharp, beta = beta == 1, rise(prior, log_p, beta, self.particles / 5)
             log_weights = tempered(prior, log_p, beta)

@@ -1,4 +1,9 @@
-"""The methods that are the loop of `incremental` with one prior each."""
+"""Optimal interpolation: the climatology N(mu, C) conditioned on the observations.
+
+    x_hat = mu + C H' (H C H' + R)^-1 (y - H mu)
+
+It is one step of the loop (`loop.py`), exact for Gaussian states and a linear h. Neural methods start there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from nida_kit import checks
 from nida_kit.descent import conditioned
 from nida_kit.edge import time_step
 from nida_kit.gaussian import Gaussian
@@ -31,8 +37,9 @@ class OptimalInterpolation(Method):
     """
 
     def __init__(self, climatology: Climatology, labels: StateLabels, dt: float):
-        check_state(climatology, labels, dt)
-        self.climatology, self.labels, self.dt = climatology, labels, dt
+        advice = "nk.OptimalInterpolation.fit(windows) makes one of past trajectories."
+        checks.instance("climatology", climatology, Climatology, "an nk.Climatology", advice)
+        self.climatology, self.labels, self.dt = climatology, *check_state(climatology, labels, dt)
         self.settings = {"order": len(climatology.factor) - 1}
 
     @classmethod
@@ -94,10 +101,13 @@ def outliers(climatology: Climatology, observations: Observations) -> list[str]:
     ]
 
 
-def check_state(climatology: Climatology, labels: StateLabels, dt: float) -> None:
+def check_state(climatology: Climatology, labels: StateLabels, dt: float) -> tuple[StateLabels, float]:
+    """Labels and time step of the climatology's trajectories."""
+    checks.instance("labels", labels, StateLabels, "nk.StateLabels", "Try those of a system, nk.Lorenz63().labels.")
     n = climatology.mean.shape[-1]
-    if len(labels.components) != n or not (math.isfinite(dt) and dt > 0):
+    if len(labels.components) != n:
         raise ValueError(
-            f"The climatology has {n} components, the labels name {list(labels.components)}, and dt={dt}: give the "
-            "labels and the positive time step of the trajectories that it was fitted to."
+            f"The climatology has {n} components, the labels name {list(labels.components)}: give the labels of the "
+            "trajectories that it was fitted to."
         )
+    return labels, checks.positive("dt", dt)

@@ -1,4 +1,10 @@
-"""The methods that are the loop of `incremental` with one prior each."""
+"""Neural incremental data assimilation: the loop with a trained network as its prior.
+
+    x_s = s x_0 + (1 - s) x_hat,    N(mu, P^-1) = network(x_s, s),    x_hat = mean of N(mu, P^-1) given y
+
+for temperatures s that fall from 1 towards 0, from the optimal interpolation x_0 on (Blanke, Fablet and Lelarge 2024,
+arXiv:2406.15076). The network never sees observations or their operator, so it serves any.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit import schedule as schedules
 from nida_kit.descent import conditioned
 from nida_kit.gaussian import Gaussian
@@ -39,8 +46,10 @@ class NeuralIncremental(Method):
         temperatures: int | Sequence[float] = 4,
         schedule: schedules.Schedule = schedules.linear,
     ):
-        check_state(prior.climatology, labels, dt)
-        self.prior, self.labels, self.dt = prior.eval(), labels, dt
+        advice = "nk.NeuralIncremental.pretrained(name) has one that is trained."
+        checks.instance("prior", prior, Network, "a network, nk.NeuralPrior, nk.RingPrior or nk.PaperPrior", advice)
+        self.labels, self.dt = check_state(prior.climatology, labels, dt)
+        self.prior = prior.eval()
         self.temperatures = schedules.temperatures(temperatures, schedule)
         self.noise_layers = len(self.temperatures)
         self.settings = {"temperatures": self.temperatures}
@@ -65,10 +74,8 @@ class NeuralIncremental(Method):
             ValueError: no such weights, a file that is damaged or not ours, or labels that the network does not serve.
         """
         prior, card = load_pretrained(name)
-        if labels is not None and not isinstance(labels, StateLabels):
-            raise ValueError(
-                f"labels={labels!r} must be nk.StateLabels: those of a system, nk.Lorenz96(sites=20).labels."
-            )
+        advice = "Try those of a system, nk.Lorenz96(sites=20).labels."
+        checks.instance("labels", labels, StateLabels | None, "nk.StateLabels", advice)
         if labels is not None and isinstance(prior, RingPrior):
             prior = prior.on(len(labels.components))
         elif labels not in (None, card.labels):
@@ -90,7 +97,7 @@ class NeuralIncremental(Method):
     def reconstruct(self, observations, dt, first_guess):
         observations, start = self._start(observations, first_guess)
         posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
-        return Reconstruction(posteriors, self.temperatures, start.mean)
+        return Reconstruction(posteriors, self.temperatures, start.estimate)
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.

@@ -1,23 +1,9 @@
-"""The posterior itself, by weighted simulations: nothing is linearised, nothing is Gaussian.
+"""The bootstrap particle filter: simulations weighted by what is observed, forward in time only.
 
-With model noise, the states x_{t+1} = M(x_t) + e, e ~ N(0, Q), are filtered and then drawn backwards:
+    x_{t+1}^i = M(x_t^i) + e^i,  e^i ~ N(0, Q),    w_{t+1}^i ~ w_t^i p(y_{t+1} | x_{t+1}^i)
 
-    x_0^i ~ start,    w_t^i ~ p(y_t | x_t^i),    x_{t+1}^i = M(x_t^a) + e^i,  a drawn by w_t
-    x_T^m drawn by w_T,    x_t^m = x_t^i with probability ~ w_t^i N(x_{t+1}^m; M(x_t^i), Q)
-
-Particles are kept as they are weighted, before the resampling, which only adds noise. Backwards, every particle of a
-time may join any of the next, so trajectories differ at all times although few ancestors survive the filter.
-
-Without model noise, a trajectory is a function of its start, so start states are what is weighted. They come from a
-density q that is adapted in rounds, beta rising from 0 to 1 so that a good share of them always matters:
-
-    w^i ~ p(x_0^i) p(y | x_0^i)^beta / q(x_0^i),    next q: kernels on states drawn by w
-
-The last weights, at beta = 1, are exact whatever q was.
-
-These two smoothers do one window at a time, and each meets the same random numbers: results depend neither on the other
-windows nor on how Dask cuts them, and windows are compared on equal terms. The filter, `ParticleFilter`, only goes
-forward; it resamples where few particles count, windows side by side.
+Nothing is linearised and nothing is Gaussian. Where few particles count, they are resampled by their weights. Windows
+go side by side and meet the same random numbers.
 """
 
 from __future__ import annotations
@@ -28,11 +14,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.checks import count, noise, number
+from nida_kit import checks
 from nida_kit.methods.method import stream
 from nida_kit.methods.particles import check_some_count, effective, systematic, widened
-from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, check_finite
-from nida_kit.observing.observations import Observations
+from nida_kit.methods.sequential import (
+    CPU,
+    DOUBLE,
+    Sequential,
+    advance,
+    check_finite,
+    for_members,
+    model_noise,
+    noise_settings,
+)
 from nida_kit.reconstruction import Moments
 from nida_kit.systems.system import System, as_system
 
@@ -49,6 +43,7 @@ class ParticleFilter(Sequential):
     Args:
         system: an `nk.System`; its `start` draws the first states.
         model_noise_std: of the model error per step, per component or one for all, in state units; may be 0.
+        model_noise_covariance: Q `(n, n)`, in place of model_noise_std.
         particles: N.
         jitter: scale of the kernel; 0 is none.
         resample_below: share of N that the effective sample size must reach, else the particles are resampled.
@@ -60,18 +55,18 @@ class ParticleFilter(Sequential):
         system: System,
         model_noise_std=0.0,
         *,
+        model_noise_covariance=None,
         particles: int = 1000,
         jitter: float = 1.0,
         resample_below: float = 0.3,
         seed: int = 0,
     ):
-        self.particles, self.seed = count("particles", particles, 2), count("seed", seed, 0)
-        self.noise_std = noise(model_noise_std, len(as_system(system).labels.components))
-        self.jitter, self.resample_below = number("jitter", jitter), number("resample_below", resample_below)
-        if self.resample_below > 1:
-            raise ValueError(f"{resample_below=} must be a share from 0 to 1.")
-        own = {"particles": self.particles, "jitter": self.jitter, "resample_below": self.resample_below}
-        super().__init__(system, **own, seed=self.seed, model_noise_std=self.noise_std.tolist())
+        self.noise = model_noise(model_noise_std, model_noise_covariance, as_system(system).labels.size)
+        self.particles, self.seed = checks.count("particles", particles, 2), checks.seed(seed)
+        self.jitter = checks.number("jitter", jitter)
+        self.resample_below = checks.share("resample_below", resample_below)
+        settings = {"particles": self.particles, "jitter": self.jitter, "resample_below": self.resample_below}
+        super().__init__(system, **settings, seed=self.seed, **noise_settings(self.noise))
 
     def walk(self, observations, dt):
         generator = stream(self.seed)
@@ -81,16 +76,15 @@ class ParticleFilter(Sequential):
         found: dict[str, list[Tensor]] = {"forecast": [], "analysis": []}
         for t in range(steps):
             if t:
-                x = self.system.step(x, dt)
-                if self.noise_std.any():
-                    x = x + self.noise_std * torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE)
+                x = advance(self.system, dt, x, observations.times[t - 1])
+                if self.noise.std.any():
+                    x = x + self.noise.colour(torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE))
             found["forecast"].append(_weighted_moments(x, log_weights))
             here = observations.at(t)
             seen = not here.value.isnan().all()
             if seen:
                 check_finite(x)
-                each = Observations(here.value.unsqueeze(1), here.noise_std.unsqueeze(1), here.operator)
-                misfit = each.misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
+                misfit = for_members(here).misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
                 check_some_count(misfit)
                 log_weights = (log_weights - misfit).log_softmax(-1)
             found["analysis"].append(_weighted_moments(x, log_weights))

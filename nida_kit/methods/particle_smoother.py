@@ -1,23 +1,10 @@
-"""The posterior itself, by weighted simulations: nothing is linearised, nothing is Gaussian.
-
-With model noise, the states x_{t+1} = M(x_t) + e, e ~ N(0, Q), are filtered and then drawn backwards:
+"""The posterior of a system with model noise, by particles that are filtered and then drawn backwards.
 
     x_0^i ~ start,    w_t^i ~ p(y_t | x_t^i),    x_{t+1}^i = M(x_t^a) + e^i,  a drawn by w_t
     x_T^m drawn by w_T,    x_t^m = x_t^i with probability ~ w_t^i N(x_{t+1}^m; M(x_t^i), Q)
 
 Particles are kept as they are weighted, before the resampling, which only adds noise. Backwards, every particle of a
 time may join any of the next, so trajectories differ at all times although few ancestors survive the filter.
-
-Without model noise, a trajectory is a function of its start, so start states are what is weighted. They come from a
-density q that is adapted in rounds, beta rising from 0 to 1 so that a good share of them always matters:
-
-    w^i ~ p(x_0^i) p(y | x_0^i)^beta / q(x_0^i),    next q: kernels on states drawn by w
-
-The last weights, at beta = 1, are exact whatever q was.
-
-These two smoothers do one window at a time, and each meets the same random numbers: results depend neither on the other
-windows nor on how Dask cuts them, and windows are compared on equal terms. The filter, `ParticleFilter`, only goes
-forward; it resamples where few particles count, windows side by side.
 """
 
 from __future__ import annotations
@@ -29,9 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nida_kit.checks import noise
+from nida_kit import checks
+from nida_kit.linalg.covariance import Covariance
 from nida_kit.methods.particles import Simulations, effective, log_likelihood, pick, systematic
-from nida_kit.methods.sequential import CPU, DOUBLE
+from nida_kit.methods.sequential import CPU, DOUBLE, advance, model_noise, noise_settings, refuse_whole_windows
 from nida_kit.observing.observations import Observations
 from nida_kit.systems.system import System
 
@@ -66,6 +54,7 @@ class ParticleSmoother(Simulations):
     Args:
         system: an `nk.System`; its `start` draws the first states.
         model_noise_std: of the model error per step, per component or one for all, in state units; positive.
+        model_noise_covariance: Q `(n, n)`, in place of model_noise_std.
         particles: of each filter. The time taken is proportional to particles * draws * repeats.
         draws: trajectories drawn from each repeat, for mean and std.
         repeats: independent filters.
@@ -78,17 +67,22 @@ class ParticleSmoother(Simulations):
     def __init__(
         self,
         system: System,
-        model_noise_std,
+        model_noise_std=None,
         *,
+        model_noise_covariance=None,
         particles: int = 16384,
         draws: int = 128,
         repeats: int = 4,
         seed: int = 0,
     ):
-        super().__init__(system, seed, particles=(particles, 2), draws=(draws, 2), repeats=(repeats, 1))
-        self.particles, self.draws, self.repeats = particles, draws, repeats
-        self.noise_std = _read_noise(model_noise_std, len(self.labels.components))
-        self.settings |= {"model_noise_std": self.noise_std.tolist()}
+        self.particles, self.draws = checks.count("particles", particles, 2), checks.count("draws", draws, 2)
+        self.repeats = checks.count("repeats", repeats, 1)
+        super().__init__(system, seed, particles=self.particles, draws=self.draws, repeats=self.repeats)
+        self.noise = _positive_noise(model_noise_std, model_noise_covariance, self.labels.size)
+        self.settings |= noise_settings(self.noise)
+
+    def refuse(self, observations):
+        refuse_whole_windows(observations, self.system)
 
     def generators(self) -> list[torch.Generator]:
         """Of each repeat, anew for each window."""
@@ -101,7 +95,7 @@ class ParticleSmoother(Simulations):
             filters.append(self.filter(window, dt, generator))
             uniform = torch.rand(self.draws, len(window.value), generator=generator, dtype=DOUBLE)
             uniform[:, -1] = (torch.arange(self.draws) + uniform[:, -1]) / self.draws  # evenly, for a lower variance
-            draws.append(backward(filters[-1], self.noise_std, uniform))
+            draws.append(backward(filters[-1], self.noise, uniform))
         # Repeats count alike, not by their evidence: so their spread is the error of their average, and one filter
         # that was lucky does not hide that the others disagree.
         means = torch.stack([x.mean(0) for x in draws])
@@ -115,10 +109,10 @@ class ParticleSmoother(Simulations):
         return found | ({"mean_error": means.std(0) / self.repeats**0.5} if self.repeats > 1 else {})
 
     def draw_one(self, window, dt, uniform):
-        drawn = torch.empty(*uniform.shape, len(self.labels.components), dtype=DOUBLE)
+        drawn = torch.empty(*uniform.shape, self.labels.size, dtype=DOUBLE)
         for r, generator in enumerate(self.generators()[: len(uniform)]):
             filtered = self.filter(window, dt, generator)
-            drawn[r :: self.repeats] = backward(filtered, self.noise_std, uniform[r :: self.repeats])
+            drawn[r :: self.repeats] = backward(filtered, self.noise, uniform[r :: self.repeats])
         return drawn
 
     def filter(self, window: Observations, dt: float, generator: torch.Generator) -> Filtered:
@@ -129,30 +123,30 @@ class ParticleSmoother(Simulations):
         """
         x = self.system.start(self.particles, generator, DOUBLE, CPU)
         states, forecasts, log_weights, log_evidence = [], [], [], torch.zeros((), dtype=DOUBLE)
-        for y, std in zip(window.value.split(1), window.noise_std.split(1), strict=True):
+        for t in range(len(window.value)):
             _check_finite(x)
-            log_p = log_likelihood(Observations(y, std, window.operator), x.unsqueeze(-2))
+            log_p = log_likelihood(window.at(t), x.unsqueeze(-2))
             log_evidence = log_evidence + log_p.logsumexp(0) - math.log(len(x))
             states.append(x)
             log_weights.append(log_p.log_softmax(0))
-            forecasts.append(self.system.step(x, dt))
+            forecasts.append(advance(self.system, dt, x, window.times[t]))
             # Drawn at all times, so that windows observed at different times meet the same numbers.
             uniform = torch.rand(1, generator=generator, dtype=DOUBLE)
             noise = torch.randn(x.shape, generator=generator, dtype=DOUBLE)
-            x = forecasts[-1][systematic(log_weights[-1], uniform, len(x))] + self.noise_std * noise
+            x = forecasts[-1][systematic(log_weights[-1], uniform, len(x))] + self.noise.colour(noise)
         return Filtered(torch.stack(states), torch.stack(forecasts), torch.stack(log_weights), log_evidence)
 
 
-def _read_noise(model_noise_std, n: int) -> Float[Tensor, " n"]:
-    """As `noise`, but none may be 0."""
-    std = noise(model_noise_std, n)
-    if (std == 0).any():
-        raise ValueError(
-            f"model_noise_std={model_noise_std!r}: a particle smoother does not apply to a system without noise. "
-            "p(x_{t+1} | x_t) is no density there, and all draws collapse onto the few start states that survive: use "
-            "nk.ImportanceSampler, or give a small model noise."
+def _positive_noise(std, matrix, n: int) -> Covariance:
+    """As `model_noise`, but none may be 0."""
+    noise = model_noise(std, matrix, n)
+    if (noise.std == 0).any():
+        advice = (
+            "Without noise p(x_{t+1} | x_t) is no density there, and all draws collapse onto the few start states that "
+            "survive: use nk.ImportanceSampler, or give a small model noise."
         )
-    return std
+        raise checks.refused("model_noise_std", std, "positive for each component", advice)
+    return noise
 
 
 def _check_finite(x: Tensor) -> None:
@@ -160,15 +154,13 @@ def _check_finite(x: Tensor) -> None:
         raise ValueError("Particles overflow: try observations with a smaller time step, or a shorter longest_substep.")
 
 
-def backward(
-    filtered: Filtered, noise_std: Float[Tensor, " n"], uniform: Float[Tensor, "M T"]
-) -> Float[Tensor, "M T n"]:
+def backward(filtered: Filtered, noise: Covariance, uniform: Float[Tensor, "M T"]) -> Float[Tensor, "M T n"]:
     """Trajectories drawn from the posterior, from the last state to the first, made of uniform numbers."""
     index = pick(filtered.log_weights[-1].repeat(len(uniform), 1), uniform[:, -1])
     path = [filtered.states[-1, index]]
     for t in reversed(range(uniform.shape[1] - 1)):
         centre = filtered.forecasts[t].mean(0)  # taken off first, since squares of large numbers lose digits
-        forecasts, reached = (filtered.forecasts[t] - centre) / noise_std, (path[-1] - centre) / noise_std
+        forecasts, reached = noise.whiten(filtered.forecasts[t] - centre), noise.whiten(path[-1] - centre)
         index = _parents(forecasts, filtered.log_weights[t], reached, uniform[:, t])
         path.append(filtered.states[t, index])
     return torch.stack(path[::-1], 1)
@@ -189,8 +181,8 @@ def _parents(
     """
     margin = forecasts.shape[1] ** 0.5 + 9
     c = forecasts.std(0).argmax()
-    order, turn = forecasts[:, c].argsort(), reached[:, c].argsort()
-    forecasts, reached = forecasts[order], reached[turn]
+    order, sorting = forecasts[:, c].argsort(), reached[:, c].argsort()
+    forecasts, reached = forecasts[order], reached[sorting]
     # log w - |x - f|^2 / 2 without |x|^2, which is the same for all forecasts
     offset = log_weights[order] - forecasts.square().sum(-1) / 2
     first, last = reached[::rows, c] - margin, torch.cat([reached[rows - 1 :: rows, c], reached[-1:, c]]) + margin
@@ -198,6 +190,6 @@ def _parents(
     low, high = torch.searchsorted(along, first).tolist(), torch.searchsorted(along, last).tolist()
     picked = [
         i + pick(torch.addmm(offset[i:j], x, forecasts[i:j].mT), u)
-        for x, u, i, j in zip(reached.split(rows), uniform[turn].split(rows), low, high, strict=False)
+        for x, u, i, j in zip(reached.split(rows), uniform[sorting].split(rows), low, high, strict=False)
     ]
-    return order[torch.cat(picked)][turn.argsort()]
+    return order[torch.cat(picked)][sorting.argsort()]

@@ -1,23 +1,10 @@
-"""The posterior itself, by weighted simulations: nothing is linearised, nothing is Gaussian.
+"""Weighted simulations: nothing is linearised, nothing is Gaussian.
 
-With model noise, the states x_{t+1} = M(x_t) + e, e ~ N(0, Q), are filtered and then drawn backwards:
+    p(x | y)  is approximated by  sum_i w^i delta(x - x^i),      N_eff = (sum w)^2 / sum w^2
 
-    x_0^i ~ start,    w_t^i ~ p(y_t | x_t^i),    x_{t+1}^i = M(x_t^a) + e^i,  a drawn by w_t
-    x_T^m drawn by w_T,    x_t^m = x_t^i with probability ~ w_t^i N(x_{t+1}^m; M(x_t^i), Q)
-
-Particles are kept as they are weighted, before the resampling, which only adds noise. Backwards, every particle of a
-time may join any of the next, so trajectories differ at all times although few ancestors survive the filter.
-
-Without model noise, a trajectory is a function of its start, so start states are what is weighted. They come from a
-density q that is adapted in rounds, beta rising from 0 to 1 so that a good share of them always matters:
-
-    w^i ~ p(x_0^i) p(y | x_0^i)^beta / q(x_0^i),    next q: kernels on states drawn by w
-
-The last weights, at beta = 1, are exact whatever q was.
-
-These two smoothers do one window at a time, and each meets the same random numbers: results depend neither on the other
-windows nor on how Dask cuts them, and windows are compared on equal terms. The filter, `ParticleFilter`, only goes
-forward; it resamples where few particles count, windows side by side.
+What the particle smoother and the importance sampler share. Both do one window at a time, and each meets the same
+random numbers: results depend neither on the other windows nor on how Dask cuts them, and windows are compared on equal
+terms.
 """
 
 from __future__ import annotations
@@ -26,15 +13,14 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nida_kit.checks import count
+from nida_kit import checks
 from nida_kit.methods.method import Method
-from nida_kit.methods.sequential import CPU, DOUBLE
+from nida_kit.methods.sequential import CPU, DOUBLE, system_settings
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.systems.system import System, as_system
@@ -45,14 +31,9 @@ TOO_FEW = 10  # effective particles: below, averages over them are left to chanc
 class Simulations(Method):
     """What both methods share: the system, one window at a time, warnings."""
 
-    def __init__(self, system: System, seed: int, **counts: int):
-        found = {name: count(name, number, least) for name, (number, least) in counts.items()}
-        if not isinstance(seed, Integral):
-            raise ValueError(f"seed={seed!r} must be a whole number.")
-        self.system, self.labels, self.seed = as_system(system), system.labels, int(seed)
-        self.settings = {"system": system.name, "seed": self.seed}
-        self.settings |= {f"system_{name}": value for name, value in system.parameters().items()}
-        self.settings |= found
+    def __init__(self, system: System, seed: int, **settings: int):
+        self.system, self.labels, self.seed = as_system(system), system.labels, checks.seed(seed)
+        self.settings = system_settings(system) | {"seed": self.seed} | settings
 
     @abstractmethod
     def estimate(self, window: Observations, dt: float) -> dict[str, Tensor]:
@@ -62,20 +43,24 @@ class Simulations(Method):
     def draw_one(self, window: Observations, dt: float, uniform: Float[Tensor, "M T"]) -> Float[Tensor, "M T n"]:
         """Draws from the posterior of one window, made of uniform numbers."""
 
+    @abstractmethod
+    def refuse(self, observations: Observations) -> None:
+        """Raises ValueError for what the method cannot take, before anything is simulated."""
+
     def reconstruct(self, observations, dt, first_guess):
+        self.refuse(observations)
         lead, steps = observations.value.shape[:-2], observations.value.shape[-2]
-        start = self.system.start(1000, torch.Generator().manual_seed(self.seed), DOUBLE, CPU)
-        observations.predicted(start)  # says now what does not fit, before anything is simulated
         estimates = [self.estimate(window, dt) for window in each_window(observations)]
         found = {k: torch.stack([e[k] for e in estimates]).reshape((*lead, *v.shape)) for k, v in estimates[0].items()}
         posterior = Moments(found.pop("mean"), found.pop("std"))
         warn_of_few(found["effective_particles"])
         if first_guess is None:
-            first_guess = self.system.trajectories(start.mean(0), steps, dt)
+            start = self.system.start(1000, torch.Generator().manual_seed(self.seed), DOUBLE, CPU)
+            first_guess = self.system.trajectories(start.mean(0), steps, dt, start_time=observations.times[0])
         return Reconstruction([posterior], [math.nan], first_guess, found)
 
     def draw(self, observations, dt, first_guess, noise):
-        observations.predicted(self.system.start(1, torch.Generator().manual_seed(self.seed), DOUBLE, CPU))
+        self.refuse(observations)
         uniform = torch.special.ndtr(noise[0, ..., 0]).reshape(noise.shape[1], -1, noise.shape[-2])
         drawn = [
             self.draw_one(window, dt, u) for window, u in zip(each_window(observations), uniform.unbind(1), strict=True)
@@ -85,14 +70,12 @@ class Simulations(Method):
 
 def each_window(observations: Observations) -> Iterator[Observations]:
     """One after the other, `(T, p)` each."""
-    value = observations.value
-    noise_std = observations.noise_std.expand_as(value)
-    size = value.shape[-2:]
-    for y, std in zip(value.reshape(-1, *size), noise_std.reshape(-1, *size), strict=True):
-        yield Observations(y, std, observations.operator)
+    flat = observations.flattened()
+    return (flat.select(i) for i in range(len(flat.value)))
 
 
 def warn_of_few(effective: Tensor) -> None:
+    """Warns where an effective sample size is too small for averages to mean anything."""
     few = effective < TOO_FEW
     if few.any():
         warnings.warn(
@@ -109,14 +92,13 @@ def log_likelihood(window: Observations, x: Float[Tensor, "N T n"]) -> Float[Ten
     Raises:
         ValueError: it is -inf everywhere.
     """
-    seen = ~window.value.isnan()
-    constant = (window.noise_std[seen] * math.sqrt(2 * math.pi)).log().sum()
-    log_p = -(window.misfit(x) + constant).nan_to_num(nan=math.inf, posinf=math.inf)
+    log_p = -(window.misfit(x) + window.log_normaliser()).nan_to_num(nan=math.inf, posinf=math.inf)
     check_some_count(-log_p)
     return log_p
 
 
 def check_some_count(misfit: Float[Tensor, "*batch N"]) -> None:
+    """Raises ValueError where no particle has a finite misfit."""
     if (misfit == math.inf).all(-1).any():
         raise ValueError(
             "The operator gives NaN or infinite values for every particle: use one that is defined for all states "
@@ -144,6 +126,7 @@ def pick(log_weights: Float[Tensor, "M N"], uniform: Float[Tensor, " M"]) -> Int
 
 
 def covariance_of(x: Float[Tensor, "*batch N n"]) -> Float[Tensor, "*batch n n"]:
+    """Of particles that all count alike."""
     away = x - x.mean(-2, keepdim=True)
     return away.mT @ away / x.shape[-2]
 

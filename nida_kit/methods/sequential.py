@@ -13,11 +13,16 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
+from numbers import Real
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nida_kit import checks
+from nida_kit.linalg.covariance import Covariance
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
@@ -28,14 +33,11 @@ CPU, DOUBLE = torch.device("cpu"), torch.float64
 
 def by_times(observations: Observations) -> Iterator[tuple[Int[Tensor, " W"], Observations]]:
     """Windows `(W, T, p)` that are observed at the same times, and where they stand in the flattened batch."""
-    value = observations.value
-    size = value.shape[-2:]
-    noise_std = observations.noise_std.expand_as(value).reshape(-1, *size)
-    value = value.reshape(-1, *size)
-    patterns, which = (~value.isnan()).any(-1).unique(dim=0, return_inverse=True)
+    flat = observations.flattened()
+    patterns, which = flat.seen.any(-1).unique(dim=0, return_inverse=True)
     for k in range(len(patterns)):
         index = (which == k).nonzero().squeeze(-1)
-        yield index, Observations(value[index], noise_std[index], observations.operator)
+        yield index, flat.select(index)
 
 
 def observed_times(observations: Observations) -> list[int]:
@@ -54,17 +56,19 @@ class Sequential(Method):
 
     def __init__(self, system: System, **settings):
         self.system, self.labels = as_system(system), system.labels
-        self.settings = {"system": system.name}
-        self.settings |= {f"system_{name}": value for name, value in system.parameters().items()} | settings
+        self.settings = system_settings(system) | settings
 
     @abstractmethod
     def walk(self, observations: Observations, dt: float) -> dict[str, Moments]:
         """Of windows observed at the same times: `forecast` and `analysis`, as far as there are, and `smoothed`."""
 
+    def refuse(self, observations: Observations) -> None:
+        """Raises ValueError for what the method cannot take, before anything is simulated."""
+        refuse_whole_windows(observations, self.system)
+
     def reconstruct(self, observations, dt, first_guess):
+        self.refuse(observations)
         lead = observations.value.shape[:-2]
-        start = self.system.start(1, torch.Generator().manual_seed(0), DOUBLE, CPU)
-        observations.predicted(start)  # says now what does not fit, before anything is simulated
         found: dict[str, Tensor] = {}
         for index, windows in by_times(observations):
             for name, moments in self.walk(windows, dt).items():
@@ -79,6 +83,40 @@ class Sequential(Method):
         return Reconstruction([answer], [math.nan], start, before)
 
 
+def refuse_whole_windows(observations: Observations, system: System) -> None:
+    """Raises ValueError for what cannot be taken one time after the other, or an operator that does not fit."""
+    check_operator(observations.at(0), system)
+
+
+def check_operator(observations: Observations, system: System) -> None:
+    """Raises ValueError for an operator that does not fit; it is tried on a state that stands still."""
+    start = system.start(1, torch.Generator().manual_seed(0), DOUBLE, CPU)
+    observations.predicted(start.expand(1, observations.value.shape[-2], -1))
+
+
+def advance(system: System, dt: float, x: Float[Tensor, "*batch n"], t: Tensor) -> Float[Tensor, "*batch n"]:
+    """M(x), from time t on; a system whose model knows no time is not told it."""
+    return system.step(x, dt, t) if system.depends_on_time else system.step(x, dt)
+
+
+def for_members(observations: Observations) -> Observations:
+    """Windows `(W, T, p)` as those of several states each, `(W, 1, T, p)`."""
+    errors = observations.errors.windows(lambda x, own: x.unsqueeze(1))
+    return replace(observations, value=observations.value.unsqueeze(1), errors=errors)
+
+
+def between(observations: Observations, begin: int, end: int) -> Observations:
+    """Those of some steps, both ends included, of errors that do not depend on other times."""
+    errors = observations.errors.windows(lambda x, own: x.narrow(-own, begin, end + 1 - begin))
+    here = slice(begin, end + 1)
+    return replace(observations, value=observations.value[..., here, :], errors=errors, times=observations.times[here])
+
+
+def system_settings(system: System) -> dict[str, Any]:
+    """What the records say of a system."""
+    return {"system": system.name} | {f"system_{name}": value for name, value in system.parameters().items()}
+
+
 def check_finite(*states: Tensor) -> None:
     """Raises a ValueError if any is not."""
     if not all(x.isfinite().all() for x in states):
@@ -89,6 +127,29 @@ def check_finite(*states: Tensor) -> None:
 
 
 def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-    """Mean and covariance of the system's start law, from 10,000 draws."""
-    draws = as_system(system).start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
+    """Mean and covariance of the system's start law; from 10,000 draws, unless it knows them."""
+    system = as_system(system)
+    if (known := system.start_moments()) is not None:
+        return known
+    draws = system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
     return draws.mean(0), torch.atleast_2d(draws.mT.cov())
+
+
+def model_noise(std, matrix, n: int, what: str = "model_noise") -> Covariance:
+    """The model's errors, from standard deviations or from a whole covariance in their place.
+
+    Raises:
+        ValueError: both, or what is none.
+    """
+    if matrix is None:
+        return Covariance.diagonal(checks.noise(std, n, f"{what}_std"))
+    if std is not None and not (isinstance(std, Real) and std == 0):
+        raise ValueError(f"{what}_std= and {what}_covariance= both say how large the errors are: give one of them.")
+    return Covariance.full(checks.covariance(matrix, n, f"{what}_covariance"))
+
+
+def noise_settings(noise: Covariance, what: str = "model_noise") -> dict[str, Any]:
+    """What the records say of errors."""
+    if noise.independent:
+        return {f"{what}_std": noise.std.tolist()}
+    return {f"{what}_covariance": str(noise.matrix.tolist())}

@@ -1,4 +1,10 @@
-"""The methods that are the loop of `incremental` with one prior each."""
+"""Methods with a dynamical model and Gaussian errors, and the Kalman smoother, which is one step of the loop.
+
+    x_0 ~ N(m, B),    x_{t+1} = M(x_t) + e_t, e_t ~ N(0, Q),    y_t = h(x_t) + eta_t, eta_t ~ N(0, R)
+
+For linear M and h the prior `Physics`, conditioned on all observations, is the exact posterior. For others the model is
+linearised once, along the means of the extended Kalman filter.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +13,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.covariance import Covariance
 from nida_kit.loop import incremental
 from nida_kit.methods.filters import extended_kalman_filter
 from nida_kit.methods.method import Method
+from nida_kit.methods.sequential import CPU, DOUBLE, model_noise, noise_settings, system_settings
+from nida_kit.observing.observations import Observations
 from nida_kit.priors.physics import Physics
 from nida_kit.reconstruction import Reconstruction
 from nida_kit.systems.system import System, as_system
@@ -19,48 +29,75 @@ from nida_kit.systems.system import System, as_system
 class PhysicalMethod(Method):
     """What methods with a dynamical model share: the model, its error and where it starts."""
 
-    def __init__(self, system: System, model_noise_std, start_mean=None, start_std=None):
+    def __init__(
+        self,
+        system: System,
+        model_noise_std=None,
+        start_mean=None,
+        start_std=None,
+        *,
+        model_noise_covariance=None,
+        start_covariance=None,
+    ):
         self.system, self.labels = as_system(system), system.labels
-        draws = system.start(10_000, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
-        self._model_noise_std = self._vector(model_noise_std, "model_noise_std")
-        self._start_mean = draws.mean(0) if start_mean is None else self._vector(start_mean, "start_mean")
-        self._start_std = draws.std(0) if start_std is None else self._vector(start_std, "start_std")
-        self.physics(1.0)  # says now what it would refuse later
-        self.settings = {"system": system.name}
-        self.settings |= {f"system_{name}": value for name, value in system.parameters().items()}
-        self.settings |= {"model_noise_std": self._model_noise_std.tolist()}
-        self.settings |= {"start_mean": self._start_mean.tolist(), "start_std": self._start_std.tolist()}
+        n = self.labels.size
+        self._noise = model_noise(model_noise_std, model_noise_covariance, n)
+        mean, self._start = self._started(start_std, start_covariance)
+        self._start_mean = mean if start_mean is None else checks.vector("start_mean", start_mean, n)
+        self.physics(1.0)  # refuses now what it would refuse later
+        self.settings = system_settings(system) | noise_settings(self._noise)
+        self.settings |= {"start_mean": self._start_mean.tolist()} | noise_settings(self._start, "start")
 
-    def _vector(self, value, name: str) -> Tensor:
-        n = len(self.labels.components)
-        try:
-            vector = torch.as_tensor(value, dtype=torch.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name}={value!r} must be a number or {n} of them: {error}") from error
-        if vector.shape not in ((), (n,)) or not vector.isfinite().all():
-            raise ValueError(f"{name}={value!r} must be one finite number or {n} of them, one per component.")
-        return vector.expand(n)
+    def _started(self, start_std, start_covariance) -> tuple[Tensor, Covariance]:
+        """Mean and covariance of the first state: what is given, what the system knows, or those of draws."""
+        known = self.system.start_moments()
+        draws = self.system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
+        mean = draws.mean(0) if known is None else known[0]
+        if start_std is not None or start_covariance is not None:
+            return mean, model_noise(start_std, start_covariance, self.labels.size, "start")
+        return mean, Covariance.diagonal(draws.std(0)) if known is None else Covariance.full(known[1])
 
-    def physics(self, dt: float) -> Physics:
-        """The prior for this time step."""
-        return Physics(partial(self.system.step, dt=dt), self._model_noise_std, self._start_mean, self._start_std)
+    def physics(self, dt: float, times: Tensor | None = None) -> Physics:
+        """The prior for this time step, and for windows of these times if the system depends on them."""
+        return Physics(
+            partial(self.system.step, dt=dt) if not self.system.depends_on_time else partial(_timed, self.system, dt),
+            self._noise,
+            self._start_mean,
+            self._start,
+            times if self.system.depends_on_time else None,
+        )
+
+
+def _timed(system: System, dt: float, x: Tensor, t: Tensor) -> Tensor:
+    """A step from states at these times."""
+    return system.step(x, dt, t)
 
 
 class KalmanSmoother(PhysicalMethod):
     """The Kalman (Rauch-Tung-Striebel) smoother: exact for a linear system and h, extended otherwise.
 
-    The extended filter's means are where the dynamics are linearised; then the smoother is one step of the loop.
+    The extended filter's means are where the dynamics are linearised; then the smoother is one step of the loop. A
+    linear system needs no such walk through time.
 
     Args:
         system: an `nk.System`.
         model_noise_std: of the model error per step, per component or one for all, in state units; positive.
         start_mean, start_std: of the state at the window's start; by default those of the system's own start law.
+        model_noise_covariance: Q `(n, n)`, in place of model_noise_std.
+        start_covariance: B `(n, n)`, in place of start_std.
     """
 
     def reconstruct(self, observations, dt, first_guess):
-        physics = self.physics(dt)
-        if first_guess is None:
-            filtered = extended_kalman_filter(physics, observations)
-        else:
-            filtered = first_guess.to(observations.value)
-        return Reconstruction(list(incremental(physics, [0.0], observations, Gaussian.flat(filtered))), [0.0], filtered)
+        physics, value = self.physics(dt, observations.times), observations.value
+        if first_guess is None and observations.linear and physics.looks_linear():
+            anywhere = physics.start_mean.expand(*value.shape[:-1], -1)
+            posterior = _smoothed(physics, observations, anywhere)
+            if physics.is_linear_between(anywhere, posterior.mean):
+                return Reconstruction([posterior], [0.0], anywhere)
+        around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess.to(value)
+        return Reconstruction([_smoothed(physics, observations, around)], [0.0], around)
+
+
+def _smoothed(physics: Physics, observations: Observations, around: Tensor) -> Gaussian:
+    """One step of the loop."""
+    return next(incremental(physics, [0.0], observations, Gaussian.flat(around)))

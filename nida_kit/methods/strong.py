@@ -2,28 +2,30 @@
 
     cost(x_0) = 1/2 |x_0 - x_b|^2_B  +  1/2 sum_t |y_t - h(M_t(x_0))|^2_R
 
-That is the loop of `incremental` again, on a window of one step: the prior N(x_b, B) stands still, and what is observed
+That is the loop (`loop.py`) again, on a window of one step: the prior N(x_b, B) stands still, and what is observed
 of the first state is h(M_t(x_0)), linearised around the current one by the model's derivatives (automatic ones).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.checks import count, covariance, number, positive
-from nida_kit.descent import Fixed, descend
+from nida_kit import checks
+from nida_kit.descent import Laplace
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.covariance import Covariance
 from nida_kit.linalg.jacobian import linearise
-from nida_kit.methods.cycling import Cycle, cycles, through
-from nida_kit.methods.method import stream
-from nida_kit.methods.sequential import Sequential, observed_times, start_moments
+from nida_kit.linalg.rows import Banded, Whole
+from nida_kit.linalg.square_root import triangle
+from nida_kit.methods.cycling import Cycle, analyse_windows, cycles
+from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, advance, between, observed_times, start_moments
+from nida_kit.methods.starts import Search
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.systems.system import System
@@ -35,17 +37,22 @@ class Propagated:
 
     Attributes:
         observations: of the trajectory, `(..., T, p)`.
-        step: M, from `(..., n)` to `(..., n)`.
+        step: M, of states `(..., n)` and their time.
     """
 
     observations: Observations
-    step: Callable[[Tensor], Tensor]
+    step: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def times(self) -> Float[Tensor, " T1"]:
+        """From which the model steps."""
+        return self.observations.times[:-1]
 
     def path(self, x: Float[Tensor, "*batch one n"]) -> Float[Tensor, "*batch T n"]:
         """The trajectory from x on."""
         states = [x.squeeze(-2)]
-        for _ in range(self.observations.value.shape[-2] - 1):
-            states.append(self.step(states[-1]))
+        for t in self.times:
+            states.append(self.step(states[-1], t))
         return torch.stack(states, -2)
 
     def tangent(self, path: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T n n"]:
@@ -53,41 +60,68 @@ class Propagated:
         n = path.shape[-1]
         products = [torch.eye(n).to(path).expand(*path.shape[:-2], n, n)]
         if path.shape[-2] > 1:
-            _, J = linearise(self.step, path[..., :-1, :])
+            _, J = linearise(partial(self.step, t=self.times), path[..., :-1, :])
             for each in J.unbind(-3):
                 products.append(each @ products[-1])
         return torch.stack(products, -3)
 
-    def linearise(self, x: Float[Tensor, "*batch one n"]) -> tuple[Tensor, Tensor, Tensor]:
-        """(H, R, y) of the first state, for `Gaussian.condition`; errors as in `Observations.linearise`."""
+    def around(self, x: Float[Tensor, "*batch one n"]) -> Gaussian:
+        """What they say of the first state; errors as in `Observations.around`."""
         path = self.path(x)
-        H, R, y = self.observations.linearise(path)
-        whole = H @ self.tangent(path)
-        y = y - (H @ path.unsqueeze(-1) - whole @ x.unsqueeze(-3).mT).squeeze(-1)
-        flat = whole.flatten(-3, -2).unsqueeze(-3)
-        return flat, R.expand_as(y).flatten(-2).unsqueeze(-2), y.flatten(-2).unsqueeze(-2)
+        seen = self.observations.around(path)
+        (slopes,) = seen.rows.push(self.tangent(path).movedim(-1, 0))  # by each component of the first state
+        rows = slopes.flatten(-2).movedim(0, -1).unsqueeze(-2)
+        return Gaussian.of(x, Whole(rows), seen.residual[0].flatten(-2).unsqueeze(-2))
 
     def misfit(self, x: Float[Tensor, "*batch one n"]) -> Float[Tensor, "*batch"]:
         """As `Observations.misfit`."""
         return self.observations.misfit(self.path(x))
 
-    def moments(self, first: Gaussian) -> tuple[Float[Tensor, "*batch T n"], Float[Tensor, "*batch T n"]]:
+    def moments(self, first: Gaussian) -> Moments:
         """Mean and standard deviation along the trajectory, the model linearised there."""
         path = self.path(first.mean)
-        lower = torch.linalg.cholesky(first.precision.blocks[..., 0, 0, :, :]).unsqueeze(-3)
-        root = torch.linalg.solve_triangular(lower.mT, self.tangent(path), upper=True, left=False)
-        return path, root.square().sum(-1).sqrt()
+        upper = triangle(first.rows.dense()).unsqueeze(-3)
+        root = torch.linalg.solve_triangular(upper, self.tangent(path), upper=True, left=False)
+        return Moments(path, root.square().sum(-1).sqrt())
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The trajectory from an estimate of the first state on; the model follows it when it is first asked for.
+
+    Attributes:
+        first: the estimate.
+        seen: the observations with their model.
+    """
+
+    first: Laplace
+    seen: Propagated
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of the trajectory."""
+        return self.seen.moments(self.first.gaussian)
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch T n"]:
+        """The trajectory."""
+        return self.moments.mean
+
+    @property
+    def std(self) -> Float[Tensor, "*batch T n"]:
+        """Its standard deviations."""
+        return self.moments.std
 
 
 class StrongFourDVar(Sequential):
     """Strong-constraint 4D-Var by damped Gauss-Newton steps, over the whole window or cycled with a lag.
 
     Over the whole window it takes all observations at once, from the first guess on, and its result holds `cost`,
-    `iterations` and `converged`. With several starts, it descends from the first guess and from draws of the system's
-    `start`, the same for all windows, and keeps what has the lowest cost in each. With a lag, each window begins that
-    many observed times before the one whose observations it uses, as for `nk.IEnKS`, but its background covariance is
-    always the same; a first guess is not used. Model noise, if there is any, is neglected. std is that of the
-    linearised model (Laplace).
+    `iterations` and `converged`; an operator may see the whole window, and errors be correlated in time. With several
+    starts, it descends from the first guess and from draws of the system's `start`, the same for all windows, and keeps
+    what has the lowest cost in each. With a lag, each window begins that many observed times before the one whose
+    observations it uses, as for `nk.IEnKS`, but its background covariance is always the same; a first guess is not
+    used. Model noise, if there is any, is neglected. std is that of the linearised model (Laplace).
 
     Args:
         system: an `nk.System`; the background of the first window has the mean of its `start`.
@@ -112,81 +146,65 @@ class StrongFourDVar(Sequential):
         starts: int = 1,
         seed: int = 0,
     ):
-        self._mean, own = start_moments(system)
-        self.background = own if background is None else covariance(background, len(self._mean))
-        self.lag = None if lag is None else count("lag", lag, 1)
+        self._mean, start_covariance = start_moments(system)
+        n = len(self._mean)
+        self.background = start_covariance if background is None else checks.covariance(background, n, "background")
+        self.lag = None if lag is None else checks.count("lag", lag, 1)
         self.stops_early, self.template_steps = lag is None, None if lag is None else 2
-        self.steps, self.tolerance = count("iterations", iterations, 1), positive("tolerance", tolerance)
-        self.damping = number("damping", damping)
-        self.starts, self.seed = count("starts", starts, 1), count("seed", seed, 0)
-        if starts > 1 and lag is not None:
+        self.search = Search(iterations, damping, checks.positive("tolerance", tolerance), starts, seed)
+        if self.search.starts > 1 and lag is not None:
             raise ValueError(f"{starts=} with {lag=}: several starts are for the whole window, lag=None.")
-        own = {"lag": "whole window" if lag is None else self.lag, "max_iterations": self.steps}
-        super().__init__(system, background=str(self.background.tolist()), **own, first_lambda=self.damping)
-        self.settings |= {"tolerance": self.tolerance}
-        self.settings |= {"starts": self.starts, "seed": self.seed} if starts > 1 else {}
+        settings = {"background": str(self.background.tolist()), "lag": "whole window" if lag is None else self.lag}
+        super().__init__(system, **settings, **self.search.settings)
 
     def _around(self, x: Float[Tensor, "*batch n"]) -> Gaussian:
         """The background with mean x, a window of one step."""
-        precision = torch.linalg.inv(self.background)[None, None].expand(*x.shape[:-1], -1, -1, -1, -1)
-        return Gaussian(x.unsqueeze(-2), BlockBanded(precision))
+        rows = Covariance.full(self.background).inverse_root[None, None].expand(*x.shape[:-1], -1, -1, -1, -1)
+        return Gaussian.of(x.unsqueeze(-2), Banded(rows))
 
-    def _solve(self, background: Gaussian, seen: Propagated, x: Float[Tensor, "*batch n"]) -> Reconstruction:
-        """From x on: posteriors of the first state."""
-        return descend(Fixed(background), seen, x.unsqueeze(-2), self.steps, self.damping, self.tolerance)
+    def _search(
+        self, seen: Propagated, background: Gaussian, starts: list[Float[Tensor, "*batch n"]]
+    ) -> Reconstruction:
+        """Estimates of the first state."""
+        return self.search.run(background, seen, [x.unsqueeze(-2) for x in starts])
 
     def reconstruct(self, observations, dt, first_guess):
         if self.lag is not None:
             return super().reconstruct(observations, dt, first_guess)
         seen, x = self._whole(observations, dt, first_guess)
-        found = self._chosen(self._solve(self._around(self._mean.expand_as(x)), seen, self._starts(x)))
-        posteriors = [Moments(*seen.moments(first)) for first in found.posteriors]
+        found = self._first(seen, x)
+        posteriors = [Followed(first, seen) for first in found.posteriors]
         return Reconstruction(posteriors, found.temperatures, seen.path(x.unsqueeze(-2)), found.diagnostics)
 
     def _whole(self, observations: Observations, dt: float, first_guess: Tensor | None) -> tuple[Propagated, Tensor]:
         """All observations, as those of the first state, and where to start."""
         x = self._mean if first_guess is None else first_guess[..., 0, :].to(self._mean)
-        seen = Propagated(observations, partial(self.system.step, dt=dt))
+        seen = Propagated(observations, partial(advance, self.system, dt))
         return seen, x.expand(*observations.value.shape[:-2], -1)
 
-    def _chosen(self, found: Reconstruction) -> Reconstruction:
-        """Of several starts along the leading axis, in each window the one of lowest cost."""
-        if self.starts == 1:
-            return found
-        best = found.diagnostics["cost"].argmin(0, keepdim=True)
-        diagnostics = {k: x.take_along_dim(best, 0)[0] for k, x in found.diagnostics.items()} | {"start": best[0]}
-        first = found.posteriors[-1]
-        mean = first.mean.take_along_dim(best[..., None, None], 0)[0]
-        blocks = first.precision.blocks.take_along_dim(best[..., None, None, None, None], 0)[0]
-        return Reconstruction([Gaussian(mean, BlockBanded(blocks))], [0.0], found.first_guess[0], diagnostics)
-
-    def _starts(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*starts n"]:
-        """The first guess itself, or beside others along a new leading axis."""
-        if self.starts == 1:
-            return x
-        own = stream(self.seed)
-        # One after the other, so that fewer starts are the first of more.
-        others = torch.cat([self.system.start(1, own, x.dtype, x.device) for _ in range(self.starts - 1)])
-        others = others.view(-1, *[1] * (x.ndim - 1), x.shape[-1]).expand(-1, *x.shape)
-        return torch.cat([x.unsqueeze(0), others])
+    def _first(self, seen: Propagated, x: Float[Tensor, "*batch n"]) -> Reconstruction:
+        """The first state, given all observations, from x and from draws of the system's start."""
+        others = self.search.draw(lambda generator: self.system.start(1, generator, DOUBLE, CPU)[0])
+        return self._search(seen, self._around(self._mean.expand_as(x)), [x, *others])
 
     def walk(self, observations, dt):
-        step, value = partial(self.system.step, dt=dt), observations.value
+        step, value = partial(advance, self.system, dt), observations.value
         x, steps = self._mean.expand(len(value), -1), value.shape[-2]
 
         def analyse(cycle: Cycle) -> tuple[list[Tensor], list[Tensor]]:
             nonlocal x
-            here, use = slice(cycle.begin, cycle.end + 1), torch.zeros(steps, 1, dtype=torch.bool)
+            use = torch.zeros(steps, 1, dtype=torch.bool)
             use[cycle.used] = True
-            window = value.where(use, torch.nan)[:, here], observations.noise_std[:, here], observations.operator
-            seen, background = Propagated(Observations(*window), step), self._around(x)
-            first = self._solve(background, seen, x).posteriors[-1]
-            before, path = (list(torch.stack(seen.moments(g)).unbind(-2)) for g in (background, first))
+            used = replace(observations, value=value.where(use, torch.nan))
+            seen, background = Propagated(between(used, cycle.begin, cycle.end), step), self._around(x)
+            first = self._search(seen, background, [x]).posteriors[-1].gaussian
+            moments = (seen.moments(g) for g in (background, first))
+            before, path = (list(torch.stack([m.mean, m.std]).unbind(-2)) for m in moments)
             if cycle.following <= cycle.end:
                 x = path[cycle.following - cycle.begin][0]
             return before, path
 
-        found = through(cycles(observed_times(observations), self.lag, steps), False, analyse)
+        found = analyse_windows(cycles(observed_times(observations), self.lag, steps), False, analyse)
         return {name: Moments(*torch.stack(x, -2)) for name, x in found.items()}
 
     def draw(self, observations, dt, first_guess, noise):
@@ -194,5 +212,5 @@ class StrongFourDVar(Sequential):
         if self.lag is not None:
             return super().draw(observations, dt, first_guess, noise)
         seen, x = self._whole(observations, dt, first_guess)
-        first = self._chosen(self._solve(self._around(self._mean.expand_as(x)), seen, self._starts(x))).posteriors[-1]
+        first = self._first(seen, x).posteriors[-1].gaussian
         return seen.path(first.sample(noise[0, ..., :1, :].to(x)))

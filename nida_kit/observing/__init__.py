@@ -1,1 +1,10 @@
-"""DOC."""
+"""What is measured of a trajectory, y = h(x) + eta, and what that says about it.
+
+    operators     h: a matrix or a function of states, of their time, or of whole windows
+    errors        eta ~ N(0, R): independent, correlated at each time, or over the window
+    observations  both as one statement about trajectories: here a measurement becomes part of a Gaussian
+    observe       sparse, noisy observations of simulated trajectories, labelled
+    laws          random patterns of observations, for training
+
+Systems, observing and priors do not import one another; methods bring them together.
+"""

@@ -1,9 +1,7 @@
-"""Observation operators and processes: y = h(x) + eta, eta ~ N(0, noise_std^2), at each time step.
+"""Laws of observations for training: a random pattern of what is seen, and how noisy it is, for each window of a batch.
 
-h is `None` or a mask (the state's own components), a matrix `(p, n)`, or any torch callable from `(..., n)` to
-`(..., p)`. Where nothing is observed there is NaN and nothing else: no method can see the truth through its input. The
-noise is drawn as unit noise over the whole grid before anything is masked, so for one seed it only scales with
-noise_std, and no value changes when another is observed as well.
+A law is a function of the shape `(B, T, n)` and a random generator. It gives where there are values, `(B, T, n)`, and
+the standard deviations of their errors there. The values themselves are drawn by the training, x + noise_std * noise.
 """
 
 from __future__ import annotations

@@ -1,46 +1,55 @@
-"""Observation operators and processes: y = h(x) + eta, eta ~ N(0, noise_std^2), at each time step.
+r"""Observations of a batch of windows, as statements about their trajectories: R^-1/2 (h(x) - y) ~ N(0, I).
 
-h is `None` or a mask (the state's own components), a matrix `(p, n)`, or any torch callable from `(..., n)` to
-`(..., p)`. Where nothing is observed there is NaN and nothing else: no method can see the truth through its input. The
-noise is drawn as unit noise over the whole grid before anything is masked, so for one seed it only scales with
-noise_std, and no value changes when another is observed as well.
+Here a measurement becomes part of a Gaussian: `around(x)` gives a row for each value that was measured, none for those
+that were not. Measured components cost one weight each, h at each time its slopes, and what sees the whole window (a
+declared operator, or errors that are correlated in time) a row over all of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import math
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nida_kit.linalg.jacobian import linearise
-from nida_kit.observing.operators import Operator, apply_matrix, apply_operator, identity
-
-
-@runtime_checkable
-class Observing(Protocol):
-    """What the loop asks of observations, whatever they are of."""
-
-    def linearise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
-
-    def misfit(self, x: Tensor) -> Tensor: ...
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.jacobian import AT_ONCE, linearise, pulled_at_once
+from nida_kit.linalg.rows import Diagonal, Whole
+from nida_kit.observing.errors import Errors, Independent, root_of, solve_lower
+from nida_kit.observing.operators import Operator, OverWindow, apply_operator, identity, is_linear
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Observations of a batch of windows, as the methods see them.
+    """Observations of a batch of windows.
 
     Attributes:
         value: y, `(..., T, p)`, NaN where not observed.
-        noise_std: `(..., T, p)`, positive.
-        operator: h.
+        errors: their law; a tensor `(..., T, p)` is the standard deviations of independent ones.
+        operator: h, from `as_operator`.
+        times: of the steps, `(T,)`; None is not known.
     """
 
     value: Float[Tensor, "*batch T p"]
-    noise_std: Float[Tensor, "*#batch T p"]
+    errors: Errors
     operator: Operator = identity
+    times: Float[Tensor, " T"] | None = None
+
+    def __post_init__(self):
+        if isinstance(self.errors, Tensor):
+            object.__setattr__(self, "errors", Independent(self.errors))
+
+    @property
+    def seen(self) -> Bool[Tensor, "*batch T p"]:
+        """Where there is a value."""
+        return ~self.value.isnan()
+
+    @property
+    def noise_std(self) -> Float[Tensor, "*#batch T p"]:
+        """Marginal standard deviations of the errors."""
+        return self.errors.std
 
     @property
     def direct(self) -> bool:
@@ -49,16 +58,58 @@ class Observations:
 
     @property
     def linear(self) -> bool:
-        """Whether h is known to be linear: none, a mask, or a matrix."""
-        return self.direct or getattr(self.operator, "func", None) is apply_matrix
+        """Whether h is known to be linear."""
+        return is_linear(self.operator)
+
+    # Which observations: of another device, time, or windows
 
     def to(self, device: torch.device) -> Observations:
         """The same observations on another device."""
-        return Observations(self.value.to(device), self.noise_std.to(device), self.operator)
+        times = None if self.times is None else self.times.to(device)
+        errors = self.errors.windows(lambda x, own: x.to(device))
+        return Observations(self.value.to(device), errors, self.operator, times)
 
     def at(self, t: int) -> Observations:
-        """Those of one time step, T = 1."""
-        return Observations(self.value[..., t : t + 1, :], self.noise_std[..., t : t + 1, :], self.operator)
+        """Those of one time step, T = 1.
+
+        Raises:
+            ValueError: what is observed, or its errors, cannot be taken one time after the other.
+        """
+        if isinstance(self.operator, OverWindow):
+            raise ValueError(
+                "The operator sees the whole window (nk.over_window), and this method takes one time after the other: "
+                "use one of whole windows, nk.OptimalInterpolation, nk.KalmanSmoother, nk.WeakFourDVar, "
+                "nk.StrongFourDVar or nk.IEnKS (lag=None), nk.ImportanceSampler or nk.NeuralIncremental."
+            )
+        times = None if self.times is None else self.times[t : t + 1]
+        return Observations(self.value[..., t : t + 1, :], self.errors.at(t), self.operator, times)
+
+    def flattened(self) -> Observations:
+        """The same, with one leading axis of windows, `(W, T, p)`."""
+        lead = self.value.shape[:-2]
+
+        def flat(x: Tensor, own: int) -> Tensor:
+            return x.expand(*lead, *x.shape[-own:]).reshape(-1, *x.shape[-own:])
+
+        return replace(self, value=flat(self.value, 2), errors=self.errors.windows(flat))
+
+    def select(self, index: Int[Tensor, " W"] | int) -> Observations:
+        """Some of the windows of flattened ones."""
+        return replace(self, value=self.value[index], errors=self.errors.windows(lambda x, own: x[index]))
+
+    # What they say
+
+    def whiten(self, v: Float[Tensor, "*batch T p"]) -> Float[Tensor, "*batch T p"]:
+        """R^-1/2 v of what was measured, and 0 elsewhere; v broadcasts against the values."""
+        return self.errors.whiten(v, self.seen)
+
+    def colour(self, noise: Float[Tensor, "*batch T p"]) -> Float[Tensor, "*batch T p"]:
+        """Errors made of unit noise."""
+        return self.errors.colour(noise)
+
+    def log_normaliser(self) -> Float[Tensor, "*batch"]:
+        """Log of sqrt(det 2 pi R), of what was measured: the log density of y given x is -misfit(x) less this."""
+        return (self.errors.logdet(self.seen) + self.seen.to(self.value).sum((-2, -1)) * math.log(2 * math.pi)) / 2
 
     def predicted(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch p"]:
         """h(x).
@@ -66,7 +117,7 @@ class Observations:
         Raises:
             ValueError: an operator that cannot take such states, or makes another number of values than were observed.
         """
-        value = apply_operator(self.operator, x)
+        value = apply_operator(self.operator, x, self.times)
         if value.shape[-1] != self.value.shape[-1]:
             raise ValueError(
                 f"The operator gives {value.shape[-1]} values per time step, the observations have "
@@ -74,27 +125,67 @@ class Observations:
             )
         return value
 
-    def linearise(self, x: Float[Tensor, "*batch T n"]) -> tuple[Tensor, Tensor, Tensor]:
-        """(H, R, y) for `Gaussian.condition`: h(x') = h(x) + H (x' - x), with y moved accordingly.
+    def around(self, x: Float[Tensor, "*batch T n"]) -> Gaussian:
+        """The statement that they make, h linearised at x.
 
         Raises:
             ValueError: an operator that does not fit, or has no finite value or slope where something was observed.
         """
-        if self.operator is identity:
-            return torch.eye(x.shape[-1]).to(x).expand(*x.shape, -1), self.noise_std**2, self.value
-        predicted, H = linearise(self.predicted, x)
-        seen = ~self.value.isnan()
-        bad = seen & ~(predicted.isfinite() & H.isfinite().all(-1))
+        seen = self.seen
+        if self.direct and isinstance(self.errors, Independent):
+            weight = torch.where(seen, 1 / self.errors.std, 0.0)
+            return Gaussian.of(x, Diagonal(weight), weight * (x - self.value.nan_to_num(nan=0.0)))
+        if isinstance(self.operator, OverWindow) or self.errors.correlated_in_time:
+            return self._over_window(x)
+        predicted, slopes = self._linearised(x)
+        residual = self.whiten(torch.where(seen, predicted - self.value, 0.0))
+        return Gaussian.of(x, self.errors.rows(slopes, seen), residual)
+
+    def _linearised(self, x: Tensor) -> tuple[Float[Tensor, "*batch T p"], Float[Tensor, "*batch T p n"]]:
+        """h(x) at each time and its slopes, 0 where nothing was seen."""
+        if self.direct:
+            return x, torch.eye(x.shape[-1]).to(x).expand(*x.shape, -1)
+        predicted, slopes = linearise(self.predicted, x)
+        self._check_finite(predicted, slopes.isfinite().all(-1), self.seen)
+        return predicted, slopes.where(self.seen.unsqueeze(-1), 0.0)  # NaN times no weight would be NaN
+
+    def _over_window(self, x: Tensor) -> Gaussian:
+        """A row over the whole window for each value that any window has."""
+        where = self.seen.reshape(-1, *self.value.shape[-2:]).any(0).nonzero().unbind(-1)
+        predicted, slopes = self._slopes_over_window(x, *where)
+        y = self.value[(..., *where)]
+        seen = ~y.isnan()
+        self._check_finite(predicted, slopes.isfinite().all(-1).all(-1), seen)
+        root = root_of(self.errors.among(*where), seen)
+        error = torch.where(seen, predicted - y, 0.0).unsqueeze(-1)
+        rows = solve_lower(root, slopes.where(seen[..., None, None], 0.0).flatten(-2)).unflatten(-1, slopes.shape[-2:])
+        return Gaussian.of(x, Whole(rows), solve_lower(root, error).mT)
+
+    def _slopes_over_window(self, x: Tensor, steps: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Some values of h(x), `(..., M)`, and their slopes by the whole trajectory, `(..., M, T, n)`."""
+        if not isinstance(self.operator, OverWindow):
+            predicted, slopes = self._linearised(x)
+            whole = slopes.new_zeros(*slopes.shape[:-3], len(steps), *x.shape[-2:])
+            whole[..., torch.arange(len(steps)), steps, :] = slopes[..., steps, values, :]
+            return predicted[..., steps, values], whole
+        predicted = self.predicted(x)
+        units = predicted.new_zeros(len(steps), *predicted.shape[-2:])
+        units[torch.arange(len(steps)), steps, values] = 1
+        units = units.view(-1, *[1] * (predicted.ndim - 2), *predicted.shape[-2:])
+        some = units.split(max(1, AT_ONCE // x.numel()))
+        slopes = torch.cat([pulled_at_once(self.predicted, x, each) for each in some]).movedim(0, -3)
+        return predicted[..., steps, values], slopes
+
+    @staticmethod
+    def _check_finite(predicted: Tensor, slopes: Tensor, seen: Tensor) -> None:
+        bad = seen & ~(predicted.isfinite() & slopes)
         if bad.any():
             raise ValueError(
                 f"At the current estimate, the operator gives NaN or infinite values or slopes for {int(bad.sum())} of "
                 f"{int(seen.sum())} observed values. Estimates may leave the range of true states: use an operator "
                 "that is smooth everywhere (x.clamp(min=...) before a log), or start from another first_guess."
             )
-        H = H.where(seen.unsqueeze(-1), 0.0)  # NaN times no weight would be NaN
-        return H, self.noise_std**2, self.value - predicted + (H @ x.unsqueeze(-1)).squeeze(-1)
 
     def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
         """1/2 (y - h(x))' R^-1 (y - h(x)) over what was observed; NaN where h(x) is."""
-        error = (self.value - self.predicted(x)) / self.noise_std
-        return error.where(~self.value.isnan(), 0.0).square().sum((-2, -1)) / 2
+        return self.whiten(self.value - self.predicted(x)).square().sum((-2, -1)) / 2

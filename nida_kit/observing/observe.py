@@ -1,22 +1,33 @@
-"""Observation operators and processes: y = h(x) + eta, eta ~ N(0, noise_std^2), at each time step.
+"""Sparse, noisy observations of given trajectories: y = h(x) + eta, eta ~ N(0, noise_std^2) or N(0, noise_covariance).
 
-h is `None` or a mask (the state's own components), a matrix `(p, n)`, or any torch callable from `(..., n)` to
-`(..., p)`. Where nothing is observed there is NaN and nothing else: no method can see the truth through its input. The
-noise is drawn as unit noise over the whole grid before anything is masked, so for one seed it only scales with
-noise_std, and no value changes when another is observed as well.
+What is not observed is NaN, and nothing else is left of it: no method can see the truth through its input. The noise is
+drawn as unit noise over the whole grid before anything is masked. So for one seed it only scales with noise_std, and no
+value changes when another one is observed as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from numbers import Integral, Real
+import math
+from collections.abc import Hashable, Sequence
+from numbers import Real
 
 import numpy as np
 import torch
 import xarray as xr
 
+from nida_kit import checks
+from nida_kit.edge import (
+    COVARIANCE,
+    NOISE,
+    align_covariance,
+    check_covariance,
+    fill_covariance,
+    fold,
+    unfold,
+    variances,
+)
 from nida_kit.observing.operators import apply_operator, as_operator, is_direct
-from nida_kit.state import COMPONENT, CORE, TIME
+from nida_kit.state import COMPONENT, OTHER, TIME, state_dims
 
 
 def observe(
@@ -24,7 +35,8 @@ def observe(
     components: Sequence[str] | None = None,
     every: int = 1,
     *,
-    noise_std: float | xr.DataArray,
+    noise_std: float | xr.DataArray | None = None,
+    noise_covariance=None,
     seed: int = 0,
     offset: int | str = 0,
     times: Sequence[float] | None = None,
@@ -33,42 +45,47 @@ def observe(
 ) -> xr.Dataset:
     """Sparse, noisy observations of trajectories.
 
+    >>> import nida_kit as nk
+    >>> truth = nk.Lorenz63().simulate(samples=2, steps=9, dt=0.05, seed=0)
+    >>> nk.observe(truth, components=["x"], every=4, noise_std=0.4, seed=1)["value"].count().item()
+    6
+
     Args:
-        truth: `(..., time, component)`.
+        truth: `(..., time, component)`; or of a field, its own dims after time: `(..., time, y, x)`.
         components: which are observed; None is all. With a matrix or callable as operator: which of its values h0,
-            h1, ...
+            h1, ... A field itself has none: select its points by a mask.
         every: observe each `every`-th time step,
         offset: from this index on; "random" draws it for each window.
         times: observe at these times only (each must be a time of the grid), instead of `every`.
         fraction: of these, the random share that is really measured.
         noise_std: of each error, in units of what is observed; a number, or anything that broadcasts over the values.
+        noise_covariance: instead of noise_std, of correlated errors: `(p, p)` of the p values of one time, or
+            `(T, p, T, p)` of all values of a window, in their order; or an `xr.DataArray` with the dims of the values
+            of one time and `other_` of each (component, other_component), and any of time and the leading dims, or
+            both time and other_time.
         seed: of noise and random patterns.
-        operator: what is observed, see the module; a mask also selects: an array `(component,)` or
+        operator: what is observed, see `observing.operators`; a mask also selects: an array `(component,)` or
             `(time, component)`, or an `xr.DataArray`, which is matched by its labels.
 
     Returns:
-        `value` (NaN where not observed) and `noise_std`.
+        `value` (NaN where not observed) and `noise_std` or `noise_covariance`.
 
     Raises:
         ValueError: unknown components or times, a pattern without any observation, or a noise that is not positive.
     """
-    if not isinstance(truth, xr.DataArray) or any(d not in truth.dims or d not in truth.coords for d in CORE):
-        raise ValueError("truth is an xr.DataArray with the dims and coordinates time and component.")
-    if not isinstance(fraction, Real) or not isinstance(every, Real):
-        raise ValueError(f"{every=} and {fraction=} must be numbers.")
-    if not isinstance(seed, Integral) or seed < 0:
-        raise ValueError(f"{seed=} must be a whole number, not negative.")
-    if not 0 < fraction <= 1 or int(every) != every or every < 1:
-        raise ValueError(f"every={every} must be a positive whole number and fraction={fraction} within (0, 1].")
-    if times is not None and (every != 1 or offset != 0):
-        raise ValueError(f"times= says which steps are observed, and so do every={every}, offset={offset}: give one.")
-    exact = _measured(truth.transpose(..., *CORE), operator)
+    _check_asked(truth, every, offset, times, fraction, seed)
+    if (noise_std is None) == (noise_covariance is None):
+        raise ValueError("Give noise_std= or noise_covariance=, and not both: each says how large the errors are.")
+    own = state_dims(truth)
+    exact = _measured(truth.transpose(..., TIME, *own), operator, own)
+    dims = own if is_direct(operator) else (COMPONENT,)
+    lead = exact.dims[: -1 - len(dims)]
     generator = np.random.default_rng(seed)
     noise = exact.copy(data=generator.standard_normal(exact.shape))
     uniform = generator.random(exact.shape)
-    start = generator.random(exact.shape[:-2])
+    start = generator.random(exact.shape[: len(lead)])
     when = _on_grid(truth[TIME].values, times) if times is not None else _regularly(exact, every, offset, start)
-    seen = when[..., None] & _among(components, exact[COMPONENT].values.tolist()) & _unmasked(operator, exact)
+    seen = when[(..., *[None] * len(dims))] & _among(components, exact) & _unmasked(operator, exact)
     seen = seen & (uniform < fraction)
     if not seen.any():
         raise ValueError("Nothing is observed: name some components, and widen times, fraction or the mask.")
@@ -77,22 +94,50 @@ def observe(
             "truth holds NaN or infinite values where it is observed; leave those out, by times or a mask."
         )
 
-    noise_std = _read_noise(noise_std, exact, seen)
-    observed = (exact + noise * noise_std).transpose(*exact.dims).where(seen)
+    if noise_covariance is None:
+        said = _read_noise(noise_std, exact, seen)
+        errors = noise * said
+        said.attrs = {"long_name": "standard deviation of the observation error"}
+    else:
+        said, root = _read_covariance(noise_covariance, exact, seen, lead, dims)
+        errors = noise.copy(data=_correlated(root, noise.values, len(lead)))
+        said.attrs = {"long_name": "covariance of the observation errors"}
+    observed = (exact + errors).transpose(*exact.dims).where(seen)
     observed.attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
-    noise_std.attrs = {"long_name": "standard deviation of the observation error"}
+    observed.attrs |= {"units": truth.attrs["units"]} if "units" in truth.attrs and is_direct(operator) else {}
     pattern = {"every": every, "offset": offset} if times is None else {"times": np.asarray(times, float).tolist()}
     attrs = pattern | {"fraction": fraction, "seed": seed}
-    return xr.Dataset({"value": observed, "noise_std": noise_std}, attrs=attrs)
+    name = NOISE if noise_covariance is None else COVARIANCE
+    return xr.Dataset({"value": observed, name: said}, attrs=attrs)
 
 
-def _measured(truth: xr.DataArray, operator) -> xr.DataArray:
-    """h(truth), labelled: with the state's components, or h0, h1, ..."""
-    value = apply_operator(as_operator(operator), torch.from_numpy(truth.values.astype(float))).detach().numpy()
+def _check_asked(truth, every, offset, times, fraction, seed) -> None:
+    """Raises a ValueError where truth or pattern are not what they must be."""
+    own = state_dims(truth) if isinstance(truth, xr.DataArray) else ()
+    if not own or any(d not in truth.dims or d not in truth.coords for d in (TIME, *own)):
+        raise ValueError(
+            "truth is an xr.DataArray with the dims and coordinates time and component, or time and, after it, those "
+            "of a grid."
+        )
+    checks.seed(seed)
+    if not isinstance(fraction, Real) or not isinstance(every, Real) or not math.isfinite(every):
+        raise ValueError(f"{every=} and {fraction=} must be finite numbers.")
+    if not 0 < fraction <= 1 or int(every) != every or every < 1:
+        raise ValueError(f"every={every} must be a positive whole number and fraction={fraction} within (0, 1].")
+    if times is not None and (every != 1 or offset != 0):
+        raise ValueError(f"times= says which steps are observed, and so do every={every}, offset={offset}: give one.")
+
+
+def _measured(truth: xr.DataArray, operator, own: Sequence[Hashable]) -> xr.DataArray:
+    """h(truth), labelled: on the state's own dims, or with the components h0, h1, ..."""
+    shape, values = truth.shape[truth.ndim - len(own) :], torch.from_numpy(truth.values.astype(float))
+    times = torch.from_numpy(truth[TIME].values.astype(float)) if truth[TIME].dtype.kind in "iuf" else None
+    value = apply_operator(as_operator(operator, shape), fold(values, shape), times).detach()
     if is_direct(operator):
-        return xr.DataArray(value, truth.coords, truth.dims)
-    coords = {name: c for name, c in truth.coords.items() if COMPONENT not in c.dims}
-    return xr.DataArray(value, coords | {COMPONENT: [f"h{i}" for i in range(value.shape[-1])]}, truth.dims)
+        return xr.DataArray(unfold(value, shape).numpy(), truth.coords, truth.dims)
+    coords = {name: c for name, c in truth.coords.items() if not set(own) & set(c.dims)}
+    coords |= {COMPONENT: [f"h{i}" for i in range(value.shape[-1])]}
+    return xr.DataArray(value.numpy(), coords, (*truth.dims[: truth.ndim - len(own)], COMPONENT))
 
 
 def _regularly(exact: xr.DataArray, every: int, offset: int | str, start: np.ndarray) -> np.ndarray:
@@ -100,7 +145,7 @@ def _regularly(exact: xr.DataArray, every: int, offset: int | str, start: np.nda
     index = np.arange(exact.sizes[TIME])
     if offset == "random":
         first = np.floor(start * every)[..., None]
-    elif isinstance(offset, str) or int(offset) != offset or not 0 <= offset < index.size:
+    elif not isinstance(offset, Real) or not 0 <= offset < index.size or int(offset) != offset:
         raise ValueError(f'offset={offset!r} must be "random" or a whole number within the {index.size} time steps.')
     else:
         first = offset
@@ -117,8 +162,16 @@ def _on_grid(grid: np.ndarray, times: Sequence[float]) -> np.ndarray:
     return np.isin(np.arange(grid.size), nearest)
 
 
-def _among(components: Sequence[str] | None, names: list[str]) -> np.ndarray:
-    """Which values are observed, `(p,)`."""
+def _among(components: Sequence[str] | None, exact: xr.DataArray) -> np.ndarray | bool:
+    """Which values are observed, `(p,)`; of a field, all."""
+    if COMPONENT not in exact.dims:
+        if components is not None:
+            raise ValueError(
+                f"components={components!r} selects values by name, and a field {exact.dims} has none: select its "
+                "points by a mask, operator=mask, an array or an xr.DataArray of truth's dims."
+            )
+        return True
+    names = exact[COMPONENT].values.tolist()
     if isinstance(components, str):
         raise ValueError(f'components="{components}" is one name; give a list of them: ["{components}"].')
     unknown = sorted(set(components or ()) - set(names))
@@ -184,3 +237,56 @@ def _read_noise(noise_std: float | xr.DataArray, like: xr.DataArray, seen: np.nd
             "measurement is a small positive noise_std."
         )
     return noise_std
+
+
+def _read_covariance(
+    R, exact: xr.DataArray, seen: np.ndarray, lead: Sequence[Hashable], dims: Sequence[Hashable]
+) -> tuple[xr.DataArray, np.ndarray]:
+    """The covariance on the coordinates of the values, NaN where it says nothing; and its lower root.
+
+    Raises:
+        ValueError: it does not fit the values, lacks some that are seen, or is not positive definite.
+    """
+    R = R if isinstance(R, xr.DataArray) else _labelled_covariance(R, exact, dims)
+    if R.dtype.kind not in "iuf":
+        raise ValueError(f"noise_covariance has dtype {R.dtype}; real numbers are needed.")
+    aligned = align_covariance(R, exact, lead, dims)
+    given = ~np.isnan(variances(aligned, lead))
+    folded = seen.reshape(*seen.shape[: len(lead) + 1], -1)
+    if (folded & ~given).any():
+        raise ValueError(
+            "noise_covariance is NaN, or has no row and column, for some values that are observed, or lies on other "
+            "coordinates: give it for all of them."
+        )
+    filled = fill_covariance(aligned, given)
+    check_covariance(filled, exact, lead)
+    paired = (TIME, *dims) if OTHER + TIME in R.dims else tuple(dims)
+    names = [d for d in (*lead, TIME) if d in R.dims and d not in paired]
+    values = aligned.reshape([exact.sizes[d] for d in (*names, *paired, *paired)])
+    coords = {d: exact[d] for d in (*names, *paired) if d in exact.coords}
+    coords |= {OTHER + d: (OTHER + d, exact[d].values) for d in paired}
+    size = math.prod(exact.sizes[d] for d in paired)
+    roots = np.linalg.cholesky(filled.reshape(*filled.shape[: filled.ndim - (4 if TIME in paired else 2)], size, size))
+    return xr.DataArray(values, coords, (*names, *paired, *(OTHER + d for d in paired))), roots
+
+
+def _labelled_covariance(R, exact: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
+    """An array of rows and columns in the order of the values."""
+    R = np.asarray(R)
+    for paired in (dims, (TIME, *dims)):
+        whole = [exact.sizes[d] for d in paired]
+        flat = [math.prod(exact.sizes[d] for d in group) for group in ((TIME,), dims) if set(group) <= set(paired)]
+        if R.shape in (tuple(whole * 2), tuple(flat * 2)):
+            return xr.DataArray(R.reshape(whole * 2), dims=[*paired, *(f"{OTHER}{d}" for d in paired)])
+    T, p = exact.sizes[TIME], math.prod(exact.sizes[d] for d in dims)
+    raise ValueError(
+        f"noise_covariance has the shape {R.shape}; it is ({p}, {p}) for the {p} values of one time, ({T}, {p}, {T}, "
+        f"{p}) for all values of a window, or an xr.DataArray with the dims {[*dims, *(f'{OTHER}{d}' for d in dims)]}."
+    )
+
+
+def _correlated(root: np.ndarray, noise: np.ndarray, lead: int) -> np.ndarray:
+    """Unit noise `(..., T, *dims)` times the lower root of a covariance, of each time or of whole windows."""
+    shape, size = noise.shape[: lead + 1], root.shape[-1]
+    noise_of_one = noise.reshape(*(shape if root.ndim == lead + 3 else shape[:-1]), size)
+    return (root @ noise_of_one[..., None]).reshape(noise.shape)

@@ -1,34 +1,123 @@
-"""Observation operators and processes: y = h(x) + eta, eta ~ N(0, noise_std^2), at each time step.
+r"""Observation operators: what is measured of a state, y = h(x).
 
-h is `None` or a mask (the state's own components), a matrix `(p, n)`, or any torch callable from `(..., n)` to
-`(..., p)`. Where nothing is observed there is NaN and nothing else: no method can see the truth through its input. The
-noise is drawn as unit noise over the whole grid before anything is masked, so for one seed it only scales with
-noise_std, and no value changes when another is observed as well.
+`operator=` may be
+
+* None or a boolean mask: the state's own components;
+* a matrix `(p, n)`;
+* a torch callable on states, `h(x)` from `(..., n)` to `(..., p)`, or `h(x, t)`, where t is the time and broadcasts
+  against x;
+* `over_window(h)` of a torch callable on whole trajectories, from `(..., T, n)` to `(..., T, p)`: a mean over time, a
+  value between two steps. What it gives at a time step may depend on all steps.
+
+An operator that mixes times without being declared so is found and refused, and so is one that mixes windows or works
+in place.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 from torch import Tensor
 
-Operator = Callable[[Tensor], Tensor]
+from nida_kit.edge import unfold
+
+Operator = Callable[..., Tensor]
 
 
 def identity(x: Tensor) -> Tensor:
+    """The state's own components."""
     return x
 
 
 def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
+    """A matrix `(p, n)` on each state."""
     return x @ matrix.to(x).mT
 
 
-def as_operator(operator: np.ndarray | Tensor | xr.DataArray | Operator | None) -> Operator:
-    """What `operator=` may be, as a torch callable on states: None and boolean masks are the identity.
+@dataclass(frozen=True)
+class OverWindow:
+    """An operator on whole trajectories.
+
+    Attributes:
+        function: from `(..., T, n)` to `(..., T, p)`, and of the times too if it takes two arguments.
+    """
+
+    function: Operator
+
+    def __call__(self, x: Tensor, *t: Tensor) -> Tensor:
+        return self.function(x, *t)
+
+
+@dataclass(frozen=True)
+class OfFields:
+    """An operator that is written for fields, on states that are vectors.
+
+    Attributes:
+        function: from `(..., *shape)` to `(..., p)`, and of the times too if it takes two arguments.
+        shape: of a field.
+    """
+
+    function: Operator
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor, *t: Tensor) -> Tensor:
+        beside = [each[(..., *[None] * (len(self.shape) - 1))] for each in t]
+        fields = unfold(x, self.shape)
+        try:
+            value = self.function(fields, *beside)
+        except (RuntimeError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"The operator cannot be applied to fields of shape {tuple(fields.shape)}: {error}. It takes and gives "
+                "torch tensors, by torch functions; a matrix is (values, points)."
+            ) from error
+        if not isinstance(value, Tensor) or value.shape[:-1] != x.shape[:-1]:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"The operator made {got} of fields {tuple(fields.shape)}; it must turn the last {len(self.shape)} "
+                "axes into one: return x[..., 3, :2], or x.mean((-2, -1)).unsqueeze(-1) for one value."
+            )
+        return value
+
+
+def over_window(function: Operator) -> OverWindow:
+    """Declare an operator on whole windows, for methods that see whole windows.
+
+    Args:
+        function: from trajectories `(..., T, n)` to values `(..., T, p)`, a torch callable h(x) or h(x, t).
+
+    Raises:
+        ValueError: it is not callable.
+
+    >>> import nida_kit as nk, torch
+    >>> def mean_of_three(x):  # at each step, of it and the two before
+    ...     return torch.stack([x, x.roll(1, -2), x.roll(2, -2)]).mean(0)
+    >>> truth = nk.Lorenz63().simulate(1, 32, 0.05)
+    >>> h = nk.over_window(mean_of_three)
+    >>> obs = nk.observe(truth, every=8, offset=7, noise_std=0.4, operator=h)
+    >>> nk.NeuralIncremental.pretrained("lorenz63").assimilate(obs, operator=h)["mean"].shape
+    (1, 32, 3)
+    """
+    if not callable(function):
+        raise ValueError(f"over_window takes a torch callable on trajectories (..., T, n), not {function!r}.")
+    return OverWindow(function)
+
+
+def as_operator(
+    operator: np.ndarray | Tensor | xr.DataArray | Operator | None, shape: tuple[int, ...] = (1,)
+) -> Operator:
+    """What `operator=` may be, as a torch callable on states `(..., n)`: None and boolean masks are the identity.
+
+    Args:
+        operator: as the module says.
+        shape: of a state; a callable gets fields of that shape, a matrix acts on their n numbers.
 
     Raises:
         ValueError: neither callable, mask, nor a finite matrix without labels.
@@ -36,7 +125,11 @@ def as_operator(operator: np.ndarray | Tensor | xr.DataArray | Operator | None) 
     if operator is None:
         return identity
     if callable(operator) and not isinstance(operator, Tensor | xr.DataArray):
-        return operator
+        if len(shape) == 1 or is_linear(operator) or isinstance(operator, OfFields):
+            return operator
+        if isinstance(operator, OverWindow):
+            return OverWindow(as_operator(operator.function, shape))
+        return OfFields(operator, tuple(shape))
     array = np.asarray(operator)
     if array.dtype == bool:
         return identity
@@ -63,14 +156,57 @@ def is_direct(operator) -> bool:
     return as_operator(operator) is identity
 
 
-def apply_operator(operator: Operator, x: Tensor) -> Tensor:
-    """h(x), with its shape checked.
+def is_linear(operator: Operator) -> bool:
+    """Whether it is known to be linear: none, a mask, or a matrix."""
+    return operator is identity or getattr(operator, "func", None) is apply_matrix
+
+
+def takes_time(function: Operator) -> bool:
+    """Whether a function of states is one of the time, too: it has a second argument that it needs."""
+    while isinstance(function, OverWindow | OfFields):
+        function = function.function
+    try:
+        return _needs_two(function)
+    except TypeError:  # not hashable
+        return _needs_two.__wrapped__(function)
+
+
+@lru_cache(maxsize=256)
+def _needs_two(function: Operator) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # built-in functions have none
+        return False
+    needed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    return len(needed) >= 2
+
+
+def apply_operator(
+    operator: Operator, x: Float[Tensor, "*batch T n"], times: Float[Tensor, " T"] | None = None
+) -> Float[Tensor, "*batch T p"]:
+    """h(x), with what an operator must not do checked.
+
+    Args:
+        operator: from `as_operator`.
+        x: states; of one time step, T may count anything.
+        times: of the steps, or of all states `(1,)`.
 
     Raises:
-        ValueError: the operator cannot take such states, or gives no `(..., p)` tensor.
+        ValueError: the operator cannot take such states, gives no `(..., p)` tensor, needs times that are not known,
+            mixes times or windows, or works in place.
     """
+    if operator is identity:
+        return x
+    _check_separate(operator, x, times)
+    return _shaped(operator, x, times)
+
+
+def _shaped(operator: Operator, x: Tensor, times: Tensor | None) -> Tensor:
+    """h(x), with its shape checked."""
+    if takes_time(operator) and times is None:
+        raise ValueError("The operator is one of time, h(x, t), and no times are known here: give it h(x).")
     try:
-        value = operator(x)
+        value = operator(x, times.to(x)[:, None]) if takes_time(operator) else operator(x)
     except (RuntimeError, IndexError, TypeError) as error:
         raise ValueError(
             f"The operator cannot be applied to states of shape {tuple(x.shape)}: {error}. It takes and gives torch "
@@ -82,4 +218,117 @@ def apply_operator(operator: Operator, x: Tensor) -> Tensor:
             f"The operator made {got} of states {tuple(x.shape)}; it must act on the last axis alone and keep it: "
             "for one observed value per time step, return x[..., :1], not x[..., 0]."
         )
+    if value.dtype == torch.bool or value.is_complex() or not value.shape[-1]:
+        raise ValueError(
+            f"The operator gives {value.shape[-1]} values of dtype {value.dtype} for each state; it must give one real "
+            "number or more: (x > 0).to(x) for what is true or false, the real and imaginary parts side by side."
+        )
     return value
+
+
+_separate: WeakKeyDictionary[Operator, set[str]] = WeakKeyDictionary()
+"""Of which axes an operator is known to keep the states apart."""
+
+
+def _check_separate(operator: Operator, x: Tensor, times: Tensor | None) -> None:
+    """Once for each operator: what it gives for one state must not depend on others, nor change its input.
+
+    Slopes tell of others whatever their values; values tell what has no slopes.
+    """
+    if is_linear(operator):
+        return
+    axes = {
+        name for name, axis, least in (("times", -2, 2), ("windows", 0, 3)) if x.ndim >= least and x.shape[axis] > 1
+    }
+    try:
+        known = _separate.setdefault(operator, set())
+    except TypeError:  # that cannot be looked up is checked each time
+        known = set()
+    if axes <= known:
+        return
+    some = _moved_a_little(x.detach()[tuple(slice(0, 2) for _ in range(x.ndim - 2))])
+    _check_input_kept(operator, some, times)
+    with torch.enable_grad():
+        if not isinstance(operator, OverWindow) and not takes_time(operator):
+            _check_each_alone(operator, some)
+        point = some.clone().requires_grad_()
+        value = _shaped(operator, point * 1, times)
+        for t in {0, value.shape[-2] // 2, value.shape[-2] - 1}:
+            one = (*(0,) * (value.ndim - 2), t)
+            _check_alone(operator, some, times, one, value[one].detach())
+            if value.requires_grad:
+                (slope,) = torch.autograd.grad(value[one].sum(), point, retain_graph=True, allow_unused=True)
+                _refuse_mixed(
+                    (0 * point if slope is None else slope).nan_to_num(), one, isinstance(operator, OverWindow)
+                )
+    known |= axes
+
+
+def _moved_a_little(x: Tensor) -> Tensor:
+    """Near x, where no slope vanishes by chance."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
+    return x + 1e-3 * (x.abs() + x.abs().mean() + 1e-3) * noise
+
+
+def _check_input_kept(operator: Operator, x: Tensor, times: Tensor | None) -> None:
+    given = x.clone()
+    with torch.no_grad():
+        _shaped(operator, given, times)
+    if not torch.equal(given.nan_to_num(), x.nan_to_num()):
+        raise ValueError(_IN_PLACE)
+
+
+def _check_alone(operator: Operator, x: Tensor, times: Tensor | None, one: tuple[int, ...], value: Tensor) -> None:
+    """Raises ValueError where the value of one state is another one when its window, or it itself, stands alone."""
+    *window, t = one
+    zeros, scale = (0,) * len(window), 1e-6 * value.abs().nan_to_num(posinf=0.0).amax()
+    alone = x[tuple(slice(k, k + 1) for k in window)]
+    with torch.no_grad():
+        if ((_shaped(operator, alone, times)[(*zeros, t)] - value).abs() > scale).any():
+            raise ValueError(_MIXES_WINDOWS)
+        if isinstance(operator, OverWindow):
+            return
+        beside = times if times is None or len(times) == 1 else times[t : t + 1]
+        if ((_shaped(operator, alone[..., t : t + 1, :], beside)[(*zeros, 0)] - value).abs() > scale).any():
+            raise ValueError(_MIXES_TIMES)
+
+
+def _check_each_alone(operator: Operator, x: Tensor) -> None:
+    """Raises ValueError where the values of any state are other ones when it stands alone."""
+    windows = x.reshape(-1, *x.shape[-2:])
+    with torch.no_grad():
+        together = _shaped(operator, x, None)
+        alone = _shaped(operator, x.reshape(-1, 1, x.shape[-1]), None).reshape(together.shape)
+        first, side_by_side = _shaped(operator, windows[:1], None), _shaped(operator, windows, None)[:1]
+    scale = 1e-6 * torch.cat([together.flatten(), alone.flatten()]).abs().nan_to_num(posinf=0.0).amax()
+    if ((alone - together).abs() > scale).any():
+        raise ValueError(_MIXES_WINDOWS if ((first - side_by_side).abs() > scale).any() else _MIXES_TIMES)
+
+
+_IN_PLACE = (
+    "The operator changes the states that it is given: work on a copy (x = x.clone()), or use functions that return "
+    "new tensors (x * 2, not x.mul_(2); torch.stack instead of x[..., 0] = ...)."
+)
+
+
+_MIXES_WINDOWS = (
+    "The operator makes values of one window depend on other windows: it must act on each alone. Reduce over the last "
+    "axis (x.sum(-1, keepdim=True)), never over the first ones."
+)
+_MIXES_TIMES = (
+    "The operator mixes times: what it gives for one state depends on others. If that is meant (a mean over time, a "
+    "value between two steps), declare it: operator=nk.over_window(h)."
+)
+
+
+def _refuse_mixed(slope: Tensor, one: tuple[int, ...], whole: bool) -> None:
+    """Raises ValueError where the values of one state have slopes by others."""
+    *window, t = one
+    here = slope[tuple(window)].clone()
+    others = slope.clone()
+    others[tuple(window)] = 0
+    if others.any():
+        raise ValueError(_MIXES_WINDOWS)
+    here[t] = 0
+    if here.any() and not whole:
+        raise ValueError(_MIXES_TIMES)

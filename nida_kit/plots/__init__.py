@@ -1,4 +1,15 @@
-"""Figures: of reconstructions, and of scores."""
+"""Figures: each is made once from labelled data, and those of labs are then updated.
+
+    style           what all share: lines, panels, files
+    reconstruction  trajectories against time, and a phase portrait
+    field           a large state as images
+    line            Bayes on a line, ellipses, matrices
+    scores          errors, costs and calibration
+    scaling         how a cost grows with a size, an error falls with training
+    model_error     scores of several methods, case by case
+
+Figures are drawn with matplotlib alone; no module here knows widgets.
+"""
 
 from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line

@@ -1,1 +1,1 @@
-"""Shipped weights and the recipes that made them: `python -m nida_kit.pretrained lorenz63`."""
+"""Shipped weights; `python -m nida_kit.pretrained lorenz63` makes them anew, by the recipes of `training`."""

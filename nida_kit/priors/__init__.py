@@ -1,1 +1,12 @@
-"""DOC."""
+"""What is known of a trajectory before it is observed. Each prior is asked at an estimate, and answers with a Gaussian.
+
+    climatology  mean and covariance of past trajectories, the same at every estimate
+    physics      a start and the steps of a model, linearised at the estimate
+    parts        what networks are made of, and `LocalPrior`, the base of all that look at the estimate
+    temporal     the network for a few components that all differ
+    ring         the network for like sites on a ring
+    paper        the network of the paper, for windows of one length
+    weights      trained networks on disk
+
+No prior sees what is observed, so each serves any observations.
+"""

@@ -1,30 +1,21 @@
-"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
+r"""Climatology as a prior: F (x - mu) ~ N(0, I), from the mean and covariance of past trajectories.
 
-A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
-
-    prior(current, s) -> Gaussian
-
-* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
-* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
-* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
-* `RingPrior` is such a network for a ring of like sites, of any number.
-* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
-
-All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
-steps before it.
+Row t of F is what they know of x_t given the steps before it; it does not look at the estimate.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.rows import Banded, Stack, Whole
 from nida_kit.linalg.taper import gaspari_cohn
 
 
@@ -47,7 +38,7 @@ class Climatology:
     spread: Float[Tensor, " n"]
 
     @classmethod
-    def fit(cls, windows: Float[Tensor, "N T n"], order: int | None = None) -> Climatology:
+    def fit(cls, windows: Float[Tensor, "N T n"], order: SupportsIndex | None = None) -> Climatology:
         """From N windows; `order` w = None is T - 1. Smaller orders pool all stretches of w + 1 steps.
 
         Raises:
@@ -62,9 +53,7 @@ class Climatology:
         if not windows.isfinite().all():
             raise ValueError("windows hold NaN or infinite values: drop the windows that have any.")
         _, steps, n = windows.shape
-        order = steps - 1 if order is None else order
-        if not 0 <= order < steps:
-            raise ValueError(f"order={order} must lie within 0 and T - 1 = {steps - 1}.")
+        order = steps - 1 if order is None else checks.count("order", order, 0, steps - 1)
         stretches = windows.double().unfold(1, order + 1, 1).flatten(0, 1).mT.flatten(1)
         if stretches.shape[0] <= stretches.shape[1]:
             raise ValueError(
@@ -97,7 +86,7 @@ class Climatology:
         inside = (t[:, None] >= t)[:, :, None, None]
         return cls(mean, rows[t[:, None], (t[:, None] - t).clamp(min=0)] * inside, spread)
 
-    def on_ring(self, sites: int) -> Climatology:
+    def on_ring(self, sites: SupportsIndex) -> Climatology:
         """The same for another number of like sites on a ring.
 
         Around a number of sites that divides their own the covariance is folded. Around any other it is first tapered
@@ -107,16 +96,16 @@ class Climatology:
         Raises:
             ValueError: no whole number of sites, sites that differ in mean or covariance, or no invertible covariance.
         """
-        if not isinstance(sites, int) or sites < 1:
-            raise ValueError(f"sites={sites!r} must be a whole number of at least 1.")
+        sites = checks.count("sites", sites, 1)
         length, n = self.mean.shape
         covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
         at = torch.arange(n, device=covariance.device)
         away = (at[:, None] + at) % n
-        turned = covariance.transpose(1, 2)[:, :, at[:, None], away]  # (w + 1, w + 1, site, offset)
-        alike = turned.mean(-2)
+        seen_from_each = covariance.transpose(1, 2)[:, :, at[:, None], away]  # (w + 1, w + 1, site, offset)
+        alike = seen_from_each.mean(-2)
         scale = self.spread.square().mean()
-        if (turned - alike.unsqueeze(-2)).abs().max() > 1e-6 * scale or self.mean.std(-1).max() > 1e-6 * scale.sqrt():
+        apart = (seen_from_each - alike.unsqueeze(-2)).abs().max()
+        if apart > 1e-6 * scale or self.mean.std(-1).max() > 1e-6 * scale.sqrt():
             raise ValueError(
                 "The sites differ in their mean or covariance: fit the climatology to windows and all their turns "
                 "around the ring."
@@ -134,7 +123,18 @@ class Climatology:
     def over(self, steps: int) -> Gaussian:
         """The Gaussian over a window of that many steps."""
         index = torch.arange(steps, device=self.factor.device).clamp(max=len(self.factor) - 1)
-        return Gaussian(self.mean[index], BlockBanded.gram(self.factor[index, : min(steps, len(self.factor))]))
+        rows = Banded(self.factor[index, : min(steps, len(self.factor))])
+        if 2 * len(self.factor) > steps:  # as good as full
+            rows = Whole(Stack((rows,)).dense().unflatten(-1, self.mean[index].shape))
+        return Gaussian.of(self.mean[index], rows)
 
     def __call__(self, current: Gaussian, s: float | Tensor = 1.0) -> Gaussian:
         return self.over(current.centre.shape[-2])
+
+    def around(self, x: Float[Tensor, "*batch T n"]) -> Gaussian:
+        """The same over the window of x, written about x."""
+        return self.over(x.shape[-2]).around(x)
+
+    def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
+        """Half the squared residuals at x."""
+        return self.over(x.shape[-2]).misfit(x)

@@ -1,28 +1,16 @@
-"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
-
-A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
-
-    prior(current, s) -> Gaussian
-
-* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
-* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
-* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
-* `RingPrior` is such a network for a ring of like sites, of any number.
-* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
-
-All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
-steps before it.
-"""
+"""The network of Blanke et al. (2024, arXiv:2406.15076), for comparison: a window of fixed length, P = I + L L'."""
 
 from __future__ import annotations
 
 import math
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
+from nida_kit import checks
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.rows import Whole
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.parts import Climate, LocalPrior, embed
 
@@ -33,7 +21,12 @@ class PaperPrior(nn.Module):
     One gives mu, the other a factor L of rank 10; P = I + L L', in units of each time step's climatological spread.
     """
 
-    def __init__(self, climatology: Climatology, steps: int, rank: int = 10, width: int = 64):
+    def __init__(
+        self, climatology: Climatology, steps: SupportsIndex, rank: SupportsIndex = 10, width: SupportsIndex = 64
+    ):
+        steps, rank, width = (
+            checks.count(name, value, 1) for name, value in (("steps", steps), ("rank", rank), ("width", width))
+        )
         super().__init__()
         size = steps * climatology.mean.shape[-1]
         self.settings = {"steps": steps, "rank": rank, "width": width}
@@ -54,7 +47,7 @@ class PaperPrior(nn.Module):
         return self.climate()
 
     def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
-        x = current.mean
+        x = current.estimate
         steps, n = x.shape[-2:]
         if steps != self.settings["steps"]:
             raise ValueError(f"This network takes windows of {self.settings['steps']} steps only, not {steps}.")
@@ -64,9 +57,17 @@ class PaperPrior(nn.Module):
         h = torch.cat([scaled, embed(s, scaled.unsqueeze(-2)).squeeze(-2)], -1)
         mean = base.mean + spread * self.mean(h).double().unflatten(-1, (steps, n))
         low_rank = self.low_rank(h).double().unflatten(-1, (steps * n, -1)) / math.sqrt(self.settings["rank"])
-        precision = torch.eye(steps * n).to(low_rank) + low_rank @ low_rank.mT
-        precision = precision / (spread.flatten()[:, None] * spread.flatten())
-        return Gaussian(mean, BlockBanded.from_dense(precision, steps))
+        unit = torch.eye(steps * n).to(low_rank).expand(*low_rank.shape[:-2], -1, -1)
+        rows = torch.cat([unit, low_rank.mT], -2) / spread.flatten()
+        return Gaussian.of(mean, Whole(rows.unflatten(-1, (steps, n))))
+
+    def around(self, x: Tensor, s: float | Tensor = 0.0) -> Gaussian:
+        """What the network says around x, written about x."""
+        return self(Gaussian.flat(x), s).around(x)
+
+    def misfit(self, x: Tensor, s: float | Tensor = 0.0) -> Tensor:
+        """Half the squared residuals of that at x."""
+        return self.around(x, s).misfit(x)
 
 
 Network = LocalPrior | PaperPrior

@@ -1,24 +1,14 @@
-"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
+r"""What networks are made of: streams of features, the temperature, and the Gaussian that they return.
 
-A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
-
-    prior(current, s) -> Gaussian
-
-* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
-* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
-* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
-* `RingPrior` is such a network for a ring of like sites, of any number.
-* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
-
-All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
-steps before it.
+A network is a prior that depends on the estimate: F (x - mu) ~ N(0, I), where it gives the correction mu - x_hat and
+the rows of F, in climatological units.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.rows import Banded, Diagonal
 from nida_kit.priors.climatology import Climatology
 
 Streams = list[Tensor]
@@ -92,12 +82,24 @@ class LocalPrior(nn.Module, ABC):
     step, all in climatological units.
 
     Attributes:
-        settings: the constructor's, for the weight file.
+        settings: the constructor's keywords besides the climatology, for the weight file.
         temperature: the features that the temperature adds.
+        kinds: all subclasses by name, by which a weight file finds its own.
     """
 
     settings: dict[str, Any]
     temperature: nn.Sequential
+    kinds: ClassVar[dict[str, type[LocalPrior]]] = {}
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        known = LocalPrior.kinds.setdefault(cls.__name__, cls)
+        if known.__module__ != cls.__module__:
+            raise ValueError(
+                f"There is a network {cls.__name__} in {known.__module__} already, and weight files find theirs by "
+                "this name: give the class another one."
+            )
+        LocalPrior.kinds[cls.__name__] = cls  # the latest, where a notebook's cell has run again
 
     def __init__(self, climatology: Climatology):
         super().__init__()
@@ -110,15 +112,24 @@ class LocalPrior(nn.Module, ABC):
 
     def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
         climatology = self.climatology
-        estimate, spread = current.mean, climatology.spread
+        estimate, spread = current.estimate, climatology.spread
         dtype = self.temperature[0].weight.dtype
         scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
         log_std = (current.std / spread).log().to(dtype).detach()
-        correction, factor = self.says(*torch.broadcast_tensors(scaled, log_std), s)
-        return Gaussian(estimate + correction * spread, BlockBanded.gram(factor / spread))
+        correction, factor = self.local_model(*torch.broadcast_tensors(scaled, log_std), s)
+        return Gaussian.of(estimate + correction * spread, Banded(factor / spread))
+
+    def around(self, x: Float[Tensor, "*batch T n"], s: float | Tensor = 0.0) -> Gaussian:
+        """What the network says around x if no more than the climatological spread is known, written about x."""
+        spread = self.climatology.spread
+        return self(Gaussian.of(x, Diagonal((1 / spread).expand_as(x))), s).around(x)
+
+    def misfit(self, x: Float[Tensor, "*batch T n"], s: float | Tensor = 0.0) -> Float[Tensor, "*batch"]:
+        """Half the squared residuals of that at x."""
+        return self.around(x, s).misfit(x)
 
     @abstractmethod
-    def says(
+    def local_model(
         self, scaled: Float[Tensor, "*batch T n"], log_std: Float[Tensor, "*batch T n"], s: float | Tensor
     ) -> tuple[Float[Tensor, "*batch T n"], Float[Tensor, "*batch T w n n"]]:
-        """The correction, and the rows of F as `BlockBanded.gram` takes them, in float64 and climatological units."""
+        """The correction, and the rows of F as `Banded` takes them, in float64 and climatological units."""

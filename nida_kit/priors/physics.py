@@ -1,17 +1,7 @@
-"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
+r"""Physics as a prior: x_0 ~ N(start_mean, B) and x_{t+1} ~ N(M(x_t), Q), linearised at the estimate.
 
-A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
-
-    prior(current, s) -> Gaussian
-
-* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
-* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
-* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
-* `RingPrior` is such a network for a ring of like sites, of any number.
-* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
-
-All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
-steps before it.
+Its residuals are B^(-1/2) (x_0 - start_mean) and Q^(-1/2) (x_{t+1} - M(x_t)). With the slopes J_t of M, the rows of
+step t + 1 see x_{t+1} by Q^(-1/2) and x_t by -Q^(-1/2) J_t: the Gauss-Newton view of weak-constraint 4D-Var.
 """
 
 from __future__ import annotations
@@ -25,69 +15,94 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.covariance import Covariance
 from nida_kit.linalg.jacobian import linearise
+from nida_kit.linalg.rows import Banded, apply
 
 
 @dataclass(frozen=True)
 class Physics:
-    """The dynamics, linearised at the estimate: the Gauss-Newton view of weak-constraint 4D-Var.
-
-    x_0 ~ N(start_mean, start_std^2) and x_{t+1} ~ N(M(x_t), noise_std^2), componentwise: B and Q are diagonal. Around
-    the estimate x, with Jacobians J_t of M, the prior's log density is that of the residuals r_0 = x_0 - start_mean,
-    r_{t+1} = x_{t+1} - M(x_t); hence row t of F is (I, -J_{t-1}) / noise_std, and the information that pulls away from
-    x is -F' r.
+    """The dynamics, linearised at the estimate.
 
     Attributes:
-        step: M, from `(..., n)` to `(..., n)`, torch, one time step.
-        noise_std: of the model error per step, `(n,)`, positive.
+        step: M, from `(..., n)` to `(..., n)`, torch, one time step; of the time too, M(x, t), if `times` are given.
+        noise: Q of the model error per step; a tensor `(n,)` is standard deviations of independent errors.
         start_mean: `(n,)`.
-        start_std: `(n,)`, positive.
+        start: B; a tensor `(n,)` likewise.
+        times: of the window's steps, `(T,)`.
+
+    Raises:
+        ValueError: standard deviations that are not positive.
     """
 
-    step: Callable[[Tensor], Tensor]
-    noise_std: Float[Tensor, " n"]
+    step: Callable[..., Tensor]
+    noise: Covariance | Float[Tensor, " n"]
     start_mean: Float[Tensor, " n"]
-    start_std: Float[Tensor, " n"]
+    start: Covariance | Float[Tensor, " n"]
+    times: Float[Tensor, " T"] | None = None
 
     def __post_init__(self):
-        for name in ("noise_std", "start_std"):
-            std = getattr(self, name)
-            if not (std.isfinite() & (std > 0)).all():
+        for name in ("noise", "start"):
+            given = getattr(self, name)
+            covariance = Covariance.diagonal(given) if isinstance(given, Tensor) else given
+            object.__setattr__(self, name, covariance)
+            if not (covariance.std.isfinite() & (covariance.std > 0)).all():
                 raise ValueError(
-                    f"{name} = {std.tolist()} must be positive: with an exact model the trajectory's precision is "
-                    "infinite. Give a small model noise, or use a strong-constraint method."
+                    f"{name} has the standard deviations {covariance.std.tolist()}, which must be positive: with an "
+                    "exact model the trajectory's precision is infinite. Give a small model noise, or use a "
+                    "strong-constraint method."
                 )
 
-    def _scales(self, steps: int) -> Tensor:
-        return torch.stack([self.start_std] + [self.noise_std] * (steps - 1))
+    def _forecast(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T1 n"]:
+        """M of every state but the last."""
+        return self._moved(x[..., :-1, :])
 
-    def _residuals(self, x: Tensor, forecast: Tensor) -> Tensor:
-        """R / std, the whitened residuals of a trajectory whose states forecast `forecast`."""
-        expected = torch.cat([self.start_mean.expand_as(x[..., :1, :]), forecast], -2)
-        return (x - expected) / self._scales(x.shape[-2])
+    def _moved(self, x: Float[Tensor, "*batch T1 n"]) -> Float[Tensor, "*batch T1 n"]:
+        return self.step(x) if self.times is None else self.step(x, self.times[: x.shape[-2]])
+
+    def _residual(self, x: Tensor, forecast: Tensor) -> Float[Tensor, "*batch T n"]:
+        """Of the start and of each step, whitened."""
+        first = self.start.whiten(x[..., :1, :] - self.start_mean)
+        return torch.cat([first, self.noise.whiten(x[..., 1:, :] - forecast)], -2)
 
     def __call__(self, current: Gaussian, s: float | Tensor = 0.0) -> Gaussian:
-        return self.around(current.mean)
+        return self.around(current.estimate)
 
     def around(self, x: Float[Tensor, "*batch T n"]) -> Gaussian:
-        """The linearised prior, centred at x."""
-        forecast, J = linearise(self.step, x[..., :-1, :])
-        scales = self._scales(x.shape[-2])
-        now = torch.diag_embed(1 / scales).expand(*x.shape, -1)
-        before = pad(-J, (0, 0, 0, 0, 1, 0)) / scales.unsqueeze(-1)
-        residuals = self._residuals(x, forecast)
-        pull = -(residuals / scales)
-        pull = pull - pad((before[..., 1:, :, :].mT @ residuals[..., 1:, :, None]).squeeze(-1), (0, 0, 0, 1))
-        return Gaussian(x, BlockBanded.gram(torch.stack([now, before], -3)), pull)
+        """The statements about start and steps, linearised at x."""
+        forecast, J = linearise(self._moved, x[..., :-1, :])
+        n, later = x.shape[-1], x.shape[-2] - 1
+        whiteners = torch.cat([self.start.inverse_root.unsqueeze(0), self.noise.inverse_root.expand(later, n, n)])
+        before = pad(self.noise.whiten_rows(-J), (0, 0, 0, 0, 1, 0))
+        factor = torch.stack([whiteners.expand_as(before), before], -3)
+        return Gaussian.of(x, Banded(factor), self._residual(x, forecast))
+
+    def looks_linear(self) -> bool:
+        """Whether M has the same slopes at several states around the start."""
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(8, len(self.start_mean), generator=generator, dtype=self.start_mean.dtype)
+        x = self.start_mean + self.start.colour(noise.to(self.start_mean))
+        _, J = linearise(lambda x: self.advanced(x, 0), x)
+        return bool(((J - J[:1]).abs() <= 1e-12 * J.abs().amax(0)).all())
+
+    def is_linear_between(self, a: Float[Tensor, "*batch T n"], b: Float[Tensor, "*batch T n"]) -> bool:
+        """Whether M is its own linearisation at one trajectory as far as the other."""
+        forecast, J = linearise(self._moved, a[..., :-1, :])
+        expected = forecast + apply(J, b[..., :-1, :] - a[..., :-1, :])
+        scale = (b - a).abs().amax(-2, keepdim=True) + b.abs().amax(-2, keepdim=True)  # each component in its own unit
+        return bool(((self._forecast(b) - expected).abs() <= 1e-10 * scale).all())
 
     def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
         """-log density up to a constant: half the squared whitened residuals."""
-        return self._residuals(x, self.step(x[..., :-1, :])).square().sum((-2, -1)) / 2
+        return self._residual(x, self._forecast(x)).square().sum((-2, -1)) / 2
 
     def forecast(self, steps: int) -> Float[Tensor, "T n"]:
         """The noise-free trajectory from the start's mean: a first guess that needs no data."""
         states = [self.start_mean]
-        for _ in range(steps - 1):
-            states.append(self.step(states[-1]))
+        for t in range(steps - 1):
+            states.append(self.advanced(states[-1], t))
         return torch.stack(states)
+
+    def advanced(self, x: Float[Tensor, "*batch n"], t: int) -> Float[Tensor, "*batch n"]:
+        """M of states at the t-th step."""
+        return self.step(x) if self.times is None else self.step(x, self.times[t])

@@ -1,28 +1,16 @@
-"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
-
-A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
-
-    prior(current, s) -> Gaussian
-
-* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
-* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
-* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
-* `RingPrior` is such a network for a ring of like sites, of any number.
-* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
-
-All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
-steps before it.
-"""
+"""The network for like sites on a ring: convolutions in time and around it, for any number of sites."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
+from nida_kit import checks
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.parts import LocalPrior, embed, normalised, temperature_features
 
@@ -64,12 +52,16 @@ class RingPrior(LocalPrior):
     """
 
     def __init__(
-        self, climatology: Climatology, width: int = 48, dilations: Sequence[int] = (1, 2, 4, 1, 2), reach: int = 4
+        self,
+        climatology: Climatology,
+        width: SupportsIndex = 48,
+        dilations: Iterable[SupportsIndex] = (1, 2, 4, 1, 2),
+        reach: SupportsIndex = 4,
     ):
-        if width < 1 or reach < 0:
-            raise ValueError(f"{width=} must be positive, and {reach=} not negative.")
+        width, reach = checks.count("width", width, 1), checks.count("reach", reach, 0)
+        dilations = checks.counts("dilations", dilations, 1)
         super().__init__(climatology)
-        self.settings = {"width": width, "dilations": list(dilations), "reach": reach}
+        self.settings = {"width": width, "dilations": dilations, "reach": reach}
         self.inside = nn.Linear(3, width)
         self.temperature = temperature_features(width)
         self.blocks = nn.ModuleList([SiteMix(width, d) for d in dilations])
@@ -77,14 +69,14 @@ class RingPrior(LocalPrior):
         for weights in self.outside.parameters():
             nn.init.zeros_(weights)
 
-    def on(self, sites: int) -> RingPrior:
+    def on(self, sites: SupportsIndex) -> RingPrior:
         """The same network for another number of sites; errors as in `Climatology.on_ring`."""
         prior = type(self)(self.climatology.on_ring(sites), **self.settings)
         kept = {name: value.clone() for name, value in self.state_dict().items() if not name.startswith("climate.")}
         prior.load_state_dict(kept, strict=False, assign=True)  # in their dtype, and where they are
         return prior.train(self.training)
 
-    def says(self, scaled, log_std, s):
+    def local_model(self, scaled, log_std, s):
         h = self.inside(torch.stack([scaled, log_std, torch.ones_like(scaled)], -1))
         h = (h + self.temperature(embed(s, scaled)).unsqueeze(-2)).reshape(-1, *h.shape[-3:])
         for block in self.blocks:

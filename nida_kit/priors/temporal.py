@@ -1,28 +1,16 @@
-"""Priors: what is known about a trajectory before it is observed, as a Gaussian around the current estimate.
-
-A prior is a function of the current Gaussian (its mean is the estimate) and the temperature s, 1 = coarse, 0 = sharp:
-
-    prior(current, s) -> Gaussian
-
-* `Climatology` does not look at the estimate: mean and covariance of past trajectories.
-* `Physics` linearises the dynamics x_{t+1} ~ N(M(x_t), Q) at the estimate.
-* `NeuralPrior` is a network that corrects the estimate and says how sure it is, with no physics at run time.
-* `RingPrior` is such a network for a ring of like sites, of any number.
-* `PaperPrior` is the network of Blanke et al. (2024), for comparison.
-
-All but the last write their precision as P = F' F with a block-banded F, whose row t is what they know of x_t given the
-steps before it.
-"""
+"""The network for a few components that all differ: convolutions in time, mirrored where the system is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from nida_kit import checks
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.parts import (
     LocalPrior,
@@ -78,22 +66,20 @@ class NeuralPrior(LocalPrior):
     def __init__(
         self,
         climatology: Climatology,
-        width: int = 96,
-        dilations: Sequence[int] = (1, 2, 4, 8, 1, 2),
-        odd: Sequence[int] = (),
-        order: int = 1,
+        width: SupportsIndex = 96,
+        dilations: Iterable[SupportsIndex] = (1, 2, 4, 8, 1, 2),
+        odd: Iterable[SupportsIndex] = (),
+        order: SupportsIndex = 1,
     ):
         n = climatology.mean.shape[-1]
-        if not set(odd) <= set(range(n)):
-            raise ValueError(f"odd={list(odd)} must be indices of the {n} components, from 0 to {n - 1}.")
+        odd, order = checks.counts("odd", odd, 0, n - 1), checks.count("order", order, 0)
         streams = 2 if odd else 1
-        if order < 0 or width < streams or width % streams:
-            raise ValueError(
-                f"order={order} must not be negative, and width={width} be a positive multiple of {streams}: with odd "
-                "components, half of the features are even and half are odd."
-            )
+        width, dilations = checks.count("width", width, streams), checks.counts("dilations", dilations, 1)
+        if width % streams:
+            advice = "With odd components, half of the features are even and half are odd."
+            raise checks.refused("width", width, f"a multiple of {streams}", advice)
         super().__init__(climatology)
-        self.settings = {"width": width, "dilations": list(dilations), "odd": list(odd), "order": order}
+        self.settings = {"width": width, "dilations": dilations, "odd": odd, "order": order}
         width = width // streams
         self.inside = StreamwiseLinear(streams, 2 * n + 1, width)
         self.temperature = temperature_features(width)
@@ -110,7 +96,7 @@ class NeuralPrior(LocalPrior):
         self.register_buffer("_odd_inputs", torch.cat([is_odd, is_odd.new_zeros(n + 1)]), persistent=False)
         self.register_buffer("_odd_outputs", parity, persistent=False)
 
-    def says(self, scaled, log_std, s):
+    def local_model(self, scaled, log_std, s):
         # The constant tells steps within the window from the zeros around it.
         return self._read(self._network(torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1), s).double())
 

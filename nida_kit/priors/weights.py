@@ -7,7 +7,6 @@ minutes, scores.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import Network, PaperPrior
-from nida_kit.priors.ring import RingPrior
-from nida_kit.priors.temporal import NeuralPrior
+from nida_kit.priors.parts import LocalPrior
 from nida_kit.state import StateLabels
 
 FORMAT = "nida_kit prior 1"
-
-
-_KINDS = {kind.__name__: kind for kind in (NeuralPrior, RingPrior, PaperPrior)}
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,7 @@ class Card:
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if isinstance(self.dt, bool) or not isinstance(self.dt, int | float) or not 0 < self.dt < math.inf:
-            raise ValueError(f"dt={self.dt!r} must be positive and finite: the time step of the training windows.")
+        checks.store(self, dt=checks.positive("dt", self.dt))
 
 
 def save(prior: Network, path: str | Path, card: Card) -> None:
@@ -104,12 +99,14 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network, Card]:
     """Network and card; any error means that they do not fit."""
     names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
-    labels, dt = StateLabels(**names, time_units=header["labels"]["time_units"]), header["dt"]
-    if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < math.inf:
-        raise ValueError(f"dt={dt!r} must be a positive, finite number")
-    prior = _KINDS[header["kind"]](_climatology(tensors, len(labels.components)), **header["settings"])
+    labels = StateLabels(**names, time_units=header["labels"]["time_units"])
+    card = Card(labels, header["dt"], header["about"])
+    kinds = LocalPrior.kinds | {PaperPrior.__name__: PaperPrior}
+    if header["kind"] not in kinds:
+        raise ValueError(f"there is no network {header['kind']}, only {[*kinds]}: import the module that has it first")
+    prior = kinds[header["kind"]](_climatology(tensors, len(labels.components)), **header["settings"])
     prior.load_state_dict(tensors, assign=True)  # in the dtype of the file
-    return prior, Card(labels, dt, header["about"])
+    return prior, card
 
 
 def _climatology(tensors: dict[str, Tensor], n: int) -> Climatology:
@@ -129,8 +126,13 @@ def _climatology(tensors: dict[str, Tensor], n: int) -> Climatology:
 _FOLDER = Path(__file__).parents[1] / "pretrained"
 
 
+def shipped() -> list[str]:
+    """Names of the weights that come with the package."""
+    return sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+
+
 def _shipped() -> str:
-    return f"Shipped are {sorted(p.stem for p in _FOLDER.glob('*.safetensors'))}; a path to a file of yours works too."
+    return f"Shipped are {shipped()}; a path to a file of yours works too."
 
 
 def load_pretrained(name: str | Path) -> tuple[Network, Card]:

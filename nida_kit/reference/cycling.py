@@ -1,16 +1,19 @@
-"""Reference experiments of filters: one long trajectory, observed at regular times, cycle after cycle."""
+"""Reference experiments of filters: one long trajectory, observed at regular times, cycle after cycle.
+
+The score of an experiment is the time mean of its root mean squared errors, after a burn-in that does not count.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
 from time import perf_counter
 
 import numpy as np
 import xarray as xr
 
+from nida_kit import checks
 from nida_kit.evaluate import rmse
 from nida_kit.methods.method import Method
 from nida_kit.observing.observe import observe
@@ -52,13 +55,19 @@ class Cycling:
     experiments: int = 3
     published: dict[str, Score] = field(default_factory=dict)
 
+    def __post_init__(self):
+        for name in ("every", "cycles", "experiments"):
+            checks.store(self, **{name: checks.count(name, getattr(self, name), 1)})
+        for name in ("dt", "noise_std"):
+            checks.store(self, **{name: checks.positive(name, getattr(self, name))})
+        for name in ("burn_in", "model_noise_std"):
+            checks.store(self, **{name: checks.number(name, getattr(self, name))})
+
     def windows(self, samples: int, seed: int = 0, cycles: int | None = None) -> xr.DataArray:
         """True trajectories `(sample, time, component)`, one experiment each, of `cycles` or the setup's own."""
-        cycles = self.cycles if cycles is None else cycles
-        if not isinstance(cycles, Integral) or cycles < 1:
-            raise ValueError(f"cycles={cycles!r} must be a whole number of at least 1.")
-        steps = self.every * cycles + 1
-        truth = self.system.simulate(samples, steps, self.dt, model_noise_std=self.model_noise_std, seed=seed)
+        steps = self.every * (self.cycles if cycles is None else checks.count("cycles", cycles, 1)) + 1
+        samples, noise = checks.count("samples", samples, 1), self.model_noise_std
+        truth = self.system.simulate(samples, steps, self.dt, model_noise_std=noise, seed=checks.seed(seed))
         return truth.assign_attrs(setup=self.name, source=self.source)
 
     def observe(self, truth: xr.DataArray, seed: int = 0) -> xr.Dataset:
@@ -116,6 +125,7 @@ class Cycling:
         self, method: Method, samples: int | None = None, seed: int = 0, cycles: int | None = None
     ) -> dict[str, float]:
         """`scores` of a method on `samples` experiments or the setup's own number, and the `seconds` that it took."""
+        seed = checks.seed(seed)
         truth = self.windows(self.experiments if samples is None else samples, seed, cycles)
         obs, began = self.observe(truth, seed + 1), perf_counter()
         result = method.assimilate(obs, operator=self.operator)

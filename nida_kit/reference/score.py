@@ -1,4 +1,4 @@
-"""A score on record."""
+"""A score that somebody published, with where it comes from and how closely a test holds it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nida_kit import checks
 from nida_kit.methods.method import Method
 
 
@@ -31,3 +32,11 @@ class Score:
     method: Callable[[Any], Method] | None = None
     held: str = "analysis"
     experiments: int | None = None
+
+    def __post_init__(self):
+        checks.store(self, value=checks.finite("value", self.value))
+        for name in ("over", "experiments"):
+            if getattr(self, name) is not None:
+                checks.store(self, **{name: checks.count(name, getattr(self, name), 1)})
+        if self.tolerance is not None:
+            checks.store(self, tolerance=checks.positive("tolerance", self.tolerance))

@@ -1,4 +1,7 @@
-"""What a reference experiment consists of."""
+"""Reference experiments of windows: a system, how long and how its windows are observed, and scores on record.
+
+Errors are counted in units of the climatological standard deviation of each component at each time of the window.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import xarray as xr
 
+from nida_kit import checks
 from nida_kit.evaluate import gaussian_scores, mse
 from nida_kit.methods.method import Method
 from nida_kit.observing.observe import observe
@@ -39,7 +43,7 @@ class Setup:
         model_noise_std: per step and component, state units.
         noise_std: of the observations, in units of `noise_unit(spread)`.
         noise_unit: `in_state_units`, `in_spreads`, or any other function of the climatological spread.
-        law: what `nk.observe` is told besides.
+        law: what `nk.observe` is told besides; labs need `components` and `every` there.
         source: paper, with its identifier.
         published: scores on record, by method.
         climate: windows behind `spread`.
@@ -57,9 +61,17 @@ class Setup:
     published: dict[str, Score] = field(default_factory=dict)
     climate: int = 10_000
 
+    def __post_init__(self):
+        for name, least in (("steps", 1), ("climate", 2)):
+            checks.store(self, **{name: checks.count(name, getattr(self, name), least)})
+        for name in ("dt", "noise_std"):
+            checks.store(self, **{name: checks.positive(name, getattr(self, name))})
+        checks.store(self, model_noise_std=checks.number("model_noise_std", self.model_noise_std))
+
     def windows(self, samples: int, seed: int = 0) -> xr.DataArray:
         """True trajectories `(sample, time, component)`."""
-        truth = self.system.simulate(samples, self.steps, self.dt, model_noise_std=self.model_noise_std, seed=seed)
+        samples, noise = checks.count("samples", samples, 1), self.model_noise_std
+        truth = self.system.simulate(samples, self.steps, self.dt, model_noise_std=noise, seed=checks.seed(seed))
         return truth.assign_attrs(setup=self.name, source=self.source)
 
     @cached_property
@@ -80,6 +92,7 @@ class Setup:
         """`scores` of a method on `samples` windows or 100, and the `seconds` that it took."""
         if cycles is not None:
             raise ValueError(f"{cycles=}: {self.name} has windows of {self.steps} steps, and no cycles.")
+        seed = checks.seed(seed)
         truth = self.windows(100 if samples is None else samples, seed)
         obs, began = self.observe(truth, seed + 1), perf_counter()
         result = method.assimilate(obs)

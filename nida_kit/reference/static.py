@@ -1,4 +1,4 @@
-"""Methods of a cycled experiment that carry nothing from one observation to the next."""
+"""Methods of a cycled experiment that carry nothing from one observation to the next; a filter must beat them."""
 
 from __future__ import annotations
 

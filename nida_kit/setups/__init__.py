@@ -21,6 +21,7 @@ from pkgutil import iter_modules
 
 import pandas as pd
 
+from nida_kit import checks
 from nida_kit.methods.method import Method
 from nida_kit.reference.cycling import Cycling
 from nida_kit.reference.score import Score
@@ -43,8 +44,7 @@ def load(name: str) -> Setup | Cycling:
     Raises:
         ValueError: no such name.
     """
-    if name not in names():
-        raise ValueError(f"There is no setup {name!r}; there are {names()}.")
+    name = checks.one_of("name", name, names(), "nk.setups.list() says what each of them is.")
     return import_module(f"{__name__}.{name.replace('-', '_')}").setup
 
 
@@ -81,10 +81,9 @@ def run(
         )
     if isinstance(method, Method):
         rows = {type(method).__name__: setup.run(method, samples, seed, cycles)}
-    elif method is not None and method not in known:
-        raise ValueError(f"{method!r} is no method on record for {name}; there are {[*known]}: or pass a method.")
     else:
-        chosen = known if method is None else {method: known[method]}
+        asked = [*known] if method is None else [checks.one_of("method", method, known, "Or pass a method of yours.")]
+        chosen = {title: known[title] for title in asked}
         rows = {
             title: setup.run(score.method(setup), samples, seed, cycles) | {"published": score.value}
             for title, score in chosen.items()

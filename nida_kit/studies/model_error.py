@@ -75,10 +75,17 @@ class Belief:
             system = self.system
             if self.rho_std:
                 unit = torch.randn(batch, generator=generator, dtype=torch.float64)
-                system = replace(system, rho=system.rho + self.rho_std * unit)
+                system = OneForEach(system.sigma, system.rho + self.rho_std * unit, system.beta, system.longest_substep)
             return simulated(system, setup.steps, setup.dt, self.model_noise_std, latest)(batch, generator)
 
         return draw
+
+
+class OneForEach(Lorenz63):
+    """Lorenz-63 with a rho of its own for each window of one batch."""
+
+    def check(self):
+        """It cannot be tried on fewer states."""
 
 
 BELIEFS = {

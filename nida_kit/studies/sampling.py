@@ -21,6 +21,7 @@ import pandas as pd
 import xarray as xr
 
 from nida_kit.evaluate import energy_score, wasserstein
+from nida_kit.methods.compose import Composed
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.particle_smoother import ParticleSmoother
@@ -39,7 +40,7 @@ REFERENCE, FLOOR = "particles", "particles, other random numbers"
 BETWEEN = 0.5  # of the reference's median |x|: a draw that has less lies between the modes
 
 
-class LastGaussian(Method):
+class LastGaussian(Composed):
     """A method of which only the last Gaussian is drawn from: the same reconstruction, the draws that all methods have.
 
     Args:
@@ -47,11 +48,11 @@ class LastGaussian(Method):
     """
 
     def __init__(self, method: Method):
-        self.method, self.labels, self.dt = method, method.labels, method.dt
-        self.settings, self.stops_early = method.settings, method.stops_early
+        super().__init__([method], method.settings)
+        self.noise_layers = 1  # of the draws that all methods have
 
     def reconstruct(self, observations, dt, first_guess):
-        return self.method.reconstruct(observations, dt, first_guess)
+        return self.methods[0].reconstruct(observations, dt, first_guess)
 
 
 def forecasts(setup: Setup, neural: NeuralIncremental, particles: int = 16384) -> dict[str, Method]:

@@ -349,7 +349,7 @@ def _window_calls(n: int, steps: int, seed: int) -> dict[str, Call]:
 
     def network() -> Tensor:
         with torch.no_grad():
-            return prior.says(scaled.float(), scaled.float(), 0.5)[0]
+            return prior.local_model(scaled.float(), scaled.float(), 0.5)[0]
 
     def neural() -> Tensor:
         with torch.no_grad():

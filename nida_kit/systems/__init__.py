@@ -1,1 +1,9 @@
-"""DOC."""
+"""Dynamical systems x' = f(x), or f(x, t), and their trajectories.
+
+    system    what a system is: a tendency, labels, a start; steps and trajectories follow from it
+    lorenz    Lorenz (1963) and Lorenz (1996), chaotic
+    pendulum  a pendulum, and its linear limit
+    wrapped   a system made of another one: with another start, or with fields as vectors
+
+A system knows nothing of observations, priors or methods.
+"""

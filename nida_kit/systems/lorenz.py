@@ -1,25 +1,4 @@
-"""Systems and their trajectories.
-
-A system is a tendency f in x' = f(x), the labels of its state, and where its trajectories start. A step of length dt is
-the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any, is added
-once per step:
-
-    x_{t+1} = M(x_t) + model_noise_std * e_t,    e_t ~ N(0, I).
-
-A system of your own takes ten lines:
-
->>> import torch, nida_kit as nk
->>> class Rossler(nk.System):
-...     labels = nk.StateLabels(("x", "y", "z"), ("1",) * 3, ("x", "y", "z"))
-...     longest_substep = 0.05
-...     def tendency(self, x):
-...         x, y, z = x.unbind(-1)
-...         return torch.stack([-y - z, x + 0.2 * y, 0.2 + z * (x - 5.7)], -1)
-...     def start(self, samples, generator, dtype, device):
-...         return torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
->>> Rossler().simulate(samples=2, steps=10, dt=0.1, seed=0).sizes
-Frozen({'sample': 2, 'time': 10, 'component': 3})
-"""
+"""Lorenz's chaotic systems: three equations of convection (1963), and a ring of sites (1996)."""
 
 from __future__ import annotations
 

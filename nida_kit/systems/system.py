@@ -1,10 +1,10 @@
 """Systems and their trajectories.
 
-A system is a tendency f in x' = f(x), the labels of its state, and where its trajectories start. A step of length dt is
-the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any, is added
-once per step:
+A system is a tendency f in x' = f(x) or f(x, t), the labels of its state, and where its trajectories start. A step of
+length dt is the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any,
+is added once per step:
 
-    x_{t+1} = M(x_t) + model_noise_std * e_t,    e_t ~ N(0, I).
+    x_{t+1} = M(x_t) + e_t,    e_t ~ N(0, Q),    Q = model_noise_std^2 I or a whole covariance.
 
 A system of your own takes ten lines:
 
@@ -19,44 +19,66 @@ A system of your own takes ten lines:
 ...         return torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
 >>> Rossler().simulate(samples=2, steps=10, dt=0.1, seed=0).sizes
 Frozen({'sample': 2, 'time': 10, 'component': 3})
+
+A field is written as it lies on its grid, with the dims of `nk.GridLabels` as the last axes of its states:
+
+>>> class Diffusion(nk.System):
+...     labels = nk.GridLabels({"y": range(4), "x": range(6)}, units="K")
+...     longest_substep = 0.1
+...     def tendency(self, x):
+...         return sum(x.roll(shift, axis) for axis in (-1, -2) for shift in (-1, 1)) - 4 * x
+...     def start(self, samples, generator, dtype, device):
+...         return torch.randn(samples, 4, 6, generator=generator, dtype=dtype, device=device)
+>>> Diffusion().simulate(samples=2, steps=10, dt=0.1, seed=0).sizes
+Frozen({'sample': 2, 'time': 10, 'y': 4, 'x': 6})
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, is_dataclass
-from numbers import Integral, Real
+from functools import cached_property
+from numbers import Real
 
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.edge import trajectory
-from nida_kit.state import StateLabels
+from nida_kit import checks
+from nida_kit.checks import covariance, noise
+from nida_kit.edge import flat, fold, trajectory, unfold
+from nida_kit.state import Labels
 
-_AXES = "Components lie along the last axis: x.unbind(-1) or x[..., 0], and torch.stack([...], -1) of all of them."
 
+def runge_kutta(
+    tendency, x: Float[Tensor, "*batch n"], dt: float, t: Tensor | None = None
+) -> Float[Tensor, "*batch n"]:
+    """One classical fourth-order Runge-Kutta step; with the time t, of a tendency that depends on it."""
 
-def runge_kutta(tendency, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
-    """One classical fourth-order Runge-Kutta step."""
-    k1 = tendency(x)
-    k2 = tendency(x + dt / 2 * k1)
-    k3 = tendency(x + dt / 2 * k2)
-    k4 = tendency(x + dt * k3)
+    def slope(x, later):
+        return tendency(x) if t is None else tendency(x, t + later)
+
+    k1 = slope(x, 0.0)
+    k2 = slope(x + dt / 2 * k1, dt / 2)
+    k3 = slope(x + dt / 2 * k2, dt / 2)
+    k4 = slope(x + dt * k3, dt)
     return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
 class System(ABC):
-    """A dynamical system x' = f(x). Subclasses give `labels`, `longest_substep`, `tendency` and `start`.
+    """A dynamical system x' = f(x) or f(x, t). Subclasses give `labels`, `longest_substep`, `tendency` and `start`.
+
+    A state is `(n,)` with `nk.StateLabels`; with `nk.GridLabels` it has the grid's shape, wherever `n` stands below.
 
     Attributes:
-        labels: names and units of the components.
+        labels: names, coordinates and units of the state.
         longest_substep: the longest Runge-Kutta substep, in the system's time unit.
     """
 
-    labels: StateLabels
+    labels: Labels
     longest_substep: float = math.nan
 
     @property
@@ -64,9 +86,18 @@ class System(ABC):
         """For the records."""
         return type(self).__name__
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the states that tendency, start and step give and take."""
+        return self.labels.shape
+
     @abstractmethod
     def tendency(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-        """f(x) in state units per time unit."""
+        """f(x) in state units per time unit.
+
+        A tendency that takes a second argument gets the time of each state there, `(..., 1)`, or `(..., 1, 1)` for
+        states `(..., y, x)`: it broadcasts with x, and t[..., 0] with x[..., 0].
+        """
 
     @abstractmethod
     def start(
@@ -85,8 +116,12 @@ class System(ABC):
             "log density (...) of its start law at states (..., n), -inf where none starts."
         )
 
+    def start_moments(self) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]] | None:
+        """Mean and covariance of `start`, of states as vectors, where they are known; None takes those of draws."""
+        return None
+
     def distances(self) -> Float[Tensor, "n n"]:
-        """How far apart the components are, for localisation.
+        """How far apart the components are, for localisation; `(*shape, *shape)`.
 
         Raises:
             ValueError: a system whose components have no place.
@@ -96,11 +131,51 @@ class System(ABC):
             "value), or a method without localisation."
         )
 
-    def step(self, x: Float[Tensor, "*batch n"], dt: float) -> Float[Tensor, "*batch n"]:
-        """M(x): the noise-free state dt later; differentiable.
+    @cached_property
+    def depends_on_time(self) -> bool:
+        """Whether the tendency takes the time."""
+        given = inspect.signature(self.tendency).parameters.values()
+        return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in given) > 1
+
+    def times_of(self, x: Float[Tensor, "*batch n"], t: float | Tensor | None) -> Float[Tensor, "*batch one"] | None:
+        """The time of each state, as the tendency takes it; None if it takes none.
+
+        Args:
+            x: states.
+            t: one time, or one for each state, in a shape that broadcasts to theirs without the state's axes.
 
         Raises:
-            ValueError: a longest_substep that is not positive and finite.
+            ValueError: a time that is missing, or does not broadcast.
+        """
+        if not self.depends_on_time:
+            return None
+        if t is None:
+            raise ValueError(
+                f"The tendency of {self.name} depends on time, and none was given: step(x, dt, t), with the time of x. "
+                "A method that steps without times serves systems whose tendency is f(x) alone."
+            )
+        axes = len(self.shape)
+        times = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        try:
+            return times.expand(x.shape[: x.ndim - axes])[(..., *[None] * axes)]
+        except RuntimeError as error:
+            raise ValueError(
+                f"t has the shape {tuple(times.shape)}; it needs one time, or one for each state of "
+                f"{tuple(x.shape[: x.ndim - axes])}."
+            ) from error
+
+    def step(
+        self, x: Float[Tensor, "*batch n"], dt: float, t: float | Tensor | None = None
+    ) -> Float[Tensor, "*batch n"]:
+        """M(x): the noise-free state dt later; differentiable.
+
+        Args:
+            x: states.
+            dt: how far, in the system's time unit.
+            t: the time of x, one for all or one for each state `(...)`; needed if the tendency depends on it.
+
+        Raises:
+            ValueError: a longest_substep that is not positive and finite, or a time that is missing.
         """
         if not 0 < self.longest_substep < math.inf:
             raise ValueError(
@@ -113,8 +188,9 @@ class System(ABC):
                 f"dt={dt} takes {substeps:.1e} substeps of longest_substep={self.longest_substep}: is it in the "
                 "system's time unit?"
             )
-        for _ in range(substeps):
-            x = runge_kutta(self.tendency, x, dt / substeps)
+        t, h = self.times_of(x, t), dt / substeps
+        for k in range(substeps):
+            x = runge_kutta(self.tendency, x, h, None if t is None else t + k * h)
         return x
 
     def trajectories(
@@ -122,17 +198,35 @@ class System(ABC):
         x: Float[Tensor, "*batch n"],
         steps: int,
         dt: float,
-        model_noise_std: float = 0.0,
+        model_noise_std: float | Tensor = 0.0,
         generator: torch.Generator | None = None,
+        *,
+        start_time: float | Tensor = 0.0,
+        model_noise_covariance: Float[Tensor, "n n"] | None = None,
     ) -> Float[Tensor, "*batch T n"]:
-        """The trajectory of `steps` states that starts at (and includes) x; differentiable in x."""
+        """The trajectory of `steps` states that starts at (and includes) x; differentiable in x.
+
+        Args:
+            x: where it starts.
+            steps: how many states.
+            dt: time between them.
+            model_noise_std: of what is added after each step: one, or one per component.
+            generator: of the noise.
+            start_time: the time of x.
+            model_noise_covariance: instead of model_noise_std, of states as vectors.
+        """
+        root = None if model_noise_covariance is None else torch.linalg.cholesky(model_noise_covariance).to(x)
+        noisy = root is not None or bool(torch.as_tensor(model_noise_std).any())
         states = [x]
-        for _ in range(steps - 1):
-            x = self.step(x, dt)
-            if model_noise_std:
-                x = x + model_noise_std * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        for k in range(steps - 1):
+            x = self.step(x, dt, start_time + k * dt) if self.depends_on_time else self.step(x, dt)
+            if noisy:
+                unit = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+                x = x + (
+                    model_noise_std * unit if root is None else unfold(fold(unit, self.shape) @ root.mT, self.shape)
+                )
             states.append(x)
-        return torch.stack(states, -2)
+        return torch.stack(states, -1 - len(self.shape))
 
     def simulate(
         self,
@@ -141,8 +235,10 @@ class System(ABC):
         dt: float,
         *,
         model_noise_std: float = 0.0,
+        model_noise_covariance=None,
         seed: int = 0,
         spinup: int = 0,
+        start_time: float = 0.0,
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
     ) -> xr.DataArray:
@@ -152,68 +248,130 @@ class System(ABC):
             samples: how many.
             steps: states per trajectory, the initial one included.
             dt: time between them, in the system's time unit.
-            model_noise_std: standard deviation of the noise added to each component after each step, in state units.
+            model_noise_std: standard deviation of the noise added after each step, in state units: one for all, or one
+                per component (of a field, an array of its shape).
+            model_noise_covariance: instead of it, the covariance of that noise, `(n, n)`, n numbers making a state.
             seed: of initial states and model noise.
             spinup: steps run and dropped first, to start on the attractor.
+            start_time: the time of the first state that is kept; the spinup runs before it.
             dtype: of the computation and the result.
             device: where it runs; the result is in main memory.
 
         Returns:
-            `(sample, time, component)`.
+            `(sample, time, component)`; of a field, its own dims in the place of component.
 
         Raises:
-            ValueError: a size or step that is not positive, a negative noise, or a trajectory that overflows.
+            ValueError: a size or step that is not positive, a noise that is negative or given twice, or a trajectory
+                that overflows.
         """
-        counts = (samples, steps, spinup, seed)
-        if not all(isinstance(k, Integral) for k in counts) or samples < 1 or steps < 1 or min(spinup, seed) < 0:
-            raise ValueError(
-                f"{samples=}, {steps=} must be whole numbers of at least 1, and {spinup=}, {seed=} of at least 0."
-            )
-        if not all(isinstance(x, Real) for x in (dt, model_noise_std)):
-            raise ValueError(f"{dt=} and {model_noise_std=} must be numbers.")
-        if not (dt > 0 and math.isfinite(dt)) or not (model_noise_std >= 0 and math.isfinite(model_noise_std)):
-            raise ValueError(
-                f"dt={dt} must be positive and model_noise_std={model_noise_std} not negative; both finite."
-            )
+        samples, steps = checks.count("samples", samples, 1), checks.count("steps", steps, 1)
+        spinup, seed = checks.count("spinup", spinup, 0), checks.seed(seed)
+        dt, start_time = checks.positive("dt", dt), checks.finite("start_time", start_time)
+        std, Q = self._read_noise(model_noise_std, model_noise_covariance)
         device = torch.device(device)
         generator = torch.Generator(device).manual_seed(seed)
         x = self.start(samples, generator, dtype, device)
         self._check(x)
-        x = self.trajectories(x, spinup + steps, dt, model_noise_std, generator)[..., spinup:, :]
+        noise = {"model_noise_std": std if isinstance(std, float) else std.to(x), "model_noise_covariance": Q}
+        before = start_time - spinup * dt
+        x = self.trajectories(x, spinup + steps, dt, generator=generator, start_time=before, **noise)
+        x = fold(x, self.shape)[..., spinup:, :]
         if not x.isfinite().all():
             raise ValueError(f"The trajectory overflows with dt={dt}: try a smaller dt or longest_substep.")
-        records = {"system": self.name, "dt": dt, "model_noise_std": float(model_noise_std), "seed": seed}
-        return trajectory(x, self.labels, dt, attrs=records | {"spinup": spinup} | self.parameters())
+        records = {"system": self.name, "dt": dt, "model_noise_std": _recorded(std, Q), "seed": seed}
+        records |= {"spinup": spinup} | ({"start_time": float(start_time)} if start_time else {})
+        return trajectory(x, self.labels, dt, attrs=records | self.parameters(), start=start_time)
+
+    def _read_noise(self, std, Q) -> tuple[float | Tensor, Tensor | None]:
+        """Standard deviations, one or of the state's shape, and the covariance if there is one."""
+        if Q is not None:
+            if not isinstance(std, Real) or std != 0:
+                raise ValueError(
+                    "model_noise_std and model_noise_covariance both say how large the noise is: give one."
+                )
+            return 0.0, covariance(Q, self.labels.size, "model_noise_covariance")
+        if isinstance(std, Real):
+            return float(noise(std, 1)), None
+        return unfold(noise(flat(std, self.shape), self.labels.size), self.shape), None
+
+    def check(self) -> None:
+        """Try the system once, on two states.
+
+        Raises:
+            ValueError: what a subclass gives does not fit together.
+        """
+        if "_fits" not in vars(self):
+            generator = torch.Generator().manual_seed(0)
+            self._check(self.start(2, generator, torch.float64, torch.device("cpu")))
+            vars(self)["_fits"] = True
 
     def _check(self, x: Float[Tensor, "samples n"]) -> None:
         """Raises ValueError where what a subclass gives does not fit together."""
-        shape = (len(x), len(self.labels.components))
+        name, axes = type(self).__name__, _axes(self)
+        shape = (len(x), *self.shape)
         if x.shape != shape:
-            raise ValueError(
-                f"start of {type(self).__name__} gives {tuple(x.shape)}; (samples, components) is {shape}."
-            )
-        name = type(self).__name__
+            dims = "components" if len(self.shape) == 1 else ", ".join(self.labels.dims)
+            raise ValueError(f"start of {name} gives {tuple(x.shape)}; (samples, {dims}) is {shape}.")
+        t = self.times_of(x, torch.arange(len(x)))
+        given = (x.clone(),) if t is None else (x.clone(), t)
         try:
-            slope, alone = self.tendency(x), self.tendency(x[-1:])  # one state tells axes that were mistaken
+            slope = self.tendency(*given)
+            alone = self.tendency(*(each[-1:].clone() for each in given))  # one state tells axes that were mistaken
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"tendency of {name} fails for states {shape}: {error}. {_AXES}") from error
+            raise ValueError(f"tendency of {name} fails for states {shape}: {error}. {axes}") from error
+        if not torch.equal(given[0].nan_to_num(), x.nan_to_num()):
+            raise ValueError(
+                f"tendency of {name} changes the states that it is given: work on x = x.clone(), or write "
+                "x = x + y for x += y, and torch.stack([...], -1) for x[..., 0] = y."
+            )
         if not isinstance(slope, Tensor) or slope.shape != shape or not slope.is_floating_point():
             got = f"{slope.dtype} {tuple(slope.shape)}" if isinstance(slope, Tensor) else type(slope).__name__
-            raise ValueError(f"tendency of {name} gives {got} for states {shape}. {_AXES}")
+            raise ValueError(f"tendency of {name} gives {got} for states {shape}. {axes}")
         # Rounding is far below a thousandth, another axis far above.
         if ((slope[-1:] - alone).abs() > 1e-3 * slope.abs().amax(0)).any():
-            raise ValueError(f"tendency of {name} mixes the states of a batch {shape}. {_AXES}")
+            raise ValueError(f"tendency of {name} mixes the states of a batch {shape}. {axes}")
 
     def parameters(self) -> dict[str, int | float | list[float]]:
         """The physical parameters, for the records."""
         return {k: v for k, v in asdict(self).items() if isinstance(v, (int, float))} if is_dataclass(self) else {}
 
 
-def as_system(system) -> System:
-    """A system; or a ValueError that says what came instead."""
+def _axes(system: System) -> str:
+    """Where the numbers of a state lie, for those who write a tendency."""
+    said = "Components lie along the last axis: x.unbind(-1) or x[..., 0], and torch.stack([...], -1) of all of them."
+    if len(system.shape) > 1:
+        said = (
+            f"A state lies along the last axes, ({', '.join(system.labels.dims)}): x.roll(1, -1) moves it along the "
+            f"last, and sums over it leave the axes before."
+        )
+    return f"{said} The time comes as (..., 1): t[..., 0] beside x[..., 0]." if system.depends_on_time else said
+
+
+def _recorded(std: float | Tensor, Q: Tensor | None) -> float | list[float]:
+    """The noise, as short as a file's records can keep it."""
+    if Q is not None:
+        return Q.diagonal().sqrt().tolist()
+    return std if isinstance(std, float) else std.flatten().tolist()
+
+
+def checked(system) -> System:
+    """A system; or a ValueError that says what came instead, or what is wrong with it."""
     if not isinstance(system, System):
         raise ValueError(f"system={system!r} is no nk.System: give an instance, nk.Lorenz63(), with its parentheses.")
+    system.check()
     return system
+
+
+def as_system(system) -> System:
+    """The system as methods take it: tried once, and with states `(..., n)`, vectors, whatever shape its own have.
+
+    Raises:
+        ValueError: it is no system, or what it gives does not fit together.
+    """
+    from nida_kit.systems.wrapped import Folded  # here: what is wrapped is a system itself
+
+    system = checked(system)
+    return system if len(system.shape) == 1 else Folded(system)
 
 
 def log_normal(x: Float[Tensor, "*batch n"], mean: float | Tensor, std: float | Tensor) -> Float[Tensor, "*batch"]:

@@ -1,24 +1,6 @@
-"""Systems and their trajectories.
+"""Systems made of others: with another start, or with a field's states folded to vectors.
 
-A system is a tendency f in x' = f(x), the labels of its state, and where its trajectories start. A step of length dt is
-the classical fourth-order Runge-Kutta scheme (Kutta 1901), cut into equal substeps; model noise, if any, is added
-once per step:
-
-    x_{t+1} = M(x_t) + model_noise_std * e_t,    e_t ~ N(0, I).
-
-A system of your own takes ten lines:
-
->>> import torch, nida_kit as nk
->>> class Rossler(nk.System):
-...     labels = nk.StateLabels(("x", "y", "z"), ("1",) * 3, ("x", "y", "z"))
-...     longest_substep = 0.05
-...     def tendency(self, x):
-...         x, y, z = x.unbind(-1)
-...         return torch.stack([-y - z, x + 0.2 * y, 0.2 + z * (x - 5.7)], -1)
-...     def start(self, samples, generator, dtype, device):
-...         return torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
->>> Rossler().simulate(samples=2, steps=10, dt=0.1, seed=0).sizes
-Frozen({'sample': 2, 'time': 10, 'component': 3})
+A wrapper passes on what it does not change: the dynamics, with their time if they depend on it, distances, the check.
 """
 
 from __future__ import annotations
@@ -27,36 +9,88 @@ import math
 from numbers import Real
 
 import torch
+from torch.distributions import MultivariateNormal
 
-from nida_kit.systems.system import System, as_system, log_normal
+from nida_kit.checks import covariance as covariance_matrix
+from nida_kit.edge import flat, fold, unfold
+from nida_kit.systems.system import System, checked, log_normal
 
 
-class _Restarted(System):
-    """Another system's dynamics, with a start of its own."""
+class _Wrapped(System):
+    """Another system's dynamics."""
 
     def __init__(self, system: System):
-        self.system, self.labels, self.longest_substep = as_system(system), system.labels, system.longest_substep
+        self.system = checked(system)
+        self.labels, self.longest_substep = system.labels, system.longest_substep
+        self.depends_on_time = system.depends_on_time
 
     @property
     def name(self):
         return self.system.name
 
-    def tendency(self, x):
-        return self.system.tendency(x)
+    @property
+    def shape(self):
+        return self.system.shape
 
-    def step(self, x, dt):
-        return self.system.step(x, dt)
+    def tendency(self, x, *t):
+        return self.system.tendency(x, *t)
+
+    def step(self, x, dt, t=None):
+        return self.system.step(x, dt, t) if self.depends_on_time else self.system.step(x, dt)
 
     def distances(self):
         return self.system.distances()
 
+    def check(self):
+        self.system.check()
 
-class OnAttractor(_Restarted):
+    def parameters(self):
+        return self.system.parameters()
+
+
+class Folded(_Wrapped):
+    """A field as a system of vectors, `(..., n)`."""
+
+    @property
+    def shape(self):
+        return (self.labels.size,)
+
+    def _unfold(self, x):
+        return unfold(x, self.labels.shape)
+
+    def _fold(self, x):
+        return fold(x, self.labels.shape)
+
+    def tendency(self, x, *t):
+        # The time has an axis for each one of the state.
+        t = [each[(..., *[None] * (len(self.labels.shape) - 1))] for each in t]
+        return self._fold(self.system.tendency(self._unfold(x), *t))
+
+    def step(self, x, dt, t=None):
+        return self._fold(super().step(self._unfold(x), dt, t))
+
+    def start(self, samples, generator, dtype, device):
+        return self._fold(self.system.start(samples, generator, dtype, device))
+
+    def log_start(self, x):
+        return self.system.log_start(self._unfold(x))
+
+    def start_moments(self):
+        return self.system.start_moments()
+
+    def distances(self):
+        found = torch.as_tensor(self.system.distances())
+        n = self.labels.size
+        return found if found.shape == (n, n) else found.reshape(n, n)
+
+
+class OnAttractor(_Wrapped):
     """A system whose trajectories start where others have long been under way.
 
     Args:
         system: any.
-        time: how long its own start is run first and dropped, in the system's time unit; positive.
+        time: how long its own start is run first and dropped, in the system's time unit; positive. A tendency that
+            depends on time starts that long before 0.
     """
 
     def __init__(self, system: System, time: float):
@@ -66,37 +100,59 @@ class OnAttractor(_Restarted):
         self.time = float(time)
 
     def start(self, samples, generator, dtype, device):
-        return self.system.step(self.system.start(samples, generator, dtype, device), self.time)
+        return self.step(self.system.start(samples, generator, dtype, device), self.time, -self.time)
 
     def parameters(self):
         return self.system.parameters() | {"on_attractor_after": self.time}
 
 
-class Started(_Restarted):
-    """A system whose trajectories start from independent normal components instead.
+class Started(_Wrapped):
+    """A system whose trajectories start from a normal law instead.
 
     Args:
         system: any.
-        mean: of the start, per component or one for all, in state units.
-        std: its standard deviation, likewise; positive.
+        mean: of the start, per component or one for all, in state units; of a field, also an array of its shape.
+        std: its standard deviation, likewise, the components being independent; positive.
+        covariance: instead of std, of all components, `(n, n)`, n numbers making a state.
+
+    Raises:
+        ValueError: both std and covariance, or neither, or what is no mean, standard deviation or covariance.
     """
 
-    def __init__(self, system: System, mean, std):
+    def __init__(self, system: System, mean, std=None, covariance=None):
         super().__init__(system)
-        n = len(self.labels.components)
+        if (std is None) == (covariance is None):
+            raise ValueError("The start needs std= or covariance=, and not both: each says how far it spreads.")
+        n, full = self.labels.size, covariance is not None
+        if full:
+            self.covariance = covariance_matrix(covariance, n, "covariance")
+            std = self.covariance.diagonal().sqrt()
         try:
-            self.mean, self.std = (torch.as_tensor(x, dtype=torch.float64).expand(n) for x in (mean, std))
+            self.mean, self.std = (self._vector(x) for x in (mean, std))
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{mean=} and {std=} must be a number or {n} of them: {error}") from error
         if not (self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all():
             raise ValueError(f"{mean=} must be finite, and {std=} positive and finite.")
+        self.root = torch.linalg.cholesky(self.covariance) if full else None
+
+    def _vector(self, value):
+        """One number per component."""
+        return torch.as_tensor(flat(value, self.shape), dtype=torch.float64).expand(self.labels.size)
 
     def start(self, samples, generator, dtype, device):
         noise = torch.randn(samples, len(self.mean), generator=generator, dtype=dtype, device=device)
-        return self.mean.to(noise) + self.std.to(noise) * noise
+        moved = self.std.to(noise) * noise if self.root is None else noise @ self.root.to(noise).mT
+        return unfold(self.mean.to(noise) + moved, self.shape)
 
     def log_start(self, x):
-        return log_normal(x, self.mean.to(x), self.std.to(x))
+        x = fold(x, self.shape)
+        if self.root is None:
+            return log_normal(x, self.mean.to(x), self.std.to(x))
+        return MultivariateNormal(self.mean.to(x), scale_tril=self.root.to(x), validate_args=False).log_prob(x)
+
+    def start_moments(self):
+        return None if self.root is None else (self.mean, self.covariance)
 
     def parameters(self):
-        return self.system.parameters() | {"start_mean": self.mean.tolist(), "start_std": self.std.tolist()}
+        own = {"start_mean": self.mean.tolist(), "start_std": self.std.tolist()}
+        return self.system.parameters() | own

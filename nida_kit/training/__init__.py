@@ -1,1 +1,8 @@
-"""DOC."""
+"""Networks are trained end to end, through the linear solve.
+
+    train    the loss, the loop over random windows and observations, checkpoints
+    muon     the optimiser of the matrices within a network
+    recipes  how each shipped prior was made, and how it is scored
+
+Training changes a network's weights; its climatology stays as it was given.
+"""

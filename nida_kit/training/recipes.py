@@ -1,4 +1,8 @@
-"""Train, score and save a shipped prior: `python -m nida_kit.pretrained lorenz63 --checkpoint lorenz63.ckpt`."""
+"""How each shipped prior is made: its windows, observation laws, network and settings, one `Recipe` each.
+
+`python -m nida_kit.pretrained lorenz63 --checkpoint lorenz63.ckpt` trains, scores and saves one. The windows that its
+card is scored on come from a seed of their own, which no training uses.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +57,8 @@ def mirrored(x: Float[Tensor, "N T n"]) -> list[Tensor]:
     return [x, x * torch.tensor([-1.0 if i < 2 else 1.0 for i in range(x.shape[-1])]).to(x)]
 
 
-def turned(x: Float[Tensor, "N T n"]) -> list[Tensor]:
-    """Around the ring."""
+def around_the_ring(x: Float[Tensor, "N T n"]) -> list[Tensor]:
+    """Every site takes the first place once."""
     return [x.roll(k, -1) for k in range(x.shape[-1])]
 
 
@@ -102,11 +106,11 @@ class Recipe:
     def observing(self, prior: Network, own: float = 0.0) -> Law:
         """How that is observed; the share `own` by the setup's own law."""
         if self.law is None:
-            return self._own()
+            return self._law_of_setup()
         mixed = partial(mixture, scale=prior.climatology.spread, **self.law)
-        return partial(either, law=self._own(), other=mixed, share=own) if own else mixed
+        return partial(either, law=self._law_of_setup(), other=mixed, share=own) if own else mixed
 
-    def _own(self) -> Law:
+    def _law_of_setup(self) -> Law:
         setup = setups.load(self.setup)
         components = [setup.system.labels.components.index(c) for c in setup.law["components"]]
         noise_std = torch.as_tensor(setup.noise if isinstance(setup.noise, float) else setup.noise.values)
@@ -174,7 +178,7 @@ RECIPES = {
                 Settings(steps=1500, batch=8, rate=3e-3, one_step=0.1, longest=4, log_score=0.1, seed=1), own=0.3
             ),
         ),
-        images=turned,
+        images=around_the_ring,
         climate=250,
     ),
 }

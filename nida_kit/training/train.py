@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from nida_kit import checks
 from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
@@ -33,6 +34,7 @@ from nida_kit.methods.interpolation import first_guess_of
 from nida_kit.observing.laws import Law
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
+from nida_kit.systems.system import as_system
 from nida_kit.training.muon import Muon
 
 Windows = Callable[[int, torch.Generator], Tensor]
@@ -66,13 +68,13 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        counts = all(isinstance(k, int) and k >= 1 for k in (self.steps, self.batch, self.longest))
-        sizes = self.rate > 0 and self.clip > 0 and self.log_score >= 0 and self.decay >= 0
-        if not (counts and sizes and 0 <= self.one_step <= 1):
-            raise ValueError(
-                "steps, batch and longest must be at least 1, rate and clip positive, log_score and decay not "
-                f"negative, one_step from 0 to 1: {self}."
-            )
+        for name in ("steps", "batch", "longest"):
+            checks.store(self, **{name: checks.count(name, getattr(self, name), 1)})
+        for name in ("rate", "clip"):
+            checks.store(self, **{name: checks.positive(name, getattr(self, name))})
+        for name in ("log_score", "decay"):
+            checks.store(self, **{name: checks.number(name, getattr(self, name))})
+        checks.store(self, one_step=checks.share("one_step", self.one_step), seed=checks.seed(self.seed))
 
 
 def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
@@ -103,7 +105,15 @@ def fixed(windows: Float[Tensor, "N T n"]) -> Windows:
 def simulated(
     system, steps: int, dt: float, model_noise_std: float = 0.0, latest: int = 0, late: float = 0.5
 ) -> Windows:
-    """Fresh windows of a system; the share `late` of them starts up to `latest` steps after its trajectory."""
+    """Fresh windows of a system; the share `late` of them starts up to `latest` steps after its trajectory.
+
+    Raises:
+        ValueError: no system, or a number out of range.
+    """
+    system = as_system(system)
+    steps, latest = checks.count("steps", steps, 1), checks.count("latest", latest, 0)
+    dt, late = checks.positive("dt", dt), checks.share("late", late)
+    model_noise_std = checks.number("model_noise_std", model_noise_std)
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
         x = system.start(batch, generator, torch.float64, torch.device("cpu"))
@@ -124,10 +134,10 @@ def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator)
 
 def loss_of(posterior: Gaussian, x: Tensor, spread: Tensor, log_score: float) -> tuple[Tensor, Tensor]:
     """(loss, squared error), both means over windows, times and components in climatological units."""
-    squared = ((posterior.mean - x) / spread).square()
+    squared = ((posterior.estimate - x) / spread).square()
     loss = squared.mean()
     if log_score:
-        variance = posterior.precision.variances / spread**2
+        variance = posterior.variances / spread**2
         loss = loss + log_score * ((variance.log() + squared / variance) / 2).mean()
     return loss, squared.detach().mean()
 
@@ -135,12 +145,12 @@ def loss_of(posterior: Gaussian, x: Tensor, spread: Tensor, log_score: float) ->
 def _posteriors(prior, observations: Observations, x: Tensor, settings: Settings, generator: torch.Generator):
     with torch.no_grad():
         start = first_guess_of(prior.climatology, observations)
-        start.mean, start.std  # noqa: B018 (solved for here, outside the graph)
+        start.estimate, start.std  # noqa: B018 (solved for here, outside the graph)
     schedule: list[float | Tensor] = draw_schedule(settings.longest, generator)
     if torch.rand((), generator=generator) < settings.one_step:  # the same loop, once, from a state on the way
         s = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x)
         blend = s[:, None, None]
-        schedule, start = [s], start.at(blend * start.mean + (1 - blend) * x)
+        schedule, start = [s], start.at(blend * start.estimate + (1 - blend) * x)
     return incremental(prior, schedule, observations, start)
 
 
@@ -276,8 +286,9 @@ def train(
     Raises:
         ValueError: a checkpoint that is damaged or of another training, or windows or a loss that are not finite.
     """
-    if every < 1:
-        raise ValueError(f"every={every}: at least one batch must lie between checkpoints.")
+    every = checks.count("every", every, 1)
+    for name, draw in (("windows", windows), ("law", law)):
+        checks.function(name, draw, "Try windows=nk.fixed(tensor) and law=functools.partial(nk.mixture, scale=...).")
     path = Path(checkpoint) if checkpoint is not None else None
     state = _State(prior.to(device).train(), settings)
     if path is not None and path.exists():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import lapack
 from torch.autograd import gradcheck
 
 from nida_kit.linalg import banded
@@ -65,13 +66,10 @@ def test_matvec_is_the_dense_product(steps, width, batch):
 
 
 @every_case
-def test_add_diagonal_adds_to_the_dense_diagonal_blocks(steps, width, batch):
-    A, blocks = draw_matrix(steps, width, batch), draw(*batch, steps, 2, 2)
-    blocks = blocks + blocks.mT
-    expected = A.dense().unflatten(-1, (steps, 2)).unflatten(-3, (steps, 2))
-    for t in range(steps):
-        expected[..., t, :, t, :] += blocks[..., t, :, :]
-    assert_same(A.add_diagonal(blocks).dense(), expected.flatten(-4, -3).flatten(-2))
+def test_a_total_is_the_sum_of_the_dense_matrices(steps, width, batch):
+    A, B, C = draw_matrix(steps, width, batch), draw_matrix(steps, 0, ()), draw_matrix(steps, 1, batch)
+    assert_same(BlockBanded.total([B, A, C]).dense(), A.dense() + B.dense() + C.dense())
+    assert_same(BlockBanded.total([A]).dense(), A.dense())
 
 
 @every_case
@@ -107,8 +105,8 @@ def test_sample_maps_unit_noise_to_the_inverse_covariance(steps, width, batch):
 @every_case
 def test_odd_even_elimination_equals_lapack(steps, width, batch):
     A, b = draw_matrix(steps, width, batch), draw(*batch, steps, 2)
-    assert_same(A._split(A._odd_even(_odd_even_solve, b)), A.solve(b))
-    assert_same(A._odd_even(_odd_even_logdet), A.logdet())
+    assert_same(A._by_elimination(_odd_even_solve, b), A.solve(b))
+    assert_same(_odd_even_logdet(*A._elimination), A.logdet())
 
 
 @given(st.data())
@@ -127,7 +125,7 @@ def test_any_shape_solves_samples_and_keeps_its_variances(data):
 def test_blocks_of_any_size_are_solved(n, width):
     A, b = draw_matrix(5, width, (2,), n), draw(2, 5, n)
     assert_same(A.solve(b).flatten(-2), torch.linalg.solve(A.dense(), b.flatten(-2)))
-    assert_same(A._split(A._odd_even(_odd_even_solve, b)), A.solve(b))
+    assert_same(A._by_elimination(_odd_even_solve, b), A.solve(b))
     assert_same(A.logdet(), torch.linalg.slogdet(A.dense()).logabsdet)
 
 
@@ -153,9 +151,9 @@ def test_a_single_step_may_come_with_a_wider_band(blocks_per_row):
 
 DIFFERENTIABLE = {
     "solve": lambda A, b: A.solve(b),
-    "odd-even solve": lambda A, b: A._odd_even(_odd_even_solve, b),
+    "odd-even solve": lambda A, b: A._by_elimination(_odd_even_solve, b),
     "logdet": lambda A, b: A.logdet(),
-    "odd-even logdet": lambda A, b: A._odd_even(_odd_even_logdet),
+    "odd-even logdet": lambda A, b: _odd_even_logdet(*A._elimination),
     "variances": lambda A, b: A.variances,
     "selected_inverse": lambda A, b: A.selected_inverse(),
     "sample": lambda A, b: A.sample(b),
@@ -235,13 +233,13 @@ def test_lapack_is_held_to_one_thread_and_let_go_again(monkeypatch):
     def threads():
         return [library["num_threads"] for library in banded._blas().info()]
 
-    seen, dpbtrf = [], banded.dpbtrf
+    seen, dpbtrf = [], lapack.dpbtrf
 
     def watched(*args, **how):
         seen.append(threads())
         return dpbtrf(*args, **how)
 
-    monkeypatch.setattr(banded, "dpbtrf", watched)
+    monkeypatch.setattr(lapack, "dpbtrf", watched)
     before = threads()
     matrix = BlockBanded(torch.eye(2, dtype=torch.float64).expand(4, 1, 2, 2))
     matrix.solve(torch.ones(4, 2, dtype=torch.float64))

@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from contextlib import nullcontext
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
@@ -13,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nida_kit as nk
-from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
+from nida_kit.methods.starts import Search
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.temporal import NeuralPrior
@@ -75,7 +76,9 @@ EXACT = {
 def test_on_a_linear_system_each_method_equals_the_dense_smoother(obs, name):
     result = EXACT[name](obs).assimilate(obs)
     *_, mean, std = linear_gaussian_referee(obs)
-    np.testing.assert_allclose(result["mean"], mean, atol=1e-8)
+    # A descent ends where chance decides whether a step is kept, as its gain is less than a few roundings of the cost.
+    flat = 1 + float(result["cost"].max()) if name == "4D-Var" else 0
+    np.testing.assert_allclose(result["mean"], mean, atol=1e-8 + std.max() * (8 * np.finfo(float).eps * flat) ** 0.5)
     np.testing.assert_allclose(result["std"], std, atol=1e-8)
 
 
@@ -96,8 +99,8 @@ def test_4d_var_ends_where_the_gradient_of_its_cost_vanishes_also_for_a_nonlinea
     assert result["converged"].all()
     x = torch.from_numpy(result["mean"].values).requires_grad_()
     y = torch.from_numpy(obs["value"].values)
-    physics = method.physics(0.05)
-    residual = torch.cat([(x[:, :1] - physics.start_mean) / physics.start_std,
+    physics = method.physics(0.05, None)
+    residual = torch.cat([(x[:, :1] - physics.start_mean) / physics.start.std,
                           (x[:, 1:] - nk.Lorenz63().step(x[:, :-1], 0.05)) / 0.2], 1)  # fmt: skip
     cost = residual.square().sum((1, 2)) / 2 + (cube(x) - y).nan_to_num().square().sum((1, 2)) / 2
     np.testing.assert_allclose(cost.detach(), result["cost"], rtol=1e-10)
@@ -150,7 +153,7 @@ def test_one_step_is_not_enough_for_a_nonlinear_operator_which_is_linearised_ane
     observations = Observations(y, torch.full_like(y, 0.01), lambda x: x**3)
 
     def around(current, s):
-        return Gaussian(current.mean, climatology.over(1).precision, climatology.over(1).mean - current.mean)
+        return climatology.over(1).around(current.mean)
 
     start = climatology.over(1)
     path = [float(g.mean) for g in incremental(around, [0.0] * 12, observations, start)]
@@ -160,13 +163,12 @@ def test_one_step_is_not_enough_for_a_nonlinear_operator_which_is_linearised_ane
 
 def test_weak_and_kalman_refuse_an_exact_model_and_say_what_to_try():
     for method in (nk.WeakFourDVar, nk.KalmanSmoother):
-        for noise in (0.0, -1.0, [0.1, 0.0]):
+        for noise in (0.0, [0.1, 0.0]):
             with pytest.raises(ValueError, match="small model noise"):
                 method(OSCILLATOR, noise)
-        with pytest.raises(ValueError, match="must be a number or 2 of them"):
-            method(OSCILLATOR, "a")
-        with pytest.raises(ValueError, match="one per component"):
-            method(OSCILLATOR, [0.1, 0.1, 0.1])
+        for noise in (-1.0, "a", [0.1, 0.1, 0.1]):
+            with pytest.raises(ValueError, match="a number or 2 of them, one per component, finite and not negative"):
+                method(OSCILLATOR, noise)
 
 
 @pytest.fixture(scope="module")
@@ -346,9 +348,9 @@ def test_incremental_draws_move_from_draw_to_draw(methods, some):
     with torch.no_grad():
         current = start
         for s, layer in zip(neural.temperatures, noise, strict=True):  # the loop, spelt out
-            seen = start.at(s * start.mean + (1 - s) * current.mean)
+            seen = start.at(s * start.estimate + (1 - s) * current.estimate)
             local = neural.prior(seen, s)
-            current = start.at(local.condition(*observations.linearise(local.centre)).sample(layer))
+            current = start.at(local.condition(observations.around(local.centre)).sample(layer))
         draws = neural.draw(observations, 0.05, None, noise)
     torch.testing.assert_close(draws, current.mean)
     assert neural.noise_layers == 3
@@ -383,7 +385,10 @@ def test_a_matrix_and_the_same_callable_give_the_same_answer(methods):
     H = np.array([[1.0, -1.0, 0.0], [0.0, 0.5, 0.5]])
     M = torch.from_numpy(H)
     obs = nk.observe(truth, operator=H, every=3, noise_std=0.3, seed=9)
-    for method in methods:
+    # The two answers differ by the rounding of a descent, which a float32 network may make 1e-6 of.
+    interpolation, neural, descent, kalman, _ = methods
+    exact = nk.NeuralIncremental(deepcopy(neural.prior).double(), neural.labels, neural.dt, neural.temperatures)
+    for method in (interpolation, exact, descent, kalman, nk.Chain([exact, descent])):
         a, b = method.assimilate(obs, operator=H), method.assimilate(obs, operator=lambda x: x @ M.T)
         np.testing.assert_allclose(a["mean"], b["mean"], rtol=1e-8, atol=1e-8)
     with pytest.raises(ValueError, match="pass the operator they were made with"):
@@ -413,7 +418,7 @@ def test_foreign_observations_are_refused_with_advice(methods, some):
         neural.assimilate(some.assign(noise_std=0.0))
     with pytest.raises(ValueError, match="infinite"):
         neural.assimilate(some.assign(value=some["value"].where(some["value"].isnull(), np.inf)))
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="whole number of at least 1"):
         neural.with_temperatures(0)
     with pytest.raises(ValueError, match="non-rising"):
         neural.with_temperatures([0.5, 1.0])
@@ -490,10 +495,10 @@ def test_a_nonlinear_operator_leads_nowhere_far(methods):
 
 def test_labels_of_another_state_are_refused(methods):
     interpolation, neural = methods[:2]
-    for labels, dt in ((OSCILLATOR.labels, 0.05), (neural.labels, -1.0)):
-        with pytest.raises(ValueError, match="has 3 components"):
+    for labels, dt, why in ((OSCILLATOR.labels, 0.05, "has 3 components"), (neural.labels, -1.0, "dt=-1.0")):
+        with pytest.raises(ValueError, match=why):
             nk.NeuralIncremental(neural.prior, labels, dt)
-        with pytest.raises(ValueError, match="has 3 components"):
+        with pytest.raises(ValueError, match=why):
             nk.OptimalInterpolation(interpolation.climatology, labels, dt)
 
 
@@ -546,7 +551,7 @@ def test_with_several_starts_windows_do_not_influence_each_other(ambiguous, monk
     for alone in (several(6).assimilate(ambiguous.isel(sample=[3])), several(6).assimilate(ambiguous.isel(sample=3))):
         np.testing.assert_allclose(together["mean"][3], np.squeeze(alone["mean"]), rtol=1e-4, atol=1e-4)
     xr.testing.assert_allclose(several(6).assimilate(ambiguous.chunk(sample=2)).compute(), together, rtol=1e-4)
-    monkeypatch.setattr(nk.WeakFourDVar, "_at_once", lambda self, x: 2)  # as where memory is short
+    monkeypatch.setattr(Search, "_at_once", lambda self, x: 2)  # as where memory is short
     xr.testing.assert_allclose(several(6).assimilate(ambiguous), together, rtol=1e-4)
 
 
@@ -571,7 +576,7 @@ def test_starts_that_leave_every_bound_lose():
         {"time": np.arange(20) * 0.1, "component": ["x"]},
     )
     method = nk.WeakFourDVar(Explosion(), 0.05, starts=12)
-    assert not method._drawn(method.physics(0.1), 20).isfinite().all()
+    assert not method.drawn(method.physics(0.1, None), 20).isfinite().all()
     result = method.assimilate(obs)
     assert result["converged"].all()
     np.testing.assert_allclose(result["mean"], truth, atol=0.2)
@@ -633,9 +638,7 @@ def test_an_answer_that_is_not_meant_to_fit_or_is_none(methods, some):
     class Lost(nk.OptimalInterpolation):
         def reconstruct(self, observations, dt, first_guess):
             found = super().reconstruct(observations, dt, first_guess)
-            lost = Gaussian(
-                found.posteriors[-1].mean * torch.tensor([1.0, torch.nan, 1.0]), found.posteriors[-1].precision
-            )
+            lost = found.posteriors[-1].at(found.posteriors[-1].mean * torch.tensor([1.0, torch.nan, 1.0]))
             return dataclasses.replace(found, posteriors=[lost])
 
     with pytest.warns(UserWarning, match="6 of 6 windows the answer is not finite"):

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from advection import Advection
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.rows import Banded, Diagonal
 from nida_kit.observing.laws import either, mixture, regular
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.observe import observe
@@ -214,19 +215,23 @@ def test_linearise_equals_finite_differences(name, batch):
     generator = torch.Generator().manual_seed(0)
     x, move = torch.randn(2, *batch, 5, 3, generator=generator, dtype=torch.float64)
     y = torch.randn(*batch, 5, 2, generator=generator, dtype=torch.float64)
-    H, R, moved = Observations(y, torch.full_like(y, 0.5), h).linearise(x)
-    torch.testing.assert_close(R, torch.full_like(y, 0.25))
+    local = Observations(y, torch.full_like(y, 0.5), h).around(x)
+    (rows,), (residual,) = local.rows.parts, local.residual
+    assert isinstance(rows, Banded) and rows.factor.shape == (*batch, 5, 1, 2, 3)
     slope = (h(x + 1e-5 * move) - h(x - 1e-5 * move)) / 2e-5
-    torch.testing.assert_close((H @ move.unsqueeze(-1)).squeeze(-1), slope, rtol=1e-8, atol=1e-8)
-    # The linearised innovation at x is the true one.
-    torch.testing.assert_close(moved - (H @ x.unsqueeze(-1)).squeeze(-1), y - h(x))
+    # Both in standard deviations of the error, 0.5.
+    torch.testing.assert_close(0.5 * rows.push(move), slope, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(0.5 * residual, h(x) - y)
+    assert torch.equal(local.centre, x)
 
 
 def test_direct_observations_linearise_to_the_identity():
     y = torch.tensor([[1.0, torch.nan], [torch.nan, 2.0]], dtype=torch.float64)
-    H, _, moved = Observations(y, torch.ones_like(y)).linearise(torch.zeros_like(y))
-    torch.testing.assert_close(H, torch.eye(2, dtype=torch.float64).expand(2, 2, 2))
-    torch.testing.assert_close(moved, y, equal_nan=True)
+    local = Observations(y, torch.full_like(y, 0.5)).around(torch.zeros_like(y))
+    (rows,), (residual,) = local.rows.parts, local.residual
+    assert isinstance(rows, Diagonal)
+    torch.testing.assert_close(rows.weight, 2 * torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(residual, torch.tensor([[-2.0, 0.0], [0.0, -4.0]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -245,10 +250,9 @@ def test_values_of_h_that_are_not_observed_do_not_matter():
     observations = Observations(y, torch.ones_like(y), torch.log)
     misfit = observations.misfit(x)
     torch.testing.assert_close(misfit, torch.full_like(misfit, (1 - math.log(2)) ** 2 / 2))
-    H, R, moved = observations.linearise(x)
-    flat = Gaussian(x, BlockBanded(torch.eye(1, dtype=torch.float64).expand(2, 3, 1, 1, 1)))
-    mean = flat.condition(H, R, moved).mean
-    assert H.isfinite().all()
+    local = observations.around(x)
+    mean = Gaussian.of(x, Diagonal(torch.ones_like(x))).condition(local).mean
+    assert local.rows.parts[0].factor.isfinite().all() and local.residual[0].isfinite().all()
     assert torch.equal(mean[:, 1:], x[:, 1:])
     torch.testing.assert_close(mean[0, 0, 0], 2 + torch.tensor((1 - math.log(2)) * 0.5 / 1.25).double())
 
@@ -258,13 +262,13 @@ def test_an_observed_value_that_h_does_not_have_costs_nan_and_is_no_update():
     observations = Observations(torch.ones_like(x), torch.ones_like(x), torch.log)
     assert observations.misfit(x).isnan()
     with pytest.raises(ValueError, match=r"NaN or infinite values or slopes for 1 of 2 observed values.*clamp"):
-        observations.linearise(x)
+        observations.around(x)
 
 
 def test_an_infinite_slope_where_something_was_observed_is_no_update():
     x = torch.zeros(2, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match="slopes for 2 of 2"):
-        Observations(x, torch.ones_like(x), torch.sqrt).linearise(x)
+        Observations(x, torch.ones_like(x), torch.sqrt).around(x)
 
 
 def test_linearise_applies_the_operator_once():
@@ -275,14 +279,18 @@ def test_linearise_applies_the_operator_once():
         return bend(x)
 
     y = torch.zeros(4, 2, dtype=torch.float64)
-    Observations(y, torch.ones_like(y), counted).linearise(torch.ones(4, 3, dtype=torch.float64))
-    assert len(calls) == 1
+    observations = Observations(y, torch.ones_like(y), counted)
+    observations.around(torch.ones(4, 3, dtype=torch.float64))  # the first time, it is checked as well
+    checked = len(calls)
+    for times in (checked + 1, checked + 2):
+        observations.around(torch.ones(4, 3, dtype=torch.float64))
+        assert len(calls) == times
 
 
 def test_linearise_says_what_an_operator_must_return():
     y = torch.zeros(4, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"return x\[..., :1\]"):
-        Observations(y, torch.ones_like(y), lambda x: x[..., 0]).linearise(torch.ones(4, 3, dtype=torch.float64))
+        Observations(y, torch.ones_like(y), lambda x: x[..., 0]).around(torch.ones(4, 3, dtype=torch.float64))
 
 
 # Errors
@@ -339,7 +347,7 @@ def test_truth_without_coordinates_is_an_error():
 def test_another_operator_than_the_one_observed_with_is_an_error():
     y = torch.zeros(4, 3, dtype=torch.float64)
     with pytest.raises(ValueError, match="gives 2 values per time step, the observations have 3"):
-        Observations(y, torch.ones_like(y), bend).linearise(y)
+        Observations(y, torch.ones_like(y), bend).around(y)
 
 
 # Laws
@@ -418,3 +426,52 @@ def test_either_law_has_its_share_of_the_windows():
     assert not seen[first][..., 1].any() and (seen[first].sum((1, 2)) == 8).all()
     assert (seen[~first].sum((1, 2)) == 2).all()
     assert (noise_std[first] == 0.1).all() and (noise_std[~first] == 0.3).all()
+
+
+# Fields
+
+FIELD = Advection().simulate(samples=3, steps=6, dt=0.1, seed=0)
+POINTS = np.random.default_rng(0).random((8, 9)) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, np.ones((6, 8, 9))),
+        ({"every": 4, "offset": 1}, np.eye(6)[[1, 5]].sum(0)[:, None, None] * np.ones((8, 9))),
+        ({"times": [0.2]}, np.eye(6)[2][:, None, None] * np.ones((8, 9))),
+        ({"operator": POINTS}, POINTS * np.ones((6, 8, 9))),
+        (
+            {"operator": xr.DataArray(POINTS.T, FIELD[0, 0].coords, ("x", "y")).drop_vars("time")},
+            POINTS * np.ones((6, 8, 9)),
+        ),
+    ],
+)
+def test_a_field_is_observed_on_its_grid(how, expected):
+    obs = observe(FIELD, noise_std=0.1, **how)
+    assert obs["value"].dims == ("sample", "time", "y", "x") and obs["value"].attrs["units"] == "K"
+    np.testing.assert_array_equal(seen(obs), np.broadcast_to(expected > 0, FIELD.shape))
+    assert (np.abs(obs["value"] - FIELD).max() < 0.1 * 5).all()
+
+
+def test_a_random_offset_of_a_field_is_one_for_each_window():
+    whole = seen(observe(FIELD, every=3, offset="random", noise_std=0.1, seed=4)).reshape(3, 6, 72)
+    assert (whole.all(-1) == whole.any(-1)).all() and (whole.all(-1).sum(-1) == 2).all()
+
+
+def test_the_order_of_the_dims_of_a_field_does_not_matter():
+    turned = FIELD.transpose("x", "time", "y", "sample")
+    assert identical(observe(turned, noise_std=0.1, fraction=0.5), observe(FIELD, noise_std=0.1, fraction=0.5))
+
+
+def test_a_field_made_by_hand_has_its_dims_after_time():
+    plain = xr.DataArray(FIELD.values, dims=("sample", "time", "lat", "lon"))
+    plain = plain.assign_coords(time=FIELD["time"].values, lat=np.arange(8), lon=np.arange(9))
+    np.testing.assert_array_equal(observe(plain, noise_std=0.1)["value"], observe(FIELD, noise_std=0.1)["value"])
+
+
+def test_a_field_has_no_components():
+    with pytest.raises(ValueError, match=r"components=\['y'\] selects values by name.*operator=mask"):
+        observe(FIELD, components=["y"], noise_std=0.1)
+    with pytest.raises(ValueError, match="time and, after it, those of a grid"):
+        observe(FIELD.drop_vars(["y", "x"]), noise_std=0.1)

@@ -1,6 +1,7 @@
 """Every method on record keeps its published score; what takes long only in `pytest -m slow`."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,37 @@ def cases():
                 yield pytest.param(name, title, marks=[pytest.mark.slow] if slow else [], id=f"{name}: {title}")
 
 
+@lru_cache
+def scores(name, title):
+    """Of a method on record, here and now."""
+    setup = nk.setups.load(name)
+    score = setup.published[title]
+    return setup.run(score.method(setup), score.experiments)
+
+
+def same_truths(setup):
+    """Whether truths end here as on record, of which the error of the climatological mean tells, that knows no method.
+
+    In a chaotic model any other rounding grows into another trajectory, so a processor either finds four digits of it
+    or has run other experiments.
+    """
+    name = {"Lorenz63": "sakov2012-lorenz63", "Lorenz96": "sakov2008-lorenz96"}[setup.system.name]
+    found, record = scores(name, "climatology"), RECORD[name]["climatology"]
+    return all(found[key] == pytest.approx(record[key], rel=1e-3) for key in ("analysis", "analysis_error"))
+
+
 @pytest.mark.parametrize(("name", "title"), cases())
 def test_a_method_keeps_its_published_score(name, title):
     setup = nk.setups.load(name)
-    score = setup.published[title]
-    found = setup.run(score.method(setup), score.experiments)
+    score, found, record = setup.published[title], scores(name, title), RECORD[name][title]
     assert setup.cycles >= 1000 and setup.experiments >= 3
-    assert found[score.held] == pytest.approx(score.value, rel=score.tolerance)
-    # Another processor rounds otherwise, and then a particle filter chooses otherwise: four seeds differ by 14%.
-    chance = score.tolerance if "particle" in title else 0.05
-    assert RECORD[name][title]["here"] == pytest.approx(found[score.held], rel=chance)
+    # Other truths bring the chance of other experiments: three standard errors, which so few do not know below 3%.
+    chance = 0.0 if same_truths(setup) else 3 * max(record["analysis_error"], 0.03 * record["here"])
+    assert found[score.held] == pytest.approx(score.value, abs=score.tolerance * score.value + chance)
+    # With the same truths a filter forgets how it was rounded, but not a particle filter, which chooses otherwise: four
+    # seeds differ by 14%.
+    near = score.tolerance if "particle" in title else 0.05
+    assert found[score.held] == pytest.approx(record["here"], abs=near * record["here"] + 2**0.5 * chance)
 
 
 def test_every_method_is_on_record_with_what_was_published():

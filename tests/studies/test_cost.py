@@ -45,7 +45,8 @@ def test_a_physics_step_is_two_runs_of_the_model_and_a_pullback_per_component(fi
         assert (one["forward"], one["pullbacks"], one["evaluations"]) == (4, 6, 10)
     assert row(findings, cost.OI)["evaluations"] == row(findings, "NIDA (shipped), 4 temperatures")["evaluations"] == 0
     several = row(findings, f"{cost.several(3)}, 2 starts")
-    assert several["pullbacks"] == 2 * row(findings, f"{cost.FROM_OI}, 3 physics steps")["pullbacks"]
+    # Only the winner of the starts is linearised at the end.
+    assert several["pullbacks"] == 2 * row(findings, f"{cost.FROM_OI}, 3 physics steps")["pullbacks"] - 3
 
 
 def test_everyone_is_scored_on_the_same_windows(findings):

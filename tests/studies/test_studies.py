@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from statements import from_precision
 
 import nida_kit as nk
+from nida_kit.linalg.banded import BlockBanded
 from nida_kit.studies import common, laws, limit, training
 from nida_kit.training.recipes import RECIPES
 
@@ -135,7 +137,7 @@ def test_a_network_that_is_not_told_the_spread_does_not_know_it():
     prior = training.VARIANTS["not told the current spread"].recipe["kind"](RECIPES["lorenz63"].begin().climatology, 16)
     torch.nn.init.normal_(prior.outside.maps[0].weight, std=0.1)
     wide = prior.climatology.over(8)
-    narrow = nk.Gaussian(wide.mean, nk.banded.BlockBanded(100 * wide.precision.blocks))
+    narrow = from_precision(wide.mean, BlockBanded(100 * wide.precision.blocks))
     assert torch.equal(prior(wide, 0.5).mean, prior(narrow, 0.5).mean)
 
 

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from advection import NX, NY, Advection
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
+from scipy.stats import multivariate_normal
 from torch.autograd import gradcheck
 
 import nida_kit as nk
-from nida_kit.systems.system import runge_kutta
+from nida_kit.systems.system import as_system, runge_kutta
 
 SYSTEMS = [nk.Lorenz63, nk.Pendulum, nk.LinearOscillator, lambda **how: nk.Lorenz96(sites=6, **how)]
 every_system = pytest.mark.parametrize("make", SYSTEMS, ids=["Lorenz63", "Pendulum", "LinearOscillator", "Lorenz96"])
@@ -229,6 +231,8 @@ def own_system(tendency, components=("x", "y"), **more):
         (lambda self, x: [x[..., 1], -x[..., 0]], {}, "gives list.*last axis"),
         (lambda self, x: x > 0, {}, "gives torch.bool"),
         (lambda self, x: torch.stack([x[..., 1], -x[..., 2]], -1), {}, "fails.*last axis"),
+        (lambda self, x: x.neg_(), {}, "changes the states that it is given.*clone"),
+        (lambda self, x, t: -x * t.squeeze(-1), {}, r"last axis.*t\[..., 0\]"),
         (lambda self, x: -x, {"components": ("x", "y", "z")}, r"start.*\(2, 2\).*\(2, 3\)"),
         (lambda self, x: -x, {"longest_substep": float("nan")}, "longest_substep"),
     ],
@@ -237,6 +241,19 @@ def test_a_system_that_does_not_fit_together_says_what_is_wrong(tendency, more, 
     own_system(lambda self, x: -x).simulate(2, 3, 0.1)
     with pytest.raises(ValueError, match=why):
         own_system(tendency, **more).simulate(2, 3, 0.1)
+    if "longest_substep" not in more:
+        with pytest.raises(ValueError, match=why):
+            nk.EnKF(own_system(tendency, **more), members=5)
+
+
+def test_a_system_is_tried_once():
+    calls = []
+    system = own_system(lambda self, x: calls.append(x) or -x)
+    for _ in range(3):
+        nk.EnKF(system, members=5)
+    assert len(calls) == 2
+    with pytest.raises(ValueError, match="is no nk"):
+        as_system(nk.Lorenz63)
 
 
 def test_a_system_without_a_longest_substep_is_asked_for_one():
@@ -244,3 +261,220 @@ def test_a_system_without_a_longest_substep_is_asked_for_one():
     del type(system).longest_substep
     with pytest.raises(ValueError, match="longest_substep"):
         system.simulate(2, 3, 0.1)
+
+
+# Noise of any covariance
+
+Q = np.array([[0.5, -0.2], [-0.2, 0.3]])
+
+
+def test_model_noise_has_the_covariance_that_is_given():
+    steps = np.diff(Still().simulate(4000, 2, 0.5, model_noise_covariance=Q, seed=1).values, axis=1)[:, 0]
+    error = np.cov(steps.T) - Q
+    deviation = np.sqrt((np.outer(np.diag(Q), np.diag(Q)) + Q**2) / 4000)  # of a sample covariance (Isserlis)
+    assert (np.abs(error) < 5 * deviation).all()
+
+
+@pytest.mark.parametrize("system", [nk.LinearOscillator(), Advection()], ids=["names", "field"])
+def test_a_vector_and_a_diagonal_covariance_of_model_noise_are_the_same(system):
+    std = 0.1 + np.arange(system.labels.size) / system.labels.size
+    how = {"samples": 2, "steps": 4, "dt": 0.1, "seed": 2}
+    one = system.simulate(model_noise_std=std, **how)
+    other = system.simulate(model_noise_covariance=np.diag(std**2), **how)
+    np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(one.attrs["model_noise_std"], other.attrs["model_noise_std"])
+    shaped = system.simulate(model_noise_std=std.reshape(system.shape), **how)
+    np.testing.assert_array_equal(one, shaped)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"model_noise_std": [0.1, 0.2]}, "model_noise_std=.* must be a number or 3 of them"),
+        ({"model_noise_std": "much"}, "model_noise_std='much' must be a number"),
+        ({"model_noise_covariance": np.eye(2)}, r"model_noise_covariance=.* must be a matrix \(3, 3\)"),
+        ({"model_noise_covariance": -np.eye(3)}, "model_noise_covariance=.* symmetric and positive definite"),
+        ({"model_noise_covariance": np.eye(3), "model_noise_std": 0.1}, "give one"),
+        ({"start_time": math.nan}, "start_time=nan"),
+        ({"start_time": "now"}, "start_time='now'"),
+    ],
+)
+def test_a_noise_that_cannot_be_is_a_named_value_error(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        nk.Lorenz63().simulate(**(GOOD | wrong))
+
+
+# Starts
+
+
+@pytest.mark.parametrize("system", [Still(), Advection()], ids=["names", "field"])
+def test_a_start_of_any_covariance_has_it_and_its_density(system):
+    n = system.labels.size
+    root = np.random.default_rng(0).normal(size=(n, n)) / n**0.5 + np.eye(n)
+    B, mean = root @ root.T, np.arange(n) / 5
+    started = nk.Started(system, mean.reshape(system.shape), covariance=B)
+    np.testing.assert_allclose(started.start_moments()[1], B, rtol=1e-12)
+    x = starts(started, 20000)
+    assert x.shape == (20000, *system.shape)
+    deviation = np.sqrt((np.outer(np.diag(B), np.diag(B)) + B**2) / 20000)
+    assert (np.abs(np.cov(x.reshape(20000, n).T) - B) < 5.5 * deviation).all()
+    expected = multivariate_normal(mean, B).logpdf(x[:7].reshape(7, n))
+    np.testing.assert_allclose(started.log_start(x[:7]), expected, rtol=1e-9)
+    np.testing.assert_allclose(as_system(started).log_start(x[:7].reshape(7, n)), expected, rtol=1e-9)
+
+
+def test_a_diagonal_covariance_of_the_start_is_its_standard_deviations():
+    by_std, by_covariance = (
+        nk.Started(Still(), 1.0, [2.0, 3.0]),
+        nk.Started(Still(), 1.0, covariance=np.diag([4.0, 9.0])),
+    )
+    torch.testing.assert_close(starts(by_std), starts(by_covariance))
+    torch.testing.assert_close(by_std.log_start(starts(by_std)), by_covariance.log_start(starts(by_std)))
+    assert by_std.parameters() == by_covariance.parameters()
+    assert Still().start_moments() is None and nk.OnAttractor(by_covariance, 1.0).start_moments() is None
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({}, "std= or covariance="),
+        ({"std": 1.0, "covariance": np.eye(2)}, "std= or covariance="),
+        ({"covariance": np.eye(3)}, r"covariance=.* must be a matrix \(2, 2\)"),
+        ({"covariance": np.ones((2, 2))}, "covariance=.* symmetric and positive definite"),
+        ({"std": [1.0, -1.0]}, "positive and finite"),
+    ],
+)
+def test_a_start_that_cannot_be_is_a_named_value_error(how, said):
+    with pytest.raises(ValueError, match=said):
+        nk.Started(Still(), 0.0, **how)
+
+
+# Time
+
+
+class Forced(nk.System):
+    """An oscillator that is driven: x'' = -2 x - 0.1 x' + 1.5 cos 1.3 t."""
+
+    labels = nk.StateLabels(("x", "v"), ("m", "m s-1"), ("place", "speed"), time_units="s")
+    longest_substep = 0.01
+
+    def tendency(self, x, t):
+        place, speed = x.unbind(-1)
+        return torch.stack([speed, -2 * place - 0.1 * speed + 1.5 * torch.cos(1.3 * t[..., 0])], -1)
+
+    def start(self, samples, generator, dtype, device):
+        return torch.randn(samples, 2, generator=generator, dtype=dtype, device=device)
+
+
+def driven(x, times):
+    """The same by scipy, from the first time on."""
+
+    def tendency(t, x):
+        return [x[1], -2 * x[0] - 0.1 * x[1] + 1.5 * np.cos(1.3 * t)]
+
+    return solve_ivp(tendency, (times[0], times[-1]), x, "DOP853", times, rtol=1e-12, atol=1e-12).y.T
+
+
+@pytest.mark.parametrize("spinup", [0, 4])
+def test_a_driven_oscillator_follows_scipy_from_its_start_time_on(spinup):
+    truth = Forced().simulate(2, 8, 0.25, seed=0, start_time=2.0, spinup=spinup)
+    np.testing.assert_allclose(truth["time"], 2 + 0.25 * np.arange(8))
+    assert truth.attrs["start_time"] == 2.0
+    for x, first in zip(truth.values, starts(Forced(), 2), strict=True):
+        times = 2 + 0.25 * np.arange(-spinup, 8)
+        np.testing.assert_allclose(x, driven(first, times)[spinup:], atol=1e-8)
+
+
+def test_halving_the_step_of_a_driven_oscillator_divides_its_error_by_sixteen():
+    x, system = starts(Forced(), 1)[0], Forced()
+    system.longest_substep = 10.0
+    exact = driven(x, np.array([1.0, 3.0]))[-1]
+    errors = [np.abs(system.trajectories(x, k + 1, 2 / k, start_time=1.0)[-1].numpy() - exact).max() for k in (10, 20)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.2)
+
+
+def test_each_state_of_a_batch_has_its_own_time():
+    x = starts(Forced(), 6).view(2, 3, 2)
+    t = torch.arange(6).view(2, 3) / 3
+    found = Forced().step(x, 0.5, t)
+    for one, when, y in zip(x.view(6, 2), t.flatten(), found.view(6, 2), strict=True):
+        torch.testing.assert_close(y, Forced().step(one, 0.5, float(when)))
+    torch.testing.assert_close(found[0], Forced().step(x, 0.5, t[0])[0])
+    with pytest.raises(ValueError, match=r"t has the shape \(5,\).*\(2, 3\)"):
+        Forced().step(x, 0.5, torch.arange(5))
+
+
+def test_wrapped_systems_pass_the_time_on():
+    x = starts(Forced(), 3)
+    expected = Forced().step(x, 0.5, 7.0)
+    for system in (nk.Started(Forced(), 0.0, 1.0), nk.OnAttractor(Forced(), 2.0)):
+        assert system.depends_on_time and torch.equal(system.step(x, 0.5, 7.0), expected)
+    torch.testing.assert_close(
+        starts(nk.OnAttractor(Forced(), 2.0)),
+        torch.from_numpy(np.stack([driven(s, [-2, 0])[-1] for s in x])),
+        atol=1e-7,
+        rtol=0,
+    )
+
+
+def test_a_field_with_a_time_is_that_of_its_points():
+    class Heated(Advection):
+        def tendency(self, x, t):
+            return super().tendency(x) + torch.sin(t)
+
+    x, t = starts(Heated(), 3), torch.tensor([0.0, 1.0, 2.0])
+    found = Heated().step(x, 0.3, t)
+    # The heating is the same everywhere: it adds its integral.
+    added = (t.cos() - (t + 0.3).cos()).double()[:, None, None]
+    torch.testing.assert_close(found, Advection().step(x, 0.3) + added, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(as_system(Heated()).step(x.flatten(-2), 0.3, t), found.flatten(-2))
+
+
+def test_a_time_that_is_needed_is_asked_for():
+    x = starts(Forced())
+    with pytest.raises(ValueError, match=r"tendency of Forced depends on time.*step\(x, dt, t\)"):
+        Forced().step(x, 0.1)
+    torch.testing.assert_close(
+        nk.Lorenz63().step(starts(nk.Lorenz63()), 0.1, 3.0), nk.Lorenz63().step(starts(nk.Lorenz63()), 0.1)
+    )
+
+
+# Fields
+
+
+def test_a_field_follows_its_fourier_modes():
+    system = Advection()
+    system.longest_substep = 0.005
+    truth = system.simulate(2, 4, 0.25, seed=1)
+    assert truth.dims == ("sample", "time", "y", "x") and truth.attrs["units"] == "K"
+    assert truth["y"].attrs["units"] == "km" and truth["time"].attrs["units"] == "1"
+    ky, kx = 2 * np.pi * np.fft.fftfreq(NY)[:, None], 2 * np.pi * np.fft.fftfreq(NX)
+    growth = -0.7j * np.sin(kx) + 0.4j * np.sin(ky) + 0.4 * (np.cos(kx) + np.cos(ky) - 2)
+    for t in range(4):
+        expected = np.fft.ifft2(np.fft.fft2(truth.values[:, 0]) * np.exp(growth * 0.25 * t))
+        np.testing.assert_allclose(truth[:, t], expected.real, atol=1e-8)
+
+
+def test_a_folded_field_is_the_same_system():
+    system, folded = Advection(), as_system(Advection())
+    x = starts(system)
+    assert folded.shape == (72,) and as_system(folded) is folded and folded.labels is system.labels
+    assert torch.equal(starts(folded), x.flatten(-2))
+    assert torch.equal(folded.step(x.flatten(-2), 0.3), system.step(x, 0.3).flatten(-2))
+    assert torch.equal(folded.tendency(x.flatten(-2)), system.tendency(x).flatten(-2))
+    assert torch.equal(folded.log_start(x.flatten(-2)), system.log_start(x))
+    assert torch.equal(folded.distances(), system.distances().reshape(72, 72))
+    assert folded.simulate(2, 3, 0.1, model_noise_std=0.1).identical(system.simulate(2, 3, 0.1, model_noise_std=0.1))
+
+
+def test_a_field_that_does_not_fit_together_says_what_is_wrong():
+    def changed(**parts):
+        return type("Mine", (Advection,), parts)()
+
+    for parts, why in (
+        ({"start": lambda self, n, *_: torch.zeros(n, 72)}, r"start.*\(2, 72\); \(samples, y, x\) is \(2, 8, 9\)"),
+        ({"tendency": lambda self, x: x.mean(-1)}, r"last axes, \(y, x\)"),
+        ({"tendency": lambda self, x: x.cumsum(0)}, "mixes the states"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            nk.EnKF(changed(**parts), members=5)

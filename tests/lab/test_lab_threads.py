@@ -1,5 +1,6 @@
 """Labs whose controls are moved on several threads at once, as they are in JupyterLab."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from threading import Barrier, Thread, current_thread
 
 import pytest
 
-from nida_kit.lab import Lab, LineLab
+from nida_kit.lab import Lab, LineLab, view
 from nida_kit.lab.model import presets
 from nida_kit.lab.render import Renderer
 
@@ -76,6 +77,21 @@ def test_bursts_from_two_threads_end_with_the_picture_of_the_last_wishes():
         last = law | {name: values[-1]}
         # Presets set the noise too: either wish may be the last.
         assert all(getattr(lab.model.params, key) in (last[key], law.get(key)) for key in last)
+
+
+def test_a_slider_moved_while_the_steps_play_ends_with_its_picture(monkeypatch):
+    monkeypatch.setattr(view, "PAUSE", 0.0)
+    lab = Lab(temperatures=4)
+
+    async def play() -> None:
+        lab.buttons[view.PLAY].click()
+        while lab.buttons[view.PLAY].description != view.PLAY:
+            await asyncio.sleep(0.01)
+
+    for _ in range(5):
+        at_once([lambda: asyncio.run(play())], moves(lab, "noise_std", (0.1, 0.2, 0.3)))
+        assert lab.model.params.noise_std == 0.3
+        assert_as_if_new(lab)
 
 
 def test_a_wish_that_comes_while_the_controls_are_set_is_not_lost(monkeypatch):

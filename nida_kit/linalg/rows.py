@@ -1,0 +1,263 @@
+r"""Whitened rows: a linear map J of a trajectory, known by what it does.
+
+A statement r + J (x - c) ~ N(0, I) about a trajectory x (T time steps of n components) needs of J only
+
+    push    v -> J v,      from (..., T, n) to the rows (..., M, p)
+    pull    w -> J' w,     back again
+
+and, where it fits in memory, J' J by its blocks in time (`gram`) and its own rows along time (`along_time`). Each kind
+keeps as little as it can: a measured component is one weight, a model step two blocks, a mean over a window one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.jacobian import pullback
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """A linear map J.
+
+    Kinds that fit in memory offer more: `gram()`, J' J; `squares()`, its diagonal `(..., T, n)`; and `along_time()`,
+    the rows of each time step as those of `Banded`.
+    """
+
+    def push(self, v: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*rows M p"]:
+        """J v."""
+
+    def pull(self, w: Float[Tensor, "*rows M p"]) -> Float[Tensor, "*batch T n"]:
+        """J' w."""
+
+
+def apply(matrix: Float[Tensor, "*#batch p n"], v: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch p"]:
+    """A matrix times a vector, for each of a batch."""
+    return (matrix @ v.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """A row for each value of the state, which sees that value alone: a measured component costs no matrix.
+
+    Attributes:
+        weight: `(..., T, n)`; 0 is no row.
+    """
+
+    weight: Float[Tensor, "*batch T n"]
+
+    def push(self, v):
+        return self.weight * v
+
+    def pull(self, w):
+        return self.weight * w
+
+    def gram(self):
+        return BlockBanded(torch.diag_embed(self.weight.double().square()).unsqueeze(-3))
+
+    def squares(self):
+        return self.weight.square()
+
+    def along_time(self):
+        return torch.diag_embed(self.weight).unsqueeze(-3)
+
+
+@dataclass(frozen=True)
+class Banded:
+    """Rows of each time step that see it and the w steps before.
+
+    Attributes:
+        factor: `(..., T, w + 1, p, n)`: `factor[..., t, d, :, :]` multiplies x_{t - d}. What reaches before the window
+            (d > t) is ignored.
+    """
+
+    factor: Float[Tensor, "*batch T w p n"]
+
+    def push(self, v):
+        out = apply(self.factor[..., 0, :, :], v)
+        steps = v.shape[-2]
+        for d in range(1, min(self.factor.shape[-3], steps)):
+            out = out + pad(apply(self.factor[..., d:, d, :, :], v[..., : steps - d, :]), (0, 0, d, 0))
+        return out
+
+    def pull(self, w):
+        out = apply(self.factor[..., 0, :, :].mT, w)
+        for d in range(1, min(self.factor.shape[-3], w.shape[-2])):
+            out = out + pad(apply(self.factor[..., d:, d, :, :].mT, w[..., d:, :]), (0, 0, 0, d))
+        return out
+
+    def gram(self):
+        return BlockBanded.gram(self.factor.double())
+
+    def squares(self):
+        squares = self.factor.square().sum(-2)
+        return sum(pad(squares[..., d:, d, :], (0, 0, 0, d)) for d in range(min(squares.shape[-2], squares.shape[-3])))
+
+    def along_time(self):
+        return self.factor
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Rows that see the whole window: means over time, values between two steps, a full covariance.
+
+    Attributes:
+        matrix: `(..., M, T, n)`; a row is pushed to `(..., 1, M)`.
+    """
+
+    matrix: Float[Tensor, "*batch M T n"]
+
+    @property
+    def flat(self) -> Float[Tensor, "*batch M N"]:
+        """As a matrix, N = T n."""
+        return self.matrix.flatten(-2)
+
+    def push(self, v):
+        return apply(self.flat, v.flatten(-2)).unsqueeze(-2)
+
+    def pull(self, w):
+        return apply(self.flat.mT, w.squeeze(-2)).unflatten(-1, self.matrix.shape[-2:])
+
+    def gram(self):
+        flat = self.flat.double()
+        return BlockBanded.from_dense(flat.mT @ flat, self.matrix.shape[-2])
+
+    def squares(self):
+        return self.matrix.square().sum(-3)
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The slopes of a function that are never written down, for windows too large for that.
+
+    Attributes:
+        function: from trajectories `(..., T, n)` to rows `(..., M, p)`, torch.
+        point: where its slopes are taken, `(..., T, n)`.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    point: Float[Tensor, "*batch T n"]
+
+    @cached_property
+    def _pullback(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return pullback(self.function, self.point)
+
+    def push(self, v):
+        # The pullback is linear in w, so its own pullback is J.
+        with torch.enable_grad():
+            point = self.point.detach().requires_grad_()
+            value = self.function(point)
+            w = torch.zeros_like(value, requires_grad=True)
+            if not value.requires_grad:  # the function is constant
+                return torch.zeros_like(value)
+            (pulled,) = torch.autograd.grad(value, point, w, create_graph=True)
+        batch = v.shape[: max(0, v.ndim - point.ndim)]
+        if not batch:
+            return torch.autograd.grad(pulled, w, v.expand_as(point))[0]
+        each = [torch.autograd.grad(pulled, w, u, retain_graph=True)[0] for u in v.reshape(-1, *point.shape)]
+        return torch.stack(each).reshape(*batch, *value.shape)
+
+    def pull(self, w):
+        value, pull = self._pullback
+        if w.ndim <= value.ndim:
+            return pull(w.expand_as(value))
+        each = torch.stack([pull(u) for u in w.reshape(-1, *value.shape)])
+        return each.reshape(*w.shape[: w.ndim - value.ndim], *self.point.shape)
+
+
+@dataclass(frozen=True)
+class Through:
+    """Rows about x = c + L z as rows about z.
+
+    Attributes:
+        rows: about x.
+        generator: L.
+    """
+
+    rows: Rows
+    generator: Rows
+
+    def push(self, v):
+        return self.rows.push(self.generator.push(v))
+
+    def pull(self, w):
+        return self.generator.pull(self.rows.pull(w))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Rows under each other: all that is known.
+
+    Attributes:
+        parts: each with its own number and shape of rows.
+    """
+
+    parts: tuple[Rows, ...]
+
+    def push(self, v: Float[Tensor, "*batch T n"]) -> list[Tensor]:
+        """J v, of each part."""
+        return [part.push(v) for part in self.parts]
+
+    def pull(self, w: Sequence[Tensor | None]) -> Tensor:
+        """J' w, of rows of each part; None is zero."""
+        return sum(part.pull(each) for part, each in zip(self.parts, w, strict=True) if each is not None)
+
+    def gram(self) -> BlockBanded:
+        """J' J."""
+        return BlockBanded.total([part.gram() for part in self.parts])
+
+    @property
+    def assembles(self) -> bool:
+        """Whether every part has a `gram`."""
+        return all(hasattr(part, "gram") for part in self.parts)
+
+    def squares(self) -> Float[Tensor, "*batch T n"]:
+        """The diagonal of J' J."""
+        return sum(part.squares() for part in self.parts)
+
+    def along_time(self) -> Float[Tensor, "*batch T w p n"]:
+        """All rows of each time step under each other."""
+        factors = [part.along_time() for part in self.parts]
+        width = max(f.shape[-3] for f in factors)
+        batch = torch.broadcast_shapes(*(f.shape[:-4] for f in factors))
+        wide = [pad(f, (0, 0, 0, 0, 0, width - f.shape[-3])) for f in factors]
+        return torch.cat([f.expand(*batch, *f.shape[-4:]) for f in wide], -2)
+
+    @property
+    def width(self) -> int:
+        """How many steps a row sees at most, of parts that are banded in time."""
+        return max(part.factor.shape[-3] if isinstance(part, Banded) else 1 for part in self.parts)
+
+    def dense(self) -> Float[Tensor, "*batch M N"]:
+        """J as a matrix, N = T n, part under part; memory grows as T squared."""
+        parts = [part.flat if isinstance(part, Whole) else _dense(part.along_time()) for part in self.parts]
+        batch = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
+        return torch.cat([part.expand(*batch, *part.shape[-2:]) for part in parts], -2)
+
+    def split(self) -> tuple[Stack, Whole | None]:
+        """The parts that are banded in time, and the rows that see the whole window."""
+        whole = [part.matrix for part in self.parts if isinstance(part, Whole)]
+        rest = Stack(tuple(part for part in self.parts if not isinstance(part, Whole)))
+        if not whole:
+            return rest, None
+        batch = torch.broadcast_shapes(*(matrix.shape[:-3] for matrix in whole))
+        return rest, Whole(torch.cat([matrix.expand(*batch, *matrix.shape[-3:]) for matrix in whole], -3))
+
+
+def _dense(factor: Float[Tensor, "*batch T w p n"]) -> Float[Tensor, "*batch M N"]:
+    """Rows of each time step as a matrix."""
+    steps, width = factor.shape[-4], factor.shape[-3]
+    t = torch.arange(steps)
+    back = t[:, None] - t  # by how many steps a column lies before its row
+    inside = ((back >= 0) & (back < width)).to(factor)[:, :, None, None]
+    blocks = factor[..., t[:, None].expand(steps, steps), back.clamp(0, width - 1), :, :] * inside
+    return blocks.transpose(-3, -2).flatten(-4, -3).flatten(-2)

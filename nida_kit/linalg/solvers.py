@@ -1,0 +1,304 @@
+"""What can be solved with whitened rows J, and by which of the ways to do it.
+
+`by_size` chooses. *Assembled*: J' J by its blocks in time, checked against the rows and replaced by their square root
+where it has lost too many digits. *Bordered*: a band, and beside it a few rows that see the whole of a long window.
+*Iterative*: conjugate gradients, where nothing can be written down.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.cg import ConjugateGradients
+from nida_kit.linalg.rows import Banded, Stack
+from nida_kit.linalg.square_root import SINGULAR, SquareRoot
+
+Residual = Sequence[Tensor | None]
+"""Of each of the stacked rows; None is zero."""
+
+MOST = 0.01  # standard deviations that a mean, and share of itself that a standard deviation may be wrong by
+LONG = 1000  # values of a window: above, rows that see all of it are kept beside the band
+
+
+class Solver(ABC):
+    """What is done with rows J.
+
+    Attributes:
+        rows: J.
+    """
+
+    rows: Stack
+
+    def prepare(self) -> None:
+        """Make what gradients need, within the graph."""
+        return
+
+    @abstractmethod
+    def solve(self, b: Tensor) -> Tensor:
+        """(J' J)^-1 b, without gradients."""
+
+    @abstractmethod
+    def minimise(self, residual: Residual) -> Tensor:
+        """Argmin |r + J dx|, without gradients, and right to `MOST` standard deviations; or a ValueError."""
+
+    @abstractmethod
+    def step(self, residual: Residual) -> Tensor:
+        """About the same by one solve: enough where something else judges it."""
+
+    def defect(self, residual: Residual, dx: Tensor) -> Tensor:
+        """-J' (r + J dx), which vanishes at the minimum; differentiable."""
+        return -self.rows.pull(after(self.rows, residual, dx))
+
+    @property
+    def variances(self) -> Tensor:
+        """The diagonal of (J' J)^-1, differentiable, right to `MOST` of its root; or a ValueError."""
+        raise ValueError(_ITERATIVE)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draws with covariance (J' J)^-1 from unit noise of the state's shape."""
+        raise ValueError(_ITERATIVE)
+
+    def logdet(self) -> Tensor:
+        """Log det J' J."""
+        raise ValueError(_ITERATIVE)
+
+
+_ITERATIVE = (
+    "What is too large to be written down, or known by its generator, has no closed form of its spread or density: "
+    "take draws (Gaussian.draw) and their spread."
+)
+
+
+def by_size(rows: Stack) -> Solver:
+    """The way that fits the rows."""
+    if not rows.assembles:
+        return Iterative(rows)
+    band, whole = rows.split()
+    if whole is not None and any(isinstance(part, Banded) for part in band.parts):
+        few, values = whole.flat.shape[-2:]
+        if values > LONG and 4 * few < values:
+            return Bordered(rows)
+    return Assembled(rows)
+
+
+def after(rows: Stack, residual: Residual, dx: Tensor) -> list[Tensor]:
+    """Of each part, r + J dx."""
+    return [p if r is None else r + p for p, r in zip(rows.push(dx), residual, strict=True)]
+
+
+def refined(rows: Stack, residual: Residual, solve: Callable[[Tensor], Tensor], dx: Tensor) -> tuple[Tensor, Tensor]:
+    """A better dx = argmin |r + J dx|, and how much it moved in posterior standard deviations, `(...)`.
+
+    The second solve, for what is left of the gradient as the rows themselves give it, mends most of what J' J lost. No
+    component of a step c is more than |J c| of its own standard deviations.
+    """
+    step = solve(-rows.pull(after(rows, residual, dx)))
+    return dx + step, sum(p.square().sum((-2, -1)) for p in rows.push(step)).sqrt()
+
+
+def converged(rows: Stack, residual: Residual, solve: Callable[[Tensor], Tensor], most: int) -> tuple[Tensor, bool]:
+    """Refine dx until it stands still; whether it does."""
+    dx = solve(-rows.pull(residual))
+    for _ in range(most):
+        dx, moved = refined(rows, residual, solve, dx)
+        # A step mends what is left but for a small share: so this, too, is far below what is allowed.
+        if not (moved > MOST / 10).any():
+            return dx, True
+    return dx, False
+
+
+def failed(what: str) -> ValueError:
+    """Too many digits are lost."""
+    return ValueError(
+        f"{what} cannot be told to 1% of a standard deviation in double precision: start, model and measurement errors "
+        "differ by too much in scale. Check units, noise_std and model_noise_std, or raise the smallest of them: what "
+        "is a millionth of the others is as good as exact."
+    )
+
+
+class Assembled(Solver):
+    """By the blocks of J' J, or by the square root of J' J where those lose too many digits.
+
+    Args:
+        rows: all of a window.
+    """
+
+    def __init__(self, rows: Stack):
+        self.rows = rows
+
+    @cached_property
+    def matrix(self) -> BlockBanded:
+        """J' J."""
+        return self.rows.gram()
+
+    def prepare(self) -> None:
+        if self.matrix.blocks.requires_grad and self.loses:  # asked within the graph
+            self._root  # noqa: B018 (made there, too)
+
+    def defect(self, residual: Residual, dx: Tensor) -> Tensor:
+        if self.loses:
+            return super().defect(residual, dx)
+        # J' J is in the graph already, for the variances: so its slopes are followed once for both.
+        return -(self.rows.pull(residual) + self.matrix.matvec(dx.double())).to(dx)
+
+    @cached_property
+    def _factor(self) -> Callable[[Tensor], Tensor]:
+        return self.matrix.solver()
+
+    @cached_property
+    def _root(self) -> SquareRoot:
+        return SquareRoot(self.rows)
+
+    @cached_property
+    def _root_loses(self) -> bool:
+        """Whether even the square root has."""
+        return bool((self._root.lost(self.rows.squares()) > MOST).any())
+
+    @cached_property
+    def loses(self) -> bool:
+        """Whether J' J has lost too many digits, or is not even positive definite."""
+        try:
+            return bool((self.matrix.lost() > MOST).any())  # of a variance: half as much of its root
+        except ValueError:
+            return True
+
+    def solve(self, b: Tensor) -> Tensor:
+        return self._root.solve(b) if self.loses else self._factor(b)
+
+    def step(self, residual: Residual) -> Tensor:
+        try:
+            return self._factor(-self.rows.pull(residual))
+        except ValueError:  # not positive definite to its last digit
+            self.loses = True
+            return self.solve(-self.rows.pull(residual))
+
+    def minimise(self, residual: Residual) -> Tensor:
+        dx, well = converged(self.rows, residual, self.solve, most=3)
+        if not well and not self.loses:
+            self.loses = True
+            dx, well = converged(self.rows, residual, self.solve, most=6)
+        if not well or (self.loses and self._root_loses):
+            raise failed("The mean")
+        return dx
+
+    @property
+    def variances(self) -> Float[Tensor, "*batch T n"]:
+        if not self.loses:
+            return self.matrix.variances
+        if self._root_loses:
+            raise failed("The standard deviation")
+        return self._root.variances
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self._root.sample(noise) if self.loses else self.matrix.sample(noise)
+
+    def logdet(self) -> Tensor:
+        return self._root.logdet if self.loses else self.matrix.logdet()
+
+
+class Bordered(Solver):
+    r"""A band and a few rows W that see the whole window (Woodbury's identity): linear in T for each of them.
+
+        A = A_0 + W' W,    A^-1 = A_0^-1 - B C^-1 B',    B = A_0^-1 W',    C = I + W B
+
+    Args:
+        rows: of which those banded in time determine the state by themselves; the others are W.
+    """
+
+    def __init__(self, rows: Stack):
+        band, self.whole = rows.split()
+        self.band, self.rows = Assembled(band), rows
+
+    def prepare(self) -> None:
+        self.band.prepare()
+        if self.band.matrix.blocks.requires_grad or self.whole.matrix.requires_grad:
+            self._border  # noqa: B018 (within the graph)
+
+    @cached_property
+    def _border(self) -> tuple[Tensor, Tensor]:
+        """B, `(..., M, T, n)`, and C; a ValueError where the band alone has lost digits, which B would pass on."""
+        if self.band.loses:
+            raise failed("A window that is seen as a whole")
+        W = self.whole.matrix.double()
+        B = torch.stack([self.band.matrix.solve(row) for row in W.unbind(-3)], -3)
+        C = torch.eye(W.shape[-3]).to(W) + W.flatten(-2) @ B.flatten(-2).mT
+        return B, C
+
+    def solve(self, b: Tensor) -> Tensor:
+        with torch.no_grad():
+            B, C = self._border
+            x = self.band.solve(b.double())
+            seen = (self.whole.flat.double() @ x.flatten(-2).unsqueeze(-1)).squeeze(-1)
+            weights = torch.linalg.solve(C, seen)
+            return (x - (B * weights[..., None, None]).sum(-3)).to(b)
+
+    def step(self, residual: Residual) -> Tensor:
+        return self.solve(-self.rows.pull(residual))
+
+    def minimise(self, residual: Residual) -> Tensor:
+        dx, well = converged(self.rows, residual, self.solve, most=3)
+        if not well:
+            raise failed("The mean")
+        return dx
+
+    @property
+    def variances(self) -> Float[Tensor, "*batch T n"]:
+        B, C = self._border
+        flat = B.flatten(-2)
+        gained = (flat * torch.linalg.solve(C, flat)).sum(-2).unflatten(-1, B.shape[-2:])
+        before = self.band.variances
+        if not (before * 1e-13 <= (before - gained) * MOST).all():
+            raise failed("The standard deviation")
+        return before - gained
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draws of the band's, moved by the square root filter's gain: the covariance is met without more noise."""
+        B, C = self._border
+        values, vectors = torch.linalg.eigh(C)
+        root = values.sqrt()
+        gain = vectors @ torch.diag_embed(1 / (root * (root + 1))) @ vectors.mT
+        x = self.band.sample(noise)
+        seen = (self.whole.flat.double() @ x.flatten(-2).unsqueeze(-1)).squeeze(-1)
+        weights = (gain @ seen.unsqueeze(-1)).squeeze(-1)
+        return x - (B * weights[..., None, None]).sum(-3)
+
+    def logdet(self) -> Tensor:
+        return self.band.logdet() + self._border[1].logdet()
+
+
+class Iterative(Solver):
+    """By conjugate gradients: the rows only push and pull.
+
+    Args:
+        rows: about x, or about the z of a generator.
+        tolerance: of the residual.
+        most: iterations.
+    """
+
+    def __init__(self, rows: Stack, tolerance: float = 1e-10, most: int = 1000):
+        self.rows, scale = rows, 1.0
+        if all(hasattr(part, "squares") for part in rows.parts):
+            squares = rows.squares()
+            if not (squares > 0).all():
+                raise ValueError(SINGULAR)
+            scale = 1 / squares
+        self._solve = ConjugateGradients(rows, tolerance, most, lambda r: r * scale).solve
+
+    def solve(self, b: Tensor) -> Tensor:
+        return self._solve(b)
+
+    def step(self, residual: Residual) -> Tensor:
+        return self.solve(-self.rows.pull(residual))
+
+    def minimise(self, residual: Residual) -> Tensor:
+        dx, well = converged(self.rows, residual, self.solve, most=3)
+        if not well:
+            raise failed("The mean")
+        return dx
