@@ -235,7 +235,7 @@ class Shared(Errors):
         return together * (steps[:, None] == steps)
 
     def at(self, t):
-        return Shared(self.std[..., t : t + 1, :], self.share)
+        return Shared(self.std[..., t, :], self.share)
 
     def windows(self, function):
         return Shared(function(self.std, 2), self.share)

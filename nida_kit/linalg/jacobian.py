@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-FEW = 1_000  # numbers of all copies, where the time of calls is all that counts
+FEW = 10_000  # numbers of all copies, where the time of calls is all that counts
 AT_ONCE = 1_000_000  # numbers: so many copies of a small batch are followed back together, since it is calls that cost
 
 

@@ -9,17 +9,18 @@ filter is the Kalman filter, which is exact.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nida_kit import checks
-from nida_kit.linalg.jacobian import linearise
+from nida_kit.linalg.jacobian import FEW, linearise
 from nida_kit.linalg.rows import apply
 from nida_kit.methods.sequential import Sequential, advance, model_noise, noise_settings, start_moments
 from nida_kit.observing.errors import Independent
@@ -29,36 +30,83 @@ from nida_kit.priors.physics import Physics
 from nida_kit.reconstruction import Moments
 from nida_kit.systems.system import System, as_system
 
+LONG = 1_000  # steps: a window that is worth cutting
+ROUNDS = 10  # in which a filter that forgets has forgotten any start
+
 
 def gaussian_filter(
-    forecast: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]],
+    forecast: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     mean: Float[Tensor, "*batch n"],
     covariance: Float[Tensor, "*batch n n"],
     observations: Observations,
-) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]:
-    """Mean and covariance of each state before and after the analysis of what was observed at its time.
+) -> tuple[Moments, Moments]:
+    """What is known of each state before and after the analysis of what was observed at its time.
 
     A walk through time by the same update on windows of one step, but by covariances: without model noise, they become
     singular as directions contract.
 
+    A filter forgets its start. So one long window is cut into segments that walk side by side, each from the law of
+    the first state; then those walk again whose start is not where the segment before ended, until none is left. The
+    answer is that of one walk, in far fewer calls. A filter that has lost the truth forgets nothing: after some rounds
+    the segments left walk one after the other, which takes no longer than one walk.
+
     Args:
-        forecast: mean and covariance of the next state, from those of this one and its number.
+        forecast: mean and covariance of the next states, from those of these `(..., C, n)` and their steps `(C,)`.
         mean: of the first state.
         covariance: of the first state.
         observations: of the whole batch.
     """
     value = observations.value
-    mean = mean.expand(*value.shape[:-2], -1)
-    covariance = covariance.expand(*mean.shape, -1)
-    for t in range(value.shape[-2]):
-        if t:
-            mean, covariance = forecast(mean, covariance, t - 1)
-            covariance = covariance.expand(*mean.shape, -1)
-        before, here = (mean, covariance), observations.at(t)
-        if not here.value.isnan().all():
-            seen = here.around(mean.unsqueeze(-2))
-            mean, covariance = _analysis(mean, covariance, seen.rows.dense(), seen.residual[0].squeeze(-2))
-        yield before, (mean, covariance)
+    steps = value.shape[-2]
+    alone = value[..., 0, 0].numel() == 1 and covariance.numel() * math.isqrt(steps) < FEW
+    length = math.isqrt(steps) if alone and steps >= LONG else steps
+    begin = torch.arange(0, steps, length)
+    mean = mean.expand(*value.shape[:-2], len(begin), -1).clone()
+    covariance = covariance.expand(*mean.shape, -1).clone()
+    before, after = ([mean.new_empty(*value.shape[:-1], mean.shape[-1]) for _ in range(2)] for _ in range(2))
+    waiting, rounds = torch.ones(len(begin), dtype=torch.bool), 0  # segments that have not walked from their start
+    while waiting.any():
+        walk, rounds = waiting.nonzero().squeeze(-1), rounds + 1
+        walk = walk if rounds <= ROUNDS else walk[:1]
+        t, m, P = begin[walk], mean[..., walk, :], covariance[..., walk, :, :]
+        for k in range(length):
+            if k:
+                if t[-1] == steps - 1:  # the last segment may be shorter
+                    t, m, P = t[:-1], m[..., :-1, :], P[..., :-1, :, :]
+                    if not len(t):
+                        break
+                m, P = forecast(m, P, t)
+                t = t + 1
+                P = P.expand(*m.shape, -1)
+            _keep(before, t, m, P)
+            here = observations.at(t)
+            if not here.value.isnan().all():
+                seen = here.around(m)
+                m, P = _analysis(m, P, seen.rows.along_time().squeeze(-3), seen.residual[0])
+            _keep(after, t, m, P)
+        waiting[walk] = False
+        following = walk[walk < len(begin) - 1] + 1
+        if len(following):
+            m, P = forecast(m[..., : len(following), :], P[..., : len(following), :, :], begin[following] - 1)
+            P = P.expand(*m.shape, -1)
+            waiting[following] |= _differ(m, P, mean[..., following, :], covariance[..., following, :, :])
+            mean[..., following, :], covariance[..., following, :, :] = m, P
+    return Moments(before[0], before[1].sqrt()), Moments(after[0], after[1].sqrt())
+
+
+def _keep(moments: list[Tensor], t: Tensor, mean: Tensor, covariance: Tensor) -> None:
+    """Write mean and variances of some times into the whole."""
+    moments[0][..., t, :], moments[1][..., t, :] = mean, covariance.diagonal(dim1=-2, dim2=-1)
+
+
+def _differ(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> Bool[Tensor, " C"]:
+    """Which of C states' laws differ in any window by more than rounding can tell."""
+    std = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    near = 1e-13 * mean.abs() + 1e-12 * std
+    same = ((mean - other_mean).abs() <= near).all(-1)
+    scale = std.unsqueeze(-1) * std.unsqueeze(-2)
+    same &= ((covariance - other_covariance).abs() <= 1e-12 * scale).all(-1).all(-1)
+    return ~same.reshape(-1, same.shape[-1]).all(0)
 
 
 def _analysis(
@@ -86,12 +134,11 @@ def extended_kalman_filter(physics: Physics, observations: Observations) -> Floa
     if observations.errors.correlated_in_time:
         observations = replace(observations, errors=Independent(observations.noise_std))
 
-    def forecast(mean: Tensor, covariance: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    def forecast(mean: Tensor, covariance: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         mean, J = linearise(partial(physics.advanced, t=t), mean, mean.shape[-1])
         return mean, J @ covariance @ J.mT + physics.noise.matrix
 
-    start = physics.start_mean, physics.start.matrix
-    return torch.stack([mean for _, (mean, _) in gaussian_filter(forecast, *start, observations)], -2)
+    return gaussian_filter(forecast, physics.start_mean, physics.start.matrix, observations)[1].mean
 
 
 class _GaussianFilter(Sequential):
@@ -99,21 +146,18 @@ class _GaussianFilter(Sequential):
 
     @abstractmethod
     def forecast(self, mean: Tensor, spread: Tensor, dt: float, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean `(W, n)` and covariance of the state dt after time t."""
+        """Mean `(W, C, n)` and covariance of the states dt after times t `(C,)`."""
 
     @abstractmethod
     def start(self) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
         """Mean and covariance of the first state."""
 
     def walk(self, observations, dt):
-        def forecast(mean: Tensor, spread: Tensor, k: int) -> tuple[Tensor, Tensor]:
-            return self.forecast(mean, spread, dt, observations.times[k])
+        def forecast(mean: Tensor, spread: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+            return self.forecast(mean, spread, dt, observations.times[steps])
 
-        steps = gaussian_filter(forecast, *self.start(), observations)
-        # The means and the variances of forecast and analysis, over time.
-        kept = [[(mean, spread.diagonal(dim1=-2, dim2=-1)) for mean, spread in step] for step in steps]
-        forecast, analysis = ([torch.stack(x, -2) for x in zip(*both, strict=True)] for both in zip(*kept, strict=True))
-        return {name: Moments(m, v.sqrt()) for name, (m, v) in {"forecast": forecast, "analysis": analysis}.items()}
+        forecasts, analyses = gaussian_filter(forecast, *self.start(), observations)
+        return {"forecast": forecasts, "analysis": analyses}
 
 
 class ThreeDVar(_GaussianFilter):

@@ -105,13 +105,6 @@ def for_members(observations: Observations) -> Observations:
     return replace(observations, value=observations.value.unsqueeze(1), errors=errors)
 
 
-def between(observations: Observations, begin: int, end: int) -> Observations:
-    """Those of some steps, both ends included, of errors that do not depend on other times."""
-    errors = observations.errors.windows(lambda x, own: x.narrow(-own, begin, end + 1 - begin))
-    here = slice(begin, end + 1)
-    return replace(observations, value=observations.value[..., here, :], errors=errors, times=observations.times[here])
-
-
 def system_settings(system: System) -> dict[str, Any]:
     """What the records say of a system."""
     return {"system": system.name} | {f"system_{name}": value for name, value in system.parameters().items()}

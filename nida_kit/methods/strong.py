@@ -24,7 +24,7 @@ from nida_kit.linalg.jacobian import linearise
 from nida_kit.linalg.rows import Banded, Whole
 from nida_kit.linalg.square_root import triangle
 from nida_kit.methods.cycling import Cycle, analyse_windows, cycles
-from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, advance, between, observed_times, start_moments
+from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, advance, observed_times, start_moments
 from nida_kit.methods.starts import Search
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
@@ -196,7 +196,7 @@ class StrongFourDVar(Sequential):
             use = torch.zeros(steps, 1, dtype=torch.bool)
             use[cycle.used] = True
             used = replace(observations, value=value.where(use, torch.nan))
-            seen, background = Propagated(between(used, cycle.begin, cycle.end), step), self._around(x)
+            seen, background = Propagated(used.at(slice(cycle.begin, cycle.end + 1)), step), self._around(x)
             first = self._search(seen, background, [x]).posteriors[-1].gaussian
             moments = (seen.moments(g) for g in (background, first))
             before, path = (list(torch.stack([m.mean, m.std]).unbind(-2)) for m in moments)

@@ -51,8 +51,8 @@ class Errors(ABC):
         """The covariance of some of the errors, by time step and place."""
 
     @abstractmethod
-    def at(self, t: int) -> Errors:
-        """Those of one time step, T = 1."""
+    def at(self, t: slice | Int[Tensor, " C"]) -> Errors:
+        """Those of some time steps."""
 
     @abstractmethod
     def windows(self, function: Callable[[Tensor, int], Tensor]) -> Errors:
@@ -83,7 +83,7 @@ class Independent(Errors):
         return self.deviations
 
     def at(self, t):
-        return Independent(self.std[..., t : t + 1, :])
+        return Independent(self.std[..., t, :])
 
     def windows(self, function):
         return Independent(function(self.std, 2))
@@ -116,7 +116,7 @@ class AtEachTime(Errors):
     correlated_in_time = False
 
     def at(self, t):
-        return AtEachTime(self.covariance[..., t : t + 1, :, :])
+        return AtEachTime(self.covariance[..., t, :, :])
 
     def windows(self, function):
         return AtEachTime(function(self.covariance, 3))

@@ -69,8 +69,8 @@ class Observations:
         errors = self.errors.windows(lambda x, own: x.to(device))
         return Observations(self.value.to(device), errors, self.operator, times)
 
-    def at(self, t: int) -> Observations:
-        """Those of one time step, T = 1.
+    def at(self, t: int | slice | Int[Tensor, " C"]) -> Observations:
+        """Those of one time step, T = 1, or of some.
 
         Raises:
             ValueError: what is observed, or its errors, cannot be taken one time after the other.
@@ -81,8 +81,9 @@ class Observations:
                 "use one of whole windows, nk.OptimalInterpolation, nk.KalmanSmoother, nk.WeakFourDVar, "
                 "nk.StrongFourDVar or nk.IEnKS (lag=None), nk.ImportanceSampler or nk.NeuralIncremental."
             )
-        times = None if self.times is None else self.times[t : t + 1]
-        return Observations(self.value[..., t : t + 1, :], self.errors.at(t), self.operator, times)
+        t = slice(t, t + 1) if isinstance(t, int) else t
+        times = None if self.times is None else self.times[t]
+        return Observations(self.value[..., t, :], self.errors.at(t), self.operator, times)
 
     def flattened(self) -> Observations:
         """The same, with one leading axis of windows, `(W, T, p)`."""

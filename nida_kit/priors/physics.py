@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -103,6 +103,6 @@ class Physics:
             states.append(self.advanced(states[-1], t))
         return torch.stack(states)
 
-    def advanced(self, x: Float[Tensor, "*batch n"], t: int) -> Float[Tensor, "*batch n"]:
-        """M of states at the t-th step."""
+    def advanced(self, x: Float[Tensor, "*batch n"], t: int | Int[Tensor, " C"]) -> Float[Tensor, "*batch n"]:
+        """M of states at the t-th step, or of C states `(..., C, n)` each at its own."""
         return self.step(x) if self.times is None else self.step(x, self.times[t])

@@ -16,7 +16,7 @@ import nida_kit as nk
 from nida_kit.linalg.jacobian import linearise
 from nida_kit.linalg.rows import Diagonal
 from nida_kit.linalg.taper import gaspari_cohn
-from nida_kit.methods import cycling, enkf, ensemble, sequential
+from nida_kit.methods import cycling, enkf, ensemble, filters, sequential
 from nida_kit.methods.filters import gaussian_filter
 from nida_kit.observing.observations import Observations
 from nida_kit.state import StateLabels
@@ -577,15 +577,45 @@ def test_a_long_lazy_experiment_needs_no_long_empty_window():
 
 def test_a_gaussian_filter_of_a_flat_forecast_is_one_analysis():
     value = torch.tensor([[[1.0], [torch.nan]]]).double()
-    steps = gaussian_filter(
+    before, after = gaussian_filter(
         lambda m, P, t: (m, P),
         torch.zeros(1).double(),
         torch.eye(1).double(),
         Observations(value, torch.ones(1, 2, 1).double()),
     )
-    (_, (mean, spread)), (before, after) = steps
-    assert mean.item() == pytest.approx(0.5) and spread.item() == pytest.approx(0.5)
-    assert torch.equal(before[0], after[0]) and after[1].item() == pytest.approx(0.5)
+    assert after.mean[0, :, 0].tolist() == pytest.approx([0.5, 0.5])
+    assert after.std[0, :, 0].square().tolist() == pytest.approx([0.5, 0.5])
+    assert before.mean[0, :, 0].tolist() == pytest.approx([0.0, 0.5])
+    assert before.std[0, :, 0].square().tolist() == pytest.approx([1.0, 0.5])
+
+
+@pytest.mark.parametrize(("every", "most"), [(4, 500), (1100, 1150)])
+def test_a_long_window_is_filtered_in_segments_as_in_one_walk(every, most, monkeypatch):
+    """Where the filter forgets its start, in far fewer calls; where it does not, in hardly more."""
+    calls = []
+
+    class Pulled(nk.Lorenz63):
+        """Its tendency depends on time, so that each segment needs its own times."""
+
+        def tendency(self, x, t):
+            calls.append(x.shape)
+            return super().tendency(x) + torch.sin(t)
+
+    obs = nk.observe(Pulled().simulate(1, 1100, 0.02, seed=1), every=every, noise_std=0.5, seed=2)
+    method = nk.ExtendedKalmanFilter(Pulled(), 0.2)
+    results = []
+    for long, fewest, largest in ((filters.LONG, 0, most), (math.inf, 1099, 1150)):
+        monkeypatch.setattr(filters, "LONG", long)
+        calls.clear()
+        results.append(method.assimilate(obs))
+        assert fewest <= len(calls) / 4 <= largest  # a step of Runge-Kutta asks four times
+    found, expected = results
+    for name, spread in (("forecast", "forecast_std"), ("mean", "std")):
+        # What is never observed grows as chaos does, and so does the last digit.
+        until, near = (1100, 1e-9) if every == 4 else (200, 1e-6)
+        std = expected[spread][:, :until]
+        assert (abs(found[name] - expected[name])[:, :until] <= near * std).all()
+        np.testing.assert_allclose(found[spread][:, :until], std, rtol=near)
 
 
 def test_more_starts_never_raise_the_cost_of_strong_4d_var():
