@@ -41,7 +41,8 @@ class LevenbergMarquardt:
         best: the estimate of lowest cost, `(..., T, n)`.
         cost: its cost, `(...)`.
         local: the undamped prior around the estimate that was best when last asked.
-        converged: whether the last step changed the cost by less than the tolerance, `(...)`.
+        nearness: the damping, as a statement about the next estimate.
+        converged: whether a step that was free to move changed the cost by less than the tolerance, `(...)`.
         iterations: steps judged until then, `(...)`.
     """
 
@@ -76,7 +77,9 @@ class LevenbergMarquardt:
         gain = self.cost - cost  # NaN where the step led out of the domain: no gain
         better = active & (gain > 0)
         self.iterations = self.iterations + active
-        self.converged = self.converged | (active & (gain.abs() <= self.tolerance * (1 + self.cost)))
+        # A short step gains little far from any minimum too: there damping takes the larger share of what it could.
+        held = better & (4 * self.nearness.misfit(x) > gain)
+        self.converged = self.converged | (active & (gain.abs() <= self.tolerance * (1 + self.cost)) & ~held)
         self.best = torch.where(better[..., None, None], x, self.best)
         self.cost = torch.where(better, cost, self.cost)
         tried = torch.where(better, self.lam / 10, (self.lam * 5).clamp(min=1e-2))
@@ -86,7 +89,8 @@ class LevenbergMarquardt:
         self.judge(current.estimate)
         self.local = self.prior.around(self.best)
         scale = self.lam[..., None, None] * self.local.rows.squares()
-        return self.local.condition(Gaussian.of(self.best, Diagonal(scale.sqrt())))
+        self.nearness = Gaussian.of(self.best, Diagonal(scale.sqrt()))
+        return self.local.condition(self.nearness)
 
     def descend(self, x: Float[Tensor, "*batch T n"], observations: Statement, steps: int) -> Iterator[Gaussian]:
         """Run the loop from x for at most `steps`; afterwards `best` is the answer.

@@ -118,6 +118,17 @@ def test_4d_var_never_raises_its_cost_and_reports_each_window(lorenz):
     assert (costs[-1] < 0.1 * costs[0]).all()
 
 
+@pytest.mark.parametrize("noise", [1e-1, 1e-5, 1e-8])
+def test_a_step_held_back_by_its_damping_is_no_convergence(noise):
+    """A nearly exact model has precisions so large that the first damping allows hardly a step; this one is linear."""
+    system = nk.Started(nk.LinearOscillator(), [1.0, -0.5], 1.0)
+    obs = nk.observe(system.simulate(2, 20, 0.2, seed=1), every=3, noise_std=0.1, seed=2)
+    found = nk.WeakFourDVar(system, noise).assimilate(obs)
+    exact = nk.KalmanSmoother(system, noise).assimilate(obs)
+    assert found["converged"].all()
+    assert (abs(found["mean"] - exact["mean"]) < 1e-2 * exact["std"]).all()
+
+
 def test_a_trace_of_4d_var_shows_the_undamped_spread_also_where_it_has_converged():
     truth = nk.Lorenz63().simulate(samples=6, steps=12, dt=0.05, model_noise_std=0.2, seed=13)
     obs = nk.observe(truth, every=2, noise_std=0.5, seed=14)
