@@ -8,7 +8,7 @@ and what to try.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any
@@ -131,23 +131,30 @@ def numbers(name: str, value, expected: str = "an array of numbers") -> Tensor:
     return torch.from_numpy(array.astype(np.float64))
 
 
-def _per_component(name: str, value, n: int, expected: str, valid: Callable[[Tensor], Tensor]) -> Tensor:
-    """One number, or one per component, each of them valid."""
-    expected = f"a number or {n} of them, one per component, {expected}"
-    vector = numbers(name, value, expected)
-    if vector.shape not in ((), (n,)) or not (vector.isfinite() & valid(vector)).all():
+def _per_component(name: str, value, shape: Sequence[int], expected: str, valid: Callable[[Tensor], Tensor]) -> Tensor:
+    """One number, or one for each number of a state, each of them valid; as a vector."""
+    n, shape = math.prod(shape), tuple(shape)
+    of_field = "" if shape == (n,) else f" or an array {shape}"
+    expected = f"a number or {n} of them, one per component,{of_field} {expected}"
+    found = numbers(name, value, expected)
+    if found.shape not in ((), (n,), shape) or not (found.isfinite() & valid(found)).all():
         raise refused(name, value, expected, f"Try {name}=1.0.")
-    return vector.expand(n)
+    return found.reshape(-1).expand(n)
 
 
-def vector(name: str, value, n: int) -> Float[Tensor, " n"]:
-    """Finite numbers, one for all or one per component."""
-    return _per_component(name, value, n, "finite", torch.isfinite)
+def vector(name: str, value, shape: Sequence[int]) -> Float[Tensor, " n"]:
+    """Finite numbers, one for all or one for each of a state of this shape."""
+    return _per_component(name, value, shape, "finite", torch.isfinite)
 
 
-def noise(value, n: int, name: str = "model_noise_std") -> Float[Tensor, " n"]:
-    """Standard deviations, one for all or one per component, none of them negative."""
-    return _per_component(name, value, n, "finite and not negative", lambda x: x >= 0)
+def noise(value, shape: Sequence[int], name: str = "model_noise_std") -> Float[Tensor, " n"]:
+    """Standard deviations, one for all or one for each number of a state of this shape, none of them negative."""
+    return _per_component(name, value, shape, "finite and not negative", lambda x: x >= 0)
+
+
+def spread(value, shape: Sequence[int], name: str) -> Float[Tensor, " n"]:
+    """Standard deviations likewise, all of them positive."""
+    return _per_component(name, value, shape, "finite and positive", lambda x: x > 0)
 
 
 def covariance(value, n: int, name: str = "covariance") -> Float[Tensor, "n n"]:
@@ -156,22 +163,32 @@ def covariance(value, n: int, name: str = "covariance") -> Float[Tensor, "n n"]:
     matrix = numbers(name, value, expected)
     if matrix.shape != (n, n):
         raise refused(name, value, f"{expected}, not {tuple(matrix.shape)}", "Try np.cov(states.T) of many states.")
-    if not matrix.isfinite().all():
-        raise refused(name, value, expected, "Drop the states that hold NaN or infinite values before np.cov.")
-    if not_positive_definite(matrix) is not None:
-        raise refused(name, value, expected, "Try np.cov(states.T) of many more states than components.")
+    if (found := not_a_covariance(matrix)) is not None:
+        raise refused(name, value, expected, f"It {found[1]}.")
     return (matrix + matrix.mT) / 2
 
 
-def not_positive_definite(matrices: Float[Tensor, "*batch n n"]) -> tuple[int, ...] | None:
-    """Where in a batch the first matrix is that is not finite, symmetric and positive definite; None if all are."""
-    finite = matrices.isfinite().flatten(-2).all(-1)
+def not_a_covariance(matrices: Float[Tensor, "*batch n n"]) -> tuple[tuple[int, ...], str] | None:
+    """Where in a batch the first matrix is that is no covariance, and why it is none; None if all are."""
     scale = matrices.diagonal(dim1=-2, dim2=-1).abs().sqrt()
     off = (matrices - matrices.mT).abs() > 1e-6 * scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    symmetric = ~off.flatten(-2).any(-1)
+    finite, symmetric = (x.flatten(-2).all(-1) for x in (matrices.isfinite(), ~off))
     filled = matrices.where((finite & symmetric)[..., None, None], 0.0)
     bad = torch.linalg.cholesky_ex(filled).info != 0
-    return tuple(bad.nonzero()[0].tolist()) if bad.any() else None
+    if not bad.any():
+        return None
+    where = tuple(bad.nonzero()[0].tolist())
+    if not finite[where]:
+        return where, "holds NaN or infinite values; of data with gaps, drop the states that have any before np.cov"
+    if not symmetric[where]:
+        i, j = off[where].nonzero()[0].tolist()
+        above, below = matrices[where][i, j].item(), matrices[where][j, i].item()
+        return where, f"is not symmetric: [{i}, {j}] is {above:g} and [{j}, {i}] is {below:g}; is it a root of one?"
+    lowest = torch.linalg.eigvalsh(matrices[where])[0].item()
+    return where, (
+        f"is not positive definite: its lowest eigenvalue is {lowest:.3g}; np.cov(states.T) of many more states than "
+        "components is, and so is a matrix with a small variance added to its diagonal"
+    )
 
 
 # Choices, names and objects

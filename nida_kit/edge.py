@@ -27,7 +27,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from nida_kit.checks import not_positive_definite
+from nida_kit.checks import not_a_covariance
 from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
@@ -71,11 +71,6 @@ def fold(x: Tensor, shape: Sequence[int]) -> Tensor:
 def unfold(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Vectors `(..., n)` as states `(..., *shape)`."""
     return x if len(shape) == 1 else x.unflatten(-1, tuple(shape))
-
-
-def flat(value, shape: Sequence[int]):
-    """What a user gives for each number of a state, as a vector, if it has the state's shape; else as it is."""
-    return np.reshape(value, -1) if len(shape) > 1 and np.shape(value) == tuple(shape) else value
 
 
 def _folded(array: xr.DataArray, lead: Sequence[Hashable], *groups: Sequence[Hashable]) -> np.ndarray:
@@ -445,16 +440,16 @@ def check_covariance(R: np.ndarray, value: xr.DataArray, lead: Sequence[Hashable
     """
     window = R.ndim > len(lead) + 3
     matrices = R.reshape(*R.shape[: len(lead)], math.prod(R.shape[-2:]), -1) if window else R
-    bad = not_positive_definite(torch.from_numpy(matrices))
-    if bad is None:
+    found = not_a_covariance(torch.from_numpy(matrices))
+    if found is None:
         return
+    bad, why = found
     names = lead if window else (*lead, TIME)
     places = {dim: value[dim].values[k].item() for dim, k, n in zip(names, bad, R.shape, strict=False) if n > 1}
     where = f" (at {', '.join(f'{dim} {label!r}' for dim, label in places.items())})" if places else ""
     raise ValueError(
-        f"noise_covariance must be finite, symmetric and positive definite on what was measured; it is not{where}. "
-        "Check that it is a covariance, not a correlation or a root, and add a small variance to its diagonal if it "
-        "was estimated from few errors."
+        f"noise_covariance must be finite, symmetric and positive definite on what was measured; it is not{where}: it "
+        f"{why}."
     )
 
 
@@ -570,4 +565,4 @@ def _variable(x: Tensor, long_name: str, read: ObservedTensors, first: tuple[str
         return xr.Variable(read.dims, x.expand(lead).cpu().numpy(), about)
     x = x.expand(*x.shape[: len(first)], *read.value.shape[:-1], read.state.size)
     dims = (*first, *read.dims, TIME, *read.state.dims)
-    return xr.Variable(dims, unfold(x.cpu(), read.state.shape).numpy(), about | read.state.attributes)
+    return xr.Variable(dims, unfold(x.cpu(), read.state.shape).numpy(), read.state.attributes | about)

@@ -155,8 +155,8 @@ class GridLabels(_Labels):
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What a whole array of states says of itself: the unit of the field."""
-        return {"units": self.units}
+        """What a whole array of states says of itself."""
+        return {"units": self.units, "long_name": self.long_name}
 
     def coordinates(self) -> dict[str, Any]:
         """The coordinate of each dim, with its unit and its place among the axes of a state."""
@@ -185,6 +185,23 @@ def _check_dim(dim, values) -> None:
         raise ValueError(f"The coordinates of {dim!r} must be a sequence of finite numbers, not {values!r}.")
     if len(values) == 0 or len(set(values)) < len(values):
         raise ValueError(f"The coordinates of {dim!r} must be one or more and none twice: {list(values)}.")
+
+
+def labels_of(array: xr.DataArray) -> Labels:
+    """What an array of trajectories says of its states; "1" is the unit where it says none.
+
+    Raises:
+        ValueError: dims that no grid can have.
+    """
+    dims, time_units = state_dims(array), str(array[TIME].attrs.get("units", "1"))
+    if dims == (COMPONENT,):
+        names = tuple(map(str, array[COMPONENT].values))
+        given = {k: tuple(map(str, array[k].values)) for k in ("units", "long_name") if k in array.coords}
+        return StateLabels(names, given.get("units", ("1",) * len(names)), given.get("long_name", names), time_units)
+    coords = {dim: array[dim].values.tolist() for dim in dims}
+    units = {dim: str(array[dim].attrs["units"]) for dim in dims if "units" in array[dim].attrs}
+    name = str(array.attrs.get("long_name", array.name or "field"))
+    return GridLabels(coords, str(array.attrs.get("units", "1")), name, units, time_units)
 
 
 def state_dims(array: xr.DataArray) -> tuple[Hashable, ...]:

@@ -70,7 +70,7 @@ def test_what_is_no_answer_is_a_value_error_that_names_it(question):
             ask(value)
 
 
-@pytest.mark.parametrize("ask", [partial(checks.noise, n=3), partial(checks.vector, "mean", n=3)])
+@pytest.mark.parametrize("ask", [partial(checks.noise, shape=(3,)), partial(checks.vector, "mean", shape=(3,))])
 def test_one_number_or_one_for_each_component_makes_a_vector(ask):
     for value in (0.5, np.float32(0.5), [0.5] * 3, (0.5, 0.5, 0.5), np.full(3, 0.5, ">f4"), torch.full((3,), 0.5)):
         found = ask(value)
@@ -83,15 +83,38 @@ def test_one_number_or_one_for_each_component_makes_a_vector(ask):
 
 def test_standard_deviations_are_not_negative_and_are_called_by_their_name():
     with pytest.raises(ValueError, match=r"^model_noise_std=-1 must be .* finite and not negative"):
-        checks.noise(-1, 3)
+        checks.noise(-1, (3,))
     with pytest.raises(ValueError, match=r"^start_std="):
-        checks.noise([1, 1, -1e-9], 3, "start_std")
-    assert checks.vector("mean", [-1, 0, 1], 3).tolist() == [-1, 0, 1]
+        checks.noise([1, 1, -1e-9], (3,), "start_std")
+    assert checks.vector("mean", [-1, 0, 1], (3,)).tolist() == [-1, 0, 1]
+
+
+def test_what_a_field_is_given_may_have_its_shape_and_becomes_a_vector():
+    grid = np.arange(1.0, 7).reshape(2, 3)
+    for value in (grid, grid.ravel(), torch.from_numpy(grid)):
+        assert checks.spread(value, (2, 3), "std").tolist() == [1, 2, 3, 4, 5, 6]
+    assert checks.spread(2, (2, 3), "std").tolist() == [2] * 6
+    for value in (grid.T, grid[0], -grid, 0 * grid):
+        with pytest.raises(ValueError, match=r"^std=.* or an array \(2, 3\) finite and positive"):
+            checks.spread(value, (2, 3), "std")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "why"),
+    [
+        (EYE * np.nan, "holds NaN or infinite"),
+        (EYE + np.triu(EYE[::-1], 1), r"is not symmetric: \[0, 2\] is 1 and \[2, 0\] is 0"),
+        (np.diag([1.0, -0.5, 2.0]), "is not positive definite: its lowest eigenvalue is -0.5"),
+    ],
+)
+def test_why_a_matrix_is_no_covariance_is_said(matrix, why):
+    with pytest.raises(ValueError, match=f"It {why}"):
+        checks.covariance(matrix, 3)
 
 
 def test_the_gradient_of_a_vector_is_kept():
     std = torch.tensor(0.5, requires_grad=True)
-    checks.noise(std, 3).sum().backward()
+    checks.noise(std, (3,)).sum().backward()
     assert std.grad == 3
 
 

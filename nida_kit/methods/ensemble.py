@@ -133,7 +133,7 @@ class Ensemble(Sequential):
     def __init__(
         self, system: System, members: int, inflation: float, seed: int, Q: tuple[Any, Any] = (0.0, None), **settings
     ):
-        self.noise = model_noise(*Q, as_system(system).labels.size)  # standard deviations or a covariance
+        self.noise = model_noise(*Q, as_system(system).labels)  # standard deviations or a covariance
         self.members, self.inflation = checks.count("members", members, 2), checks.positive("inflation", inflation)
         self.seed = checks.seed(seed)
         settings |= {"members": self.members, "inflation": self.inflation, "seed": self.seed}

@@ -193,7 +193,7 @@ class ExtendedKalmanFilter(_GaussianFilter):
     """
 
     def __init__(self, system: System, model_noise_std=0.0, *, model_noise_covariance=None, inflation: float = 1.0):
-        self.noise = model_noise(model_noise_std, model_noise_covariance, as_system(system).labels.size)
+        self.noise = model_noise(model_noise_std, model_noise_covariance, as_system(system).labels)
         self.inflation = checks.positive("inflation", inflation)
         super().__init__(system, **noise_settings(self.noise), inflation=self.inflation)
         self._start = start_moments(system)

@@ -15,14 +15,14 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.descent import conditioned
-from nida_kit.edge import time_step
+from nida_kit.edge import fold, time_step
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.reconstruction import Reconstruction
-from nida_kit.state import COMPONENT, CORE, TIME, StateLabels
+from nida_kit.state import TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
 
 class OptimalInterpolation(Method):
@@ -32,11 +32,11 @@ class OptimalInterpolation(Method):
 
     Args:
         climatology: mean and covariance of past trajectories.
-        labels: the components' names and units.
+        labels: the components' names and units, or those of a field.
         dt: the climatology's time step.
     """
 
-    def __init__(self, climatology: Climatology, labels: StateLabels, dt: float):
+    def __init__(self, climatology: Climatology, labels: Labels, dt: float):
         advice = "nk.OptimalInterpolation.fit(windows) makes one of past trajectories."
         checks.instance("climatology", climatology, Climatology, "an nk.Climatology", advice)
         self.climatology, self.labels, self.dt = climatology, *check_state(climatology, labels, dt)
@@ -44,20 +44,24 @@ class OptimalInterpolation(Method):
 
     @classmethod
     def fit(cls, windows: xr.DataArray, order: int | None = None) -> OptimalInterpolation:
-        """From past trajectories `(sample, time, component)`; order and errors as in `Climatology.fit`."""
-        if not isinstance(windows, xr.DataArray) or any(d not in windows.dims or d not in windows.coords for d in CORE):
-            raise ValueError("windows is an xr.DataArray with the dims and coordinates time and component.")
-        windows = windows.transpose(..., *CORE)
-        if windows.ndim == 2 or not np.isfinite(windows.values).all():
+        """From past trajectories `(sample, time, component)`, or those of a field, `(sample, time, y, x)`.
+
+        Order and errors as in `Climatology.fit`.
+        """
+        if not isinstance(windows, xr.DataArray) or TIME not in windows.dims or not (own := state_dims(windows)):
+            raise ValueError(
+                "windows is an xr.DataArray with the dims time and component, or time and those of a field."
+            )
+        if missing := [dim for dim in (TIME, *own) if dim not in windows.coords]:
+            raise ValueError(f"windows has no coordinates along {missing}: give it some by windows.assign_coords(...).")
+        windows = windows.transpose(..., TIME, *own)
+        if windows.ndim == 1 + len(own) or not np.isfinite(windows.values).all():
             raise ValueError(
                 f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows, and "
                 "no NaN or infinite value: drop the windows that have any."
             )
-        names = tuple(map(str, windows[COMPONENT].values))
-        given = {k: tuple(map(str, windows[k].values)) for k in ("units", "long_name") if k in windows.coords}
-        units, long_names = given.get("units", ("1",) * len(names)), given.get("long_name", names)
-        labels = StateLabels(names, units, long_names, str(windows[TIME].attrs.get("units", "1")))
-        values = torch.from_numpy(windows.values).double()
+        labels = labels_of(windows)
+        values = fold(torch.from_numpy(windows.values).double(), labels.shape)
         return cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
 
     def doubts(self, observations):
@@ -101,13 +105,19 @@ def outliers(climatology: Climatology, observations: Observations) -> list[str]:
     ]
 
 
-def check_state(climatology: Climatology, labels: StateLabels, dt: float) -> tuple[StateLabels, float]:
+def check_state(climatology: Climatology, labels: Labels, dt: float) -> tuple[Labels, float]:
     """Labels and time step of the climatology's trajectories."""
-    checks.instance("labels", labels, StateLabels, "nk.StateLabels", "Try those of a system, nk.Lorenz63().labels.")
+    checks.instance(
+        "labels",
+        labels,
+        StateLabels | GridLabels,
+        "nk.StateLabels or nk.GridLabels",
+        "Try those of a system, nk.Lorenz63().labels.",
+    )
     n = climatology.mean.shape[-1]
-    if len(labels.components) != n:
+    if labels.size != n:
         raise ValueError(
-            f"The climatology has {n} components, the labels name {list(labels.components)}: give the labels of the "
+            f"The climatology has {n} components, the labels name {labels.size}: {labels}. Give the labels of the "
             "trajectories that it was fitted to."
         )
     return labels, checks.positive("dt", dt)

@@ -61,7 +61,7 @@ class ParticleFilter(Sequential):
         resample_below: float = 0.3,
         seed: int = 0,
     ):
-        self.noise = model_noise(model_noise_std, model_noise_covariance, as_system(system).labels.size)
+        self.noise = model_noise(model_noise_std, model_noise_covariance, as_system(system).labels)
         self.particles, self.seed = checks.count("particles", particles, 2), checks.seed(seed)
         self.jitter = checks.number("jitter", jitter)
         self.resample_below = checks.share("resample_below", resample_below)

@@ -21,6 +21,7 @@ from nida_kit.linalg.covariance import Covariance
 from nida_kit.methods.particles import Simulations, effective, log_likelihood, pick, systematic
 from nida_kit.methods.sequential import CPU, DOUBLE, advance, model_noise, noise_settings, refuse_whole_windows
 from nida_kit.observing.observations import Observations
+from nida_kit.state import Labels
 from nida_kit.systems.system import System
 
 
@@ -78,7 +79,7 @@ class ParticleSmoother(Simulations):
         self.particles, self.draws = checks.count("particles", particles, 2), checks.count("draws", draws, 2)
         self.repeats = checks.count("repeats", repeats, 1)
         super().__init__(system, seed, particles=self.particles, draws=self.draws, repeats=self.repeats)
-        self.noise = _positive_noise(model_noise_std, model_noise_covariance, self.labels.size)
+        self.noise = _positive_noise(model_noise_std, model_noise_covariance, self.labels)
         self.settings |= noise_settings(self.noise)
 
     def refuse(self, observations):
@@ -137,9 +138,9 @@ class ParticleSmoother(Simulations):
         return Filtered(torch.stack(states), torch.stack(forecasts), torch.stack(log_weights), log_evidence)
 
 
-def _positive_noise(std, matrix, n: int) -> Covariance:
+def _positive_noise(std, matrix, labels: Labels) -> Covariance:
     """As `model_noise`, but none may be 0."""
-    noise = model_noise(std, matrix, n)
+    noise = model_noise(std, matrix, labels)
     if (noise.std == 0).any():
         advice = (
             "Without noise p(x_{t+1} | x_t) is no density there, and all draws collapse onto the few start states that "

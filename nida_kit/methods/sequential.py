@@ -26,6 +26,7 @@ from nida_kit.linalg.covariance import Covariance
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
+from nida_kit.state import Labels
 from nida_kit.systems.system import System, as_system
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
@@ -128,17 +129,17 @@ def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n
     return draws.mean(0), torch.atleast_2d(draws.mT.cov())
 
 
-def model_noise(std, matrix, n: int, what: str = "model_noise") -> Covariance:
+def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covariance:
     """The model's errors, from standard deviations or from a whole covariance in their place.
 
     Raises:
         ValueError: both, or what is none.
     """
     if matrix is None:
-        return Covariance.diagonal(checks.noise(std, n, f"{what}_std"))
+        return Covariance.diagonal(checks.noise(std, labels.shape, f"{what}_std"))
     if std is not None and not (isinstance(std, Real) and std == 0):
         raise ValueError(f"{what}_std= and {what}_covariance= both say how large the errors are: give one of them.")
-    return Covariance.full(checks.covariance(matrix, n, f"{what}_covariance"))
+    return Covariance.full(checks.covariance(matrix, labels.size, f"{what}_covariance"))
 
 
 def noise_settings(noise: Covariance, what: str = "model_noise") -> dict[str, Any]:

@@ -40,10 +40,9 @@ class PhysicalMethod(Method):
         start_covariance=None,
     ):
         self.system, self.labels = as_system(system), system.labels
-        n = self.labels.size
-        self._noise = model_noise(model_noise_std, model_noise_covariance, n)
+        self._noise = model_noise(model_noise_std, model_noise_covariance, self.labels)
         mean, self._start = self._started(start_std, start_covariance)
-        self._start_mean = mean if start_mean is None else checks.vector("start_mean", start_mean, n)
+        self._start_mean = mean if start_mean is None else checks.vector("start_mean", start_mean, self.labels.shape)
         self.physics(1.0)  # refuses now what it would refuse later
         self.settings = system_settings(system) | noise_settings(self._noise)
         self.settings |= {"start_mean": self._start_mean.tolist()} | noise_settings(self._start, "start")
@@ -54,7 +53,7 @@ class PhysicalMethod(Method):
         draws = self.system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
         mean = draws.mean(0) if known is None else known[0]
         if start_std is not None or start_covariance is not None:
-            return mean, model_noise(start_std, start_covariance, self.labels.size, "start")
+            return mean, model_noise(start_std, start_covariance, self.labels, "start")
         return mean, Covariance.diagonal(draws.std(0)) if known is None else Covariance.full(known[1])
 
     def physics(self, dt: float, times: Tensor | None = None) -> Physics:

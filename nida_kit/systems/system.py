@@ -49,7 +49,7 @@ from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.checks import covariance, noise
-from nida_kit.edge import flat, fold, trajectory, unfold
+from nida_kit.edge import fold, trajectory, unfold
 from nida_kit.state import Labels
 
 
@@ -291,8 +291,8 @@ class System(ABC):
                 )
             return 0.0, covariance(Q, self.labels.size, "model_noise_covariance")
         if isinstance(std, Real):
-            return float(noise(std, 1)), None
-        return unfold(noise(flat(std, self.shape), self.labels.size), self.shape), None
+            return float(noise(std, (1,))), None
+        return unfold(noise(std, self.shape), self.shape), None
 
     def check(self) -> None:
         """Try the system once, on two states.

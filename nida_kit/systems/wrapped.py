@@ -11,8 +11,8 @@ from numbers import Real
 import torch
 from torch.distributions import MultivariateNormal
 
-from nida_kit.checks import covariance as covariance_matrix
-from nida_kit.edge import flat, fold, unfold
+from nida_kit import checks
+from nida_kit.edge import fold, unfold
 from nida_kit.systems.system import System, checked, log_normal
 
 
@@ -123,21 +123,12 @@ class Started(_Wrapped):
         super().__init__(system)
         if (std is None) == (covariance is None):
             raise ValueError("The start needs std= or covariance=, and not both: each says how far it spreads.")
-        n, full = self.labels.size, covariance is not None
+        labels, full = self.labels, covariance is not None
         if full:
-            self.covariance = covariance_matrix(covariance, n, "covariance")
+            self.covariance = checks.covariance(covariance, labels.size, "covariance")
             std = self.covariance.diagonal().sqrt()
-        try:
-            self.mean, self.std = (self._vector(x) for x in (mean, std))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{mean=} and {std=} must be a number or {n} of them: {error}") from error
-        if not (self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all():
-            raise ValueError(f"{mean=} must be finite, and {std=} positive and finite.")
+        self.mean, self.std = checks.vector("mean", mean, labels.shape), checks.spread(std, labels.shape, "std")
         self.root = torch.linalg.cholesky(self.covariance) if full else None
-
-    def _vector(self, value):
-        """One number per component."""
-        return torch.as_tensor(flat(value, self.shape), dtype=torch.float64).expand(self.labels.size)
 
     def start(self, samples, generator, dtype, device):
         noise = torch.randn(samples, len(self.mean), generator=generator, dtype=dtype, device=device)

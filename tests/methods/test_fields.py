@@ -226,3 +226,34 @@ def test_errors_of_a_field_are_known_by_a_matrix_over_its_points():
     np.testing.assert_allclose(result["mean"], method.assimilate(plain)["mean"], rtol=1e-9)
     lazy = method.assimilate(obs.chunk(sample=2))
     np.testing.assert_allclose(lazy["mean"].compute(), result["mean"], rtol=1e-9)
+
+
+def test_what_a_method_is_told_of_a_field_may_have_its_shape():
+    spread = np.random.default_rng(1).uniform(0.5, 1.5, (NY, NX))
+    row = spread.ravel()
+    one, two = (
+        nk.KalmanSmoother(nk.Started(Advection(), s, s), 0.1 * s, start_mean=s, start_std=s) for s in (spread, row)
+    )
+    xr.testing.assert_equal(one.assimilate(OBS), two.assimilate(OBS))
+    one, two = (nk.EnKF(Advection(), 0.1 * s, members=12, seed=3).assimilate(OBS) for s in (spread, row))
+    xr.testing.assert_equal(one, two)
+    with pytest.raises(ValueError, match=r"model_noise_std=.* or an array \(8, 9\)"):
+        nk.EnKF(Advection(), spread.T)
+
+
+def test_optimal_interpolation_of_a_field_is_that_of_its_numbers_in_a_row():
+    past = Advection().simulate(samples=400, steps=6, dt=DT, model_noise_std=0.1, seed=7)
+    method = nk.OptimalInterpolation.fit(past, order=1)
+    assert method.labels == Advection.labels
+    row = nk.OptimalInterpolation.fit(flat(past), order=1)
+    found, expected = method.assimilate(OBS), row.assimilate(flat(OBS[["value"]]).assign(noise_std=0.3))
+    for key in ("mean", "std"):
+        assert found[key].dims == ("sample", "time", "y", "x")
+        np.testing.assert_allclose(found[key].values.reshape(4, 6, 72), expected[key], rtol=1e-9, atol=1e-9)
+    error = nk.rmse(found["mean"], TRUTH)
+    alone = nk.rmse(past.mean("sample").broadcast_like(TRUTH), TRUTH)
+    assert (error < 0.8 * alone).all()
+    with pytest.raises(ValueError, match="no coordinates along"):
+        nk.OptimalInterpolation.fit(past.drop_vars("x"), order=1)
+    with pytest.raises(ValueError, match="time and those of a field"):
+        nk.OptimalInterpolation.fit(past.isel(time=0))

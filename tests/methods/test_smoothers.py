@@ -284,7 +284,7 @@ def test_windows_to_interpolate_from_must_be_usable():
     windows = nk.Lorenz63().simulate(60, 4, 0.05)
     for wrong, why in (
         (windows.to_dataset(name="x"), "windows is an xr.DataArray"),
-        (windows.drop_vars("time"), "dims and coordinates time"),
+        (windows.drop_vars("time"), "no coordinates along"),
         (windows[0], "needs a leading one"),
         (windows.where(windows["sample"] > 0), "no NaN"),
         (windows[:5], "more windows, or a smaller order"),

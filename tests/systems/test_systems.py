@@ -341,7 +341,7 @@ def test_a_diagonal_covariance_of_the_start_is_its_standard_deviations():
         ({"std": 1.0, "covariance": np.eye(2)}, "std= or covariance="),
         ({"covariance": np.eye(3)}, r"covariance=.* must be a matrix \(2, 2\)"),
         ({"covariance": np.ones((2, 2))}, "covariance=.* symmetric and positive definite"),
-        ({"std": [1.0, -1.0]}, "positive and finite"),
+        ({"std": [1.0, -1.0]}, "finite and positive"),
     ],
 )
 def test_a_start_that_cannot_be_is_a_named_value_error(how, said):
