@@ -10,7 +10,7 @@ from scipy.linalg import solve_triangular
 
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.rows import Diagonal
+from nida_kit.linalg.rows import Banded, Diagonal
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.physics import Physics
@@ -174,3 +174,14 @@ def test_the_square_root_of_independent_rows_is_that_of_their_gram():
     drawn = solver._root.sample(noise).flatten().numpy()
     expected = solve_triangular(upper, noise.flatten().numpy())
     np.testing.assert_allclose(drawn @ A.numpy() @ drawn, expected @ A.numpy() @ expected)
+
+
+def test_a_refusal_names_the_windows_that_lost_their_digits():
+    """The two values of each time are told apart by 1e-13 of their sum in the last window alone."""
+    factor = torch.full((3, 4, 2, 2, 2), 0.3, dtype=torch.float64)
+    factor[:, :, 0] = 1.0
+    factor[:, :, 0, 1, 1] += torch.tensor([1.0, 0.1, 1e-13], dtype=torch.float64)[:, None]
+    g = nk.Gaussian.of(torch.zeros(3, 4, 2).double(), Banded(factor), torch.ones(3, 4, 2).double())
+    for ask in ("mean", "std"):
+        with pytest.raises(ValueError, match="In 1 of 3 windows, first in window 2 counted from 0, the .*1% of a"):
+            getattr(g, ask)

@@ -103,19 +103,25 @@ def refined(rows: Stack, residual: Residual, solve: Callable[[Tensor], Tensor], 
     return dx + step, sum(p.square().sum((-2, -1)) for p in rows.push(step)).sqrt()
 
 
-def converged(rows: Stack, residual: Residual, solve: Callable[[Tensor], Tensor], most: int) -> tuple[Tensor, bool]:
-    """Refine dx until it stands still; whether it does."""
+def converged(rows: Stack, residual: Residual, solve: Callable[[Tensor], Tensor], most: int) -> tuple[Tensor, Tensor]:
+    """Refine dx until it stands still; in which windows it never does, `(...)`."""
     dx = solve(-rows.pull(residual))
     for _ in range(most):
         dx, moved = refined(rows, residual, solve, dx)
         # A step mends what is left but for a small share: so this, too, is far below what is allowed.
-        if not (moved > MOST / 10).any():
-            return dx, True
-    return dx, False
+        restless = moved > MOST / 10
+        if not restless.any():
+            break
+    return dx, restless
 
 
-def failed(what: str) -> ValueError:
-    """Too many digits are lost."""
+def failed(what: str, where: Tensor) -> ValueError:
+    """Too many digits are lost in these windows, `(...)`."""
+    windows = where.flatten().nonzero().flatten().tolist()
+    if windows and where.numel() > 1:
+        what = f"In {len(windows)} of {where.numel()} windows, first in window {windows[0]} counted from 0, {what}"
+    else:
+        what = f"{what[0].upper()}{what[1:]}"
     return ValueError(
         f"{what} cannot be told to 1% of a standard deviation in double precision: start, model and measurement errors "
         "differ by too much in scale. Check units, noise_std and model_noise_std, or raise the smallest of them: what "
@@ -157,17 +163,22 @@ class Assembled(Solver):
         return SquareRoot(self.rows)
 
     @cached_property
-    def _root_loses(self) -> bool:
-        """Whether even the square root has."""
-        return bool((self._root.lost(self.rows.squares()) > MOST).any())
+    def _root_loses(self) -> Tensor:
+        """In which windows even the square root has, `(...)`."""
+        return self._root.lost(self.rows.squares()) > MOST
+
+    @cached_property
+    def lost(self) -> Tensor:
+        """In which windows J' J has lost too many digits, `(...)`; one True if it is not even positive definite."""
+        try:
+            return self.matrix.lost() > MOST  # of a variance: half as much of its root
+        except ValueError:
+            return torch.tensor(True)
 
     @cached_property
     def loses(self) -> bool:
-        """Whether J' J has lost too many digits, or is not even positive definite."""
-        try:
-            return bool((self.matrix.lost() > MOST).any())  # of a variance: half as much of its root
-        except ValueError:
-            return True
+        """Whether it has in any."""
+        return bool(self.lost.any())
 
     def solve(self, b: Tensor) -> Tensor:
         return self._root.solve(b) if self.loses else self._factor(b)
@@ -180,20 +191,22 @@ class Assembled(Solver):
             return self.solve(-self.rows.pull(residual))
 
     def minimise(self, residual: Residual) -> Tensor:
-        dx, well = converged(self.rows, residual, self.solve, most=3)
-        if not well and not self.loses:
+        dx, bad = converged(self.rows, residual, self.solve, most=3)
+        if bad.any() and not self.loses:
             self.loses = True
-            dx, well = converged(self.rows, residual, self.solve, most=6)
-        if not well or (self.loses and self._root_loses):
-            raise failed("The mean")
+            dx, bad = converged(self.rows, residual, self.solve, most=6)
+        if self.loses:
+            bad = bad | self._root_loses
+        if bad.any():
+            raise failed("the mean", bad)
         return dx
 
     @property
     def variances(self) -> Float[Tensor, "*batch T n"]:
         if not self.loses:
             return self.matrix.variances
-        if self._root_loses:
-            raise failed("The standard deviation")
+        if self._root_loses.any():
+            raise failed("the standard deviation", self._root_loses)
         return self._root.variances
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -225,7 +238,7 @@ class Bordered(Solver):
     def _border(self) -> tuple[Tensor, Tensor]:
         """B, `(..., M, T, n)`, and C; a ValueError where the band alone has lost digits, which B would pass on."""
         if self.band.loses:
-            raise failed("A window that is seen as a whole")
+            raise failed("a window that is seen as a whole", self.band.lost)
         W = self.whole.matrix.double()
         B = torch.stack([self.band.matrix.solve(row) for row in W.unbind(-3)], -3)
         C = torch.eye(W.shape[-3]).to(W) + W.flatten(-2) @ B.flatten(-2).mT
@@ -243,9 +256,9 @@ class Bordered(Solver):
         return self.solve(-self.rows.pull(residual))
 
     def minimise(self, residual: Residual) -> Tensor:
-        dx, well = converged(self.rows, residual, self.solve, most=3)
-        if not well:
-            raise failed("The mean")
+        dx, bad = converged(self.rows, residual, self.solve, most=3)
+        if bad.any():
+            raise failed("the mean", bad)
         return dx
 
     @property
@@ -254,8 +267,9 @@ class Bordered(Solver):
         flat = B.flatten(-2)
         gained = (flat * torch.linalg.solve(C, flat)).sum(-2).unflatten(-1, B.shape[-2:])
         before = self.band.variances
-        if not (before * 1e-13 <= (before - gained) * MOST).all():
-            raise failed("The standard deviation")
+        well = (before * 1e-13 <= (before - gained) * MOST).flatten(-2).all(-1)
+        if not well.all():
+            raise failed("the standard deviation", ~well)
         return before - gained
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -298,7 +312,7 @@ class Iterative(Solver):
         return self.solve(-self.rows.pull(residual))
 
     def minimise(self, residual: Residual) -> Tensor:
-        dx, well = converged(self.rows, residual, self.solve, most=3)
-        if not well:
-            raise failed("The mean")
+        dx, bad = converged(self.rows, residual, self.solve, most=3)
+        if bad.any():
+            raise failed("the mean", bad)
         return dx
