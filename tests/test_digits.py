@@ -183,5 +183,5 @@ def test_a_refusal_names_the_windows_that_lost_their_digits():
     factor[:, :, 0, 1, 1] += torch.tensor([1.0, 0.1, 1e-13], dtype=torch.float64)[:, None]
     g = nk.Gaussian.of(torch.zeros(3, 4, 2).double(), Banded(factor), torch.ones(3, 4, 2).double())
     for ask in ("mean", "std"):
-        with pytest.raises(ValueError, match="In 1 of 3 windows, first in window 2 counted from 0, the .*1% of a"):
+        with pytest.raises(ValueError, match=r"In 1 of 3 windows, first in window 2 counted from 0, the .*1% of a"):
             getattr(g, ask)
