@@ -20,7 +20,6 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Diagonal
 from nida_kit.loop import incremental, linearised
 from nida_kit.observing.observations import Observations
-from nida_kit.reconstruction import Reconstruction
 from nida_kit.statement import Statement
 
 
@@ -137,17 +136,16 @@ class Laplace:
 
 def descend(
     prior: Statement, observations: Statement, x: Tensor, steps: int, damping: float, tolerance: float
-) -> Reconstruction:
+) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Damped Gauss-Newton steps from x, whose leading axes may be more than those of the windows.
 
     Returns:
-        Laplace posteriors around each estimate on the way, the best one last; `cost`, `iterations` and `converged`.
+        The estimate after each step, the best one last; `cost`, `iterations` and `converged`.
     """
     descent = LevenbergMarquardt(prior, lambda x: prior.misfit(x) + observations.misfit(x), damping, tolerance)
     path = [local.centre for local in descent.descend(x, observations, steps)]
-    found = [Laplace(prior, observations, mean) for mean in (*path[1:], descent.best)]
     diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
-    return Reconstruction(found, [0.0] * len(found), x, diagnostics)
+    return [*path[1:], descent.best], diagnostics
 
 
 def descended(local: Gaussian, observations: Observations, steps: int = 20) -> Gaussian:
@@ -155,7 +153,8 @@ def descended(local: Gaussian, observations: Observations, steps: int = 20) -> G
 
     It is the same loop once more, with a prior that stands still. Its first step is undamped, so a linear h takes one.
     """
-    return descend(local, observations, local.mean, steps, damping=0.0, tolerance=1e-6).posteriors[-1].gaussian
+    path, _ = descend(local, observations, local.mean, steps, damping=0.0, tolerance=1e-6)
+    return Laplace(local, observations, path[-1]).gaussian
 
 
 def conditioned(local: Gaussian, observations: Observations) -> Gaussian:

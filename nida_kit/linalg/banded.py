@@ -55,7 +55,7 @@ class BlockBanded:
         inside = torch.arange(steps)[:, None] >= torch.arange(width + 1)
         rows = factor * inside.to(factor)[:, :, None, None]
         if 2 * width > steps:
-            full = _lower_triangle(rows, torch.arange(steps)[:, None].expand(steps, steps))
+            full = lower_triangle(rows, torch.arange(steps)[:, None].expand(steps, steps))
             return cls(cls.from_dense(full.mT @ full, steps).blocks[..., : width + 1, :, :])
         # Row r = t + e holds F[r, t] as its block e and F[r, t + d] as its block e - d.
         rows = pad(rows, (0, 0, 0, 0, 0, 0, 0, width))
@@ -110,7 +110,7 @@ class BlockBanded:
 
     def dense(self) -> Float[Tensor, "*batch N N"]:
         """The whole matrix, N = T n. For tests and small windows: memory grows as T squared."""
-        lower = _lower_triangle(self.blocks, torch.arange(self.steps).expand(self.steps, self.steps)).tril()
+        lower = lower_triangle(self.blocks, torch.arange(self.steps).expand(self.steps, self.steps)).tril()
         return lower + lower.tril(-1).mT
 
     def matvec(self, x: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch T n"]:
@@ -261,7 +261,12 @@ def _within(steps: int, width: int) -> Tensor:
     return (torch.arange(steps)[:, None] + torch.arange(width + 1) < steps)[:, :, None, None]
 
 
-def _lower_triangle(blocks: Tensor, at: Tensor) -> Tensor:
+def apply(matrix: Float[Tensor, "*#batch p n"], v: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch p"]:
+    """A matrix times a vector, for each of a batch."""
+    return (matrix @ v.unsqueeze(-1)).squeeze(-1)
+
+
+def lower_triangle(blocks: Tensor, at: Tensor) -> Tensor:
     """The dense matrix whose block (row r, column c), c <= r, is `blocks[..., at[r, c], r - c, :, :]`."""
     steps, (p, n) = len(at), blocks.shape[-2:]
     below = torch.arange(steps)[:, None] - torch.arange(steps)
@@ -463,15 +468,11 @@ def _odd_even_solve(levels: list[_Level], root: Tensor, b: Tensor) -> Tensor:
     for level in levels:
         even, odd = _halves(b, level.steps)
         evens.append(even)
-        b = odd - _apply(level.left.mT, even[..., :-1, :]) - _apply(level.right.mT, even[..., 1:, :])
+        b = odd - apply(level.left.mT, even[..., :-1, :]) - apply(level.right.mT, even[..., 1:, :])
     x = torch.cholesky_solve(b.unsqueeze(-1), root).squeeze(-1)
     for level, even in zip(reversed(levels), reversed(evens), strict=True):
-        x = _interleave(_apply(level.covariance, even) - _pulled(level, x), x, level.steps, -2)
+        x = _interleave(apply(level.covariance, even) - _pulled(level, x), x, level.steps, -2)
     return x
-
-
-def _apply(matrix: Tensor, v: Tensor) -> Tensor:
-    return (matrix @ v.unsqueeze(-1)).squeeze(-1)
 
 
 def _halves(b: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -481,7 +482,7 @@ def _halves(b: Tensor, steps: int) -> tuple[Tensor, Tensor]:
 
 def _pulled(level: _Level, x: Tensor) -> Tensor:
     """By how much kept steps x move their eliminated neighbours."""
-    return _neighbours(_apply(level.left, x), _apply(level.right, x), -2)
+    return _neighbours(apply(level.left, x), apply(level.right, x), -2)
 
 
 def _odd_even_logdet(levels: list[_Level], root: Tensor) -> Tensor:

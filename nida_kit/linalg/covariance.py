@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit.linalg.rows import apply
+from nida_kit.linalg.banded import apply
 
 
 @dataclass(frozen=True)

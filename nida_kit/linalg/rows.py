@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.banded import BlockBanded, apply, lower_triangle
 from nida_kit.linalg.jacobian import pullback
 
 
@@ -38,11 +38,6 @@ class Rows(Protocol):
 
     def pull(self, w: Float[Tensor, "*rows M p"]) -> Float[Tensor, "*batch T n"]:
         """J' w."""
-
-
-def apply(matrix: Float[Tensor, "*#batch p n"], v: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch p"]:
-    """A matrix times a vector, for each of a batch."""
-    return (matrix @ v.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -255,9 +250,5 @@ class Stack:
 
 def _dense(factor: Float[Tensor, "*batch T w p n"]) -> Float[Tensor, "*batch M N"]:
     """Rows of each time step as a matrix."""
-    steps, width = factor.shape[-4], factor.shape[-3]
-    t = torch.arange(steps)
-    back = t[:, None] - t  # by how many steps a column lies before its row
-    inside = ((back >= 0) & (back < width)).to(factor)[:, :, None, None]
-    blocks = factor[..., t[:, None].expand(steps, steps), back.clamp(0, width - 1), :, :] * inside
-    return blocks.transpose(-3, -2).flatten(-4, -3).flatten(-2)
+    steps = factor.shape[-4]
+    return lower_triangle(factor, torch.arange(steps)[:, None].expand(steps, steps))

@@ -20,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nida_kit.linalg.rows import Stack, apply
+from nida_kit.linalg.banded import apply
+from nida_kit.linalg.rows import Stack
 
 SINGULAR = (
     "The statements do not determine the state (their rows are singular in double precision). Either a covariance "

@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nida_kit import checks
+from nida_kit.linalg.banded import apply
 from nida_kit.linalg.jacobian import FEW, linearise
-from nida_kit.linalg.rows import apply
 from nida_kit.methods.sequential import Sequential, advance, model_noise, noise_settings, start_moments
 from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations

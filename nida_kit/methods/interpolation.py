@@ -22,7 +22,7 @@ from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.reconstruction import Reconstruction
-from nida_kit.state import TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
+from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
 
 class OptimalInterpolation(Method):
@@ -52,7 +52,9 @@ class OptimalInterpolation(Method):
             raise ValueError(
                 "windows is an xr.DataArray with the dims time and component, or time and those of a field."
             )
-        if missing := [dim for dim in (TIME, *own) if dim not in windows.coords]:
+        of_field = windows.dims[windows.dims.index(TIME) + 1 :] if COMPONENT not in own else ()
+        missing = [d for d in windows.dims if d in (TIME, *own, *of_field) and d not in (SAMPLE, *windows.coords)]
+        if missing:
             raise ValueError(f"windows has no coordinates along {missing}: give it some by windows.assign_coords(...).")
         windows = windows.transpose(..., TIME, *own)
         if windows.ndim == 1 + len(own) or not np.isfinite(windows.values).all():

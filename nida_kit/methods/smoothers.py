@@ -41,20 +41,23 @@ class PhysicalMethod(Method):
     ):
         self.system, self.labels = as_system(system), system.labels
         self._noise = model_noise(model_noise_std, model_noise_covariance, self.labels)
-        mean, self._start = self._started(start_std, start_covariance)
-        self._start_mean = mean if start_mean is None else checks.vector("start_mean", start_mean, self.labels.shape)
+        self._start_mean, self._start = self._started(start_mean, start_std, start_covariance)
         self.physics(1.0)  # refuses now what it would refuse later
         self.settings = system_settings(system) | noise_settings(self._noise)
         self.settings |= {"start_mean": self._start_mean.tolist()} | noise_settings(self._start, "start")
 
-    def _started(self, start_std, start_covariance) -> tuple[Tensor, Covariance]:
+    def _started(self, start_mean, start_std, start_covariance) -> tuple[Tensor, Covariance]:
         """Mean and covariance of the first state: what is given, what the system knows, or those of draws."""
-        known = self.system.start_moments()
-        draws = self.system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
-        mean = draws.mean(0) if known is None else known[0]
+        mean = None if start_mean is None else checks.vector("start_mean", start_mean, self.labels.shape)
+        spread = None
         if start_std is not None or start_covariance is not None:
-            return mean, model_noise(start_std, start_covariance, self.labels, "start")
-        return mean, Covariance.diagonal(draws.std(0)) if known is None else Covariance.full(known[1])
+            spread = model_noise(start_std, start_covariance, self.labels, "start")
+        if (mean is None or spread is None) and (known := self.system.start_moments()) is not None:
+            own = known[0], Covariance.full(known[1])
+        elif mean is None or spread is None:
+            draws = self.system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
+            own = draws.mean(0), Covariance.diagonal(draws.std(0))
+        return own[0] if mean is None else mean, own[1] if spread is None else spread
 
     def physics(self, dt: float, times: Tensor | None = None) -> Physics:
         """The prior for this time step, and for windows of these times if the system depends on them."""

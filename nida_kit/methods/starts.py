@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import checks
-from nida_kit.descent import Laplace, LevenbergMarquardt
+from nida_kit.descent import Laplace, descend
 from nida_kit.methods.method import stream
 from nida_kit.reconstruction import Reconstruction
 from nida_kit.statement import Statement
@@ -100,18 +100,10 @@ class Search:
 
     def _descend(self, prior: Statement, observations: Statement, x: Tensor, first: int) -> Descents:
         """From some starts, of which the first has this number."""
-        descent = LevenbergMarquardt(
-            prior, lambda z: prior.misfit(z) + observations.misfit(z), self.damping, self.tolerance
-        )
-        path = [local.centre for local in descent.descend(x, observations, self.iterations)]
-        number = torch.arange(first, first + len(x)).view(-1, *[1] * (descent.cost.ndim - 1))
-        diagnostics = {
-            "cost": descent.cost,
-            "iterations": descent.iterations,
-            "converged": descent.converged,
-            "start": number.expand_as(descent.cost),
-        }
-        return Descents([*path[1:], descent.best], x, diagnostics)
+        path, diagnostics = descend(prior, observations, x, self.iterations, self.damping, self.tolerance)
+        cost = diagnostics["cost"]
+        number = torch.arange(first, first + len(x)).view(-1, *[1] * (cost.ndim - 1)).expand_as(cost)
+        return Descents(path, x, diagnostics | {"start": number})
 
     def _reconstruction(self, best: Descents, prior: Statement, observations: Statement) -> Reconstruction:
         """Of the one start that is left in each window."""

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nida_kit.linalg.rows import Banded, apply
+from nida_kit.linalg.banded import apply
+from nida_kit.linalg.rows import Banded
 
 
 class Errors(ABC):

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.banded import apply
 from nida_kit.linalg.covariance import Covariance
 from nida_kit.linalg.jacobian import linearise
-from nida_kit.linalg.rows import Banded, apply
+from nida_kit.linalg.rows import Banded
 
 
 @dataclass(frozen=True)
