@@ -17,7 +17,7 @@ is a `ValueError`.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from nida_kit.checks import not_a_covariance
 from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
+OBS_COMPONENT = "obs_component"  # in results: what was observed behind an operator
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class ObservedTensors:
     dt: float
     times: Tensor
     state: Labels
+    labels: dict[str, Sequence]
     noise_covariance: Tensor | None = None
 
 
@@ -135,29 +137,76 @@ def _even_spacing(times: np.ndarray) -> float:
 # Observations in
 
 
-def load_observations(path: str | Path) -> xr.Dataset:
+def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[Hashable] | None = None) -> xr.Dataset:
     """Observations from a NetCDF file, in memory.
 
     Args:
-        path: of a file that holds `value` and `noise_std` or `noise_covariance`, as the module describes.
+        path: of a file that holds `value` and `noise_std` or `noise_covariance`, as the module describes; or what was
+            read from one.
+        flag: which quality flags the good values have: one or several of the flag's values, or of its
+            `flag_meanings`. All others become NaN, and so do values without any flag; None looks at no flag. The flags
+            are `value_qc`, or what value's attribute `ancillary_variables` names (CF conventions, section 3.4).
 
     Raises:
         ValueError: no file, none that can be read, or one that lacks something.
     """
+    obs = path if isinstance(path, xr.Dataset) else _read_file(path)
+    obs = obs if flag is None else _good(obs, flag)
+    check_observations(obs)
+    return obs
+
+
+def _read_file(path: str | Path) -> xr.Dataset:
+    """All of a NetCDF file."""
     if not isinstance(path, str | Path) or not Path(path).is_file():
         raise ValueError(
             f"{str(path)!r} is no file. (A Zarr store is a folder: xr.open_zarr(path).to_netcdf(...) first.)"
         )
     try:
-        obs = xr.load_dataset(path)
+        return xr.load_dataset(path)
     except Exception as error:  # what the libraries below raise depends on where a file is damaged
         said = (str(error).splitlines() or [""])[0]
         raise ValueError(
             f"{str(path)!r} cannot be read as NetCDF; it may be another format, or cut off. Make a table a dataset by "
             f"df.to_xarray(), and write it by to_netcdf(path). What xarray said: {type(error).__name__} {said}"
         ) from error
-    check_observations(obs)
-    return obs
+
+
+def flags_of(obs: xr.Dataset) -> list[str]:
+    """The names of the variables that say how good the values are."""
+    named = str(obs["value"].attrs.get("ancillary_variables", "")).split() if "value" in obs else []
+    flags = [
+        n for n in obs.data_vars if n == "value_qc" or "flag_values" in obs[n].attrs or "flag_meanings" in obs[n].attrs
+    ]
+    return list(dict.fromkeys([*(n for n in named if n in obs and n not in (NOISE, COVARIANCE)), *map(str, flags)]))
+
+
+def _good(obs: xr.Dataset, flag: Hashable | Sequence[Hashable]) -> xr.Dataset:
+    """The observations whose flags are among some, without the flags."""
+    names = flags_of(obs)
+    if len(names) != 1:
+        raise ValueError(
+            f"flag= needs one variable of quality flags, and there are {names}: call it value_qc, and drop_vars others."
+        )
+    (name,) = names
+    flags, wanted = obs[name], [flag] if isinstance(flag, str) or not isinstance(flag, Iterable) else list(flag)
+    meanings, values = (
+        str(flags.attrs.get("flag_meanings", "")).split(),
+        np.atleast_1d(flags.attrs.get("flag_values", [])),
+    )
+    known = dict(zip(meanings, values.tolist(), strict=False))
+    there = values.tolist() or np.unique(flags.values[~_missing(flags.values)]).tolist()
+    good = [known.get(each, each) for each in wanted]
+    if unknown := [each for each in good if each not in there]:
+        raise ValueError(f"{name} has no flags {unknown}; it has {known or there}.")
+    if foreign := [d for d in flags.dims if d not in obs["value"].dims]:
+        raise ValueError(f"{name} has the dims {foreign} that value has not: a flag is of each value.")
+    return obs.assign(value=obs["value"].where(flags.isin(good))).drop_vars(name)
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    """Where there is no flag."""
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
 
 
 def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> None:
@@ -264,6 +313,7 @@ def read_observations(
         step,
         torch.tensor(value[TIME].values, dtype=torch.float64),
         state,
+        dict(state.indexes) if direct else {OBS_COMPONENT: value[COMPONENT].values.tolist()},
         None if R is None else torch.from_numpy(R),
     )
 
@@ -557,6 +607,25 @@ def label(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors, first
         first: names of dims before those of the windows.
     """
     return {name: _variable(x, long_name, read, tuple(first)) for name, (x, long_name) in arrays.items()}
+
+
+def label_values(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors) -> dict[str, xr.DataArray]:
+    """Tensors `(..., T, p)`, a number for each observed value, as labelled arrays, by name."""
+    dims, shape = (*read.dims, TIME, *read.labels), [len(labels) for labels in read.labels.values()]
+    coords = {dim: list(labels) for dim, labels in read.labels.items() if dim not in read.state.dims}
+    return {
+        name: xr.DataArray(unfold(x.cpu(), shape).numpy(), coords, dims, attrs={"long_name": long_name})
+        for name, (x, long_name) in arrays.items()
+    }
+
+
+def place(index: int, read: ObservedTensors) -> str:
+    """One of all observed values `(..., T, p)`, counted along all axes, by its labels."""
+    sizes = dict(zip((*read.dims, TIME), read.value.shape, strict=False))
+    along = {d: list(read.coords[d].values) if d in read.coords else range(n) for d, n in sizes.items()} | read.labels
+    at = np.unravel_index(index, [len(labels) for labels in along.values()])
+    found = {d: labels[int(k)] for (d, labels), k in zip(along.items(), at, strict=True)}
+    return ", ".join(f"{d} {v:.6g}" if isinstance(v, float) else f"{d} {v}" for d, v in found.items())
 
 
 def _variable(x: Tensor, long_name: str, read: ObservedTensors, first: tuple[str, ...]) -> xr.Variable:

@@ -26,7 +26,20 @@ OTHER = "other_"  # other_time, other_component, ...: the columns of a covarianc
 
 
 # What results add, as dims, coordinates or variables.
-RESERVED = ("step", "temperature", MEMBER, "draws", "mean", "std", "first_guess", "observed", "misfit")
+RESERVED = (
+    "step",
+    "temperature",
+    MEMBER,
+    "draws",
+    "mean",
+    "std",
+    "first_guess",
+    "observed",
+    "misfit",
+    "residual",
+    "weight",
+    "obs_component",
+)
 
 
 _AXIS = "state_axis"  # in the attrs of a grid's coordinates: which axis of the state this is

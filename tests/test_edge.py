@@ -252,3 +252,50 @@ def test_time_has_the_units_of_the_state_unless_it_has_its_own():
         read = edge.read_observations(obs, nk.Pendulum().labels)
         assert read.coords["time"].attrs["units"] == shown
         assert obs["time"].attrs == attrs
+
+
+def flagged(**attrs):
+    """Values 0 to 5 of two components and their quality flags."""
+    value = xr.DataArray(
+        np.arange(6.0).reshape(3, 2),
+        {"time": [0.0, 0.1, 0.2], "component": ["x", "z"]},
+        ("time", "component"),
+        attrs={"ancillary_variables": "quality"} if attrs else {},
+    )
+    flags = value.copy(data=np.array([[1, 2], [4, 1], [9, 2]]))
+    flags.attrs = attrs
+    return xr.Dataset({"value": value, "noise_std": 0.1, "quality" if attrs else "value_qc": flags})
+
+
+MEANT = {"flag_values": np.array([1, 2, 4, 9]), "flag_meanings": "good probably_good bad missing"}
+
+
+@pytest.mark.parametrize(
+    ("obs", "flag", "kept"),
+    [
+        (flagged(), 1, [0, 3]),
+        (flagged(), [1, 2], [0, 1, 3, 5]),
+        (flagged(**MEANT), "good", [0, 3]),
+        (flagged(**MEANT), ["good", "probably_good"], [0, 1, 3, 5]),
+        (flagged(**MEANT), [1, "bad"], [0, 2, 3]),
+    ],
+)
+def test_only_values_with_good_flags_are_kept(tmp_path, obs, flag, kept):
+    obs.to_netcdf(tmp_path / "flagged.nc")
+    for source in (obs, tmp_path / "flagged.nc"):
+        found = nk.load_observations(source, flag=flag)
+        assert set(found.data_vars) == {"value", "noise_std"}
+        assert found["value"].values[found["value"].notnull()].tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("obs", "flag", "said"),
+    [
+        (flagged(), 3, r"value_qc has no flags \[3\]; it has \[1, 2, 4, 9\]"),
+        (flagged(**MEANT), "fine", r"quality has no flags \['fine'\]; it has \{'good': 1"),
+        (flagged().drop_vars("value_qc"), 1, r"needs one variable of quality flags, and there are \[\]"),
+    ],
+)
+def test_flags_that_are_not_there_are_refused(obs, flag, said):
+    with pytest.raises(ValueError, match=said):
+        nk.load_observations(obs, flag=flag)

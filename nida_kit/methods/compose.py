@@ -36,9 +36,13 @@ class Composed(Method):
         self.labels, self.dt = methods[0].labels, _time_step(methods)
         self.stops_early = any(m.stops_early for m in methods)
         self.fits, self.noise_layers = methods[-1].fits, methods[-1].noise_layers
+        self.takes_first_guess = methods[0].takes_first_guess
 
     def doubts(self, observations):
         return list(dict.fromkeys(doubt for method in self.methods for doubt in method.doubts(observations)))
+
+    def implausibility(self, x, observations, dt):
+        return self.methods[-1].implausibility(x, observations, dt)
 
 
 def _time_step(methods: Sequence[Method]) -> float | None:
@@ -63,6 +67,13 @@ class Chain(Composed):
             raise ValueError(f"The methods know different states: {[m.labels.indexes for m in methods]}.")
         settings = {f"{i}_{type(m).__name__}_{k}": v for i, m in enumerate(methods, 1) for k, v in m.settings.items()}
         super().__init__(methods, settings | {"chain": " > ".join(type(m).__name__ for m in methods)})
+
+    def doubts(self, observations):
+        deaf = [type(method).__name__ for method in self.methods[1:] if not method.takes_first_guess]
+        lost = [
+            f"In the chain, {name} has one answer wherever it starts: what stands before it is lost." for name in deaf
+        ]
+        return super().doubts(observations) + lost
 
     def reconstruct(self, observations, dt, first_guess):
         runs: list[Reconstruction] = []
@@ -95,6 +106,8 @@ class QuasiStatic(Composed):
 
     def __init__(self, method: Method, pieces: int = 4):
         checks.instance("method", method, Method, "a method that starts from a first guess", _METHOD)
+        if not method.takes_first_guess:
+            raise checks.refused("method", method, "a method that starts from a first guess", _METHOD)
         self.method, self.pieces = method, checks.count("pieces", pieces, 1)
         super().__init__([method], {"of": type(method).__name__} | method.settings | {"pieces": self.pieces})
 

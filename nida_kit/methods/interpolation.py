@@ -66,8 +66,13 @@ class OptimalInterpolation(Method):
         values = fold(torch.from_numpy(windows.values).double(), labels.shape)
         return cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
 
+    takes_first_guess = False
+
     def doubts(self, observations):
         return outliers(self.climatology, observations)
+
+    def implausibility(self, x, observations, dt):
+        return self.climatology.misfit(x)
 
     def reconstruct(self, observations, dt, first_guess):
         start = self.climatology.over(observations.value.shape[-2])

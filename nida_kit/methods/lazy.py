@@ -7,6 +7,7 @@ is learnt from one short window without observations, which is run at once.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class Eager(Protocol):
 
     def dims_of(self, operator) -> tuple[str, ...]: ...
 
-    def eagerly(self, obs, first_guess, operator, noise=None, trace=False) -> xr.Dataset: ...
+    def eagerly(self, obs, first_guess, operator, *, robust=None, noise=None, trace=False) -> xr.Dataset: ...
 
 
 def by_chunks(
@@ -34,6 +35,8 @@ def by_chunks(
     obs: xr.Dataset,
     first_guess: xr.DataArray | None,
     operator: Operator,
+    *,
+    robust: Callable | None = None,
     noise: xr.DataArray | None = None,
     trace: bool = False,
 ) -> xr.Dataset:
@@ -62,8 +65,8 @@ def by_chunks(
         _block,
         obs,
         args=[method, arrays[0], operator, arrays[1]],
-        kwargs={"trace": trace},
-        template=_template(method, obs, operator, noise, trace, chunks),
+        kwargs={"trace": trace, "robust": robust},
+        template=_template(method, obs, operator, {"noise": noise, "trace": trace, "robust": robust}, chunks),
     )
 
 
@@ -80,29 +83,28 @@ def _for_a_while(labels: Labels, array: xr.DataArray) -> dict[str, str]:
     return {dim: f"_state_{dim}" for dim in labels.dims if dim in array.dims}
 
 
-def _block(obs: xr.Dataset, method: Eager, first_guess, operator, noise, trace) -> xr.Dataset:
+def _block(obs: xr.Dataset, method: Eager, first_guess, operator, noise, trace, robust) -> xr.Dataset:
     """One chunk, its arrays with the state's dims under their names again."""
     names = {f"_state_{dim}": dim for dim in method.labels.dims}
     arrays = [
         None if a is None else a.rename({other: dim for other, dim in names.items() if other in a.dims})
         for a in (first_guess, noise)
     ]
-    return method.eagerly(obs, arrays[0], operator, arrays[1], trace)
+    return method.eagerly(obs, arrays[0], operator, robust=robust, noise=arrays[1], trace=trace)
 
 
-def _template(
-    method: Eager, obs: xr.Dataset, operator: Operator, noise: xr.DataArray | None, trace: bool, chunks: dict
-) -> xr.Dataset:
+def _template(method: Eager, obs: xr.Dataset, operator: Operator, how: dict, chunks: dict) -> xr.Dataset:
     """What comes out, without values; made from one window without observations."""
     value = obs["value"]
     first = {d: slice(0, 1) for d in chunks}
     short = {d: slice(method.template_steps) for d in (TIME, OTHER + TIME)}
     window = obs[[name for name in ("value", NOISE, COVARIANCE) if name in obs]].isel(first, missing_dims="ignore")
     window = window.isel(short, missing_dims="ignore").map(_blank)
-    draws = None if noise is None else noise.isel(first | short, missing_dims="ignore")
+    noise = how["noise"]
+    how = how | {"noise": None if noise is None else noise.isel(first | short, missing_dims="ignore")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        small = method.eagerly(window, None, operator, draws, trace).reindex({TIME: obs[TIME]})
+        small = method.eagerly(window, None, operator, **how).reindex({TIME: obs[TIME]})
     template = small.isel({d: 0 for d in chunks}, drop=True).expand_dims({d: obs.sizes[d] for d in chunks})
     template = template.map(lambda array: array.transpose(*small[array.name].dims))
     core = set(method.dims_of(operator)) - {TIME}

@@ -22,8 +22,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import checks
-from nida_kit.edge import ObservedTensors, check_observations, fold, label, read_observations, read_trajectory
+from nida_kit.edge import (
+    COVARIANCE,
+    NOISE,
+    ObservedTensors,
+    check_observations,
+    flags_of,
+    fold,
+    label,
+    label_values,
+    place,
+    read_observations,
+    read_trajectory,
+)
 from nida_kit.methods.lazy import by_chunks
+from nida_kit.methods.residuals import improbable, misfit, standardised
+from nida_kit.methods.robust import Law, law_of, reweighted, weighted
 from nida_kit.observing.errors import errors_of
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import Operator, as_operator, is_direct
@@ -54,6 +68,7 @@ class Method(ABC):
         noise_layers: how many times unit noise over the whole window `draw` needs for each draw.
         template_steps: how many time steps say what a lazy result looks like; None is the whole window.
         fits: whether the answer should agree with the observations.
+        takes_first_guess: whether the answer depends on where it starts.
     """
 
     labels: Labels
@@ -63,6 +78,7 @@ class Method(ABC):
     noise_layers: int = 1
     template_steps: int | None = None
     fits: bool = True
+    takes_first_guess: bool = True
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
@@ -74,6 +90,10 @@ class Method(ABC):
     @abstractmethod
     def reconstruct(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
         """The method itself, on a batch of windows as float64 tensors `(..., T, n)`."""
+
+    def implausibility(self, x: Tensor, observations: Observations, dt: float) -> Float[Tensor, "*batch"]:
+        """-log density of trajectories before anything is observed, up to a constant; 0 where none is known."""
+        return x.new_zeros(x.shape[:-2])
 
     def draw(
         self,
@@ -92,7 +112,13 @@ class Method(ABC):
         return last.sample(noise[0].to(last.mean))
 
     def assimilate(
-        self, obs: xr.Dataset, first_guess: xr.DataArray | None = None, *, operator=None, trace: bool = False
+        self,
+        obs: xr.Dataset,
+        first_guess: xr.DataArray | None = None,
+        *,
+        operator=None,
+        robust: str | Law | None = None,
+        trace: bool = False,
     ) -> xr.Dataset:
         """Reconstruct the trajectories behind observations.
 
@@ -102,21 +128,32 @@ class Method(ABC):
                 (`obs.chunk(sample=100)`) stays lazy.
             first_guess: where to start, `(..., time, component)`; None is the method's own.
             operator: what was observed, as given to `nk.observe`; None is the state's own components.
+            robust: "student" or "huber" if errors may be gross: values far from what the others say count less, or for
+                nothing (`methods/robust.py`); or a function of standardised residuals that gives such weights, 0 to 1.
             trace: keep every estimate on the way, along the dimension `step`, and the first guess.
 
         Returns:
-            `mean` and `std (..., time, component)`; for each window how many values were `observed`, the `misfit` of
-            the mean to them (root mean square, in standard deviations of their errors: about 1 or less) and what else
-            the method says about it; records in `attrs`, and a `note` of what was warned of. (A lazy result warns as
-            its chunks are computed, and has no note: look at its `misfit`.)
+            `mean` and `std (..., time, component)`; for each value its standardised `residual`, a unit normal number if
+            prior and errors are what they are said to be, and with `robust` the `weight` that it counted with (behind
+            an operator, both lie along `obs_component`); for each window how many values were `observed`, the `misfit`
+            of the mean to them (root mean square, in standard deviations of their errors: about 1 or less) and what
+            else the method says about it; records in `attrs`, and a `note` of what was warned of. (A lazy result warns
+            as its chunks are computed, and has no note: look at its `misfit` and `residual`.)
 
         Raises:
             ValueError: input that cannot be used; it says which and what to try.
         """
-        return self._labelled(obs, first_guess, operator, trace=trace)
+        return self._labelled(obs, first_guess, operator, robust=robust, trace=trace)
 
     def sample(
-        self, obs: xr.Dataset, samples: int, seed: int = 0, first_guess: xr.DataArray | None = None, *, operator=None
+        self,
+        obs: xr.Dataset,
+        samples: int,
+        seed: int = 0,
+        first_guess: xr.DataArray | None = None,
+        *,
+        operator=None,
+        robust: str | Law | None = None,
     ) -> xr.DataArray:
         """Draws from the posterior, along the new leading dimension `member`; otherwise as `assimilate`."""
         samples, seed = checks.count("samples", samples, 1), checks.seed(seed)
@@ -127,7 +164,8 @@ class Method(ABC):
         sizes = {"_layer": self.noise_layers, MEMBER: samples, **lead, TIME: obs.sizes[TIME], **own}
         # Drawn here for all windows, so that the draws do not depend on how Dask cuts them.
         noise = torch.randn(*sizes.values(), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        drawn = self._labelled(obs, first_guess, operator, noise=xr.DataArray(noise.numpy(), dims=list(sizes)))
+        noise = xr.DataArray(noise.numpy(), dims=list(sizes))
+        drawn = self._labelled(obs, first_guess, operator, robust=robust, noise=noise)
         own = {"method_seed": self.settings["seed"]} if "seed" in self.settings else {}
         return drawn["draws"].assign_attrs(drawn.attrs | own | {"seed": seed})
 
@@ -138,13 +176,21 @@ class Method(ABC):
     def _labelled(self, obs, first_guess, operator, **how) -> xr.Dataset:
         check_observations(obs, self.dims_of(operator)[1:])
         operator = as_operator(operator, self.labels.shape)
+        how["robust"] = None if how["robust"] is None else law_of(how["robust"])
         arrays = [*obs.variables.values(), first_guess]
         if any(isinstance(a, xr.Variable | xr.DataArray) and a.chunks for a in arrays):
             return by_chunks(self, obs, first_guess, operator, **how)
         return self.eagerly(obs, first_guess, operator, **how)
 
     def eagerly(
-        self, obs: xr.Dataset, first_guess: xr.DataArray | None, operator: Operator, noise=None, trace=False
+        self,
+        obs: xr.Dataset,
+        first_guess: xr.DataArray | None,
+        operator: Operator,
+        *,
+        robust: Law | None = None,
+        noise: xr.DataArray | None = None,
+        trace: bool = False,
     ) -> xr.Dataset:
         """The result, now: that of `assimilate`, or with unit noise `(_layer, member, ..., time, *state)` the draws."""
         began = time.perf_counter()
@@ -153,15 +199,29 @@ class Method(ABC):
             first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
         errors = errors_of(read.noise_std, read.noise_covariance)
         observations = Observations(read.value, errors, operator, read.times)
-        notes = _empty(observations) + self.doubts(observations)
+        notes = _empty(observations) + _unused(obs, first_guess is not None and not self.takes_first_guess)
+        notes += self.doubts(observations)
         with torch.no_grad():
+            told, weight = observations, torch.ones_like(observations.value)
+            if robust is not None:
+                weight = reweighted(self, robust, told, read.dt, first_guess)
+                observations = weighted(told, weight)
+                notes += _gross(weight)
             given = observations, read.dt, first_guess
             if noise is None:
                 found = self.reconstruct(*given)
-                misfit = _misfit(observations, found.posteriors[-1].mean)
-                notes += _contradictions(misfit, found.diagnostics.get("converged")) if self.fits else []
-                found = replace(found, diagnostics=found.diagnostics | {"misfit": misfit})
+                mean, std = (x.to(told.value.device) for x in (found.posteriors[-1].mean, found.posteriors[-1].std))
+                residual, off = standardised(told, mean, std, weight), misfit(observations, mean)
+                if self.fits:
+                    counted = residual.where(weight > 0, math.nan)
+                    missed = improbable(observations, mean, std, counted)
+                    notes += _contradictions(off, missed, counted, found.diagnostics.get("converged"), read)
+                found = replace(found, diagnostics=found.diagnostics | {"misfit": off})
                 result, steps = _label(found, read, trace), {"iterations": len(found.posteriors)}
+                values = {"residual": (residual, "standardised residual")}
+                if robust is not None:
+                    values |= {"weight": (weight.where(told.seen, math.nan), "weight of the observed value")}
+                result = result.assign(label_values(values, read))
             else:
                 draws = self.draw(*given, fold(torch.from_numpy(noise.values), self.labels.shape))
                 result, steps = _label_draws(draws, read), {}
@@ -173,9 +233,6 @@ class Method(ABC):
         return result.assign_coords(read.coords)
 
 
-_WORST_MISFIT = 3.0  # standard deviations of the errors of observations
-
-
 def _empty(observations: Observations) -> list[str]:
     """What to say of windows without any observation."""
     empty = observations.value.isnan().flatten(-2).all(-1)
@@ -184,30 +241,45 @@ def _empty(observations: Observations) -> list[str]:
     return [f"In {int(empty.sum())} of {empty.numel()} windows nothing is observed: they show the prior alone."]
 
 
-def _misfit(observations: Observations, mean: Tensor) -> Tensor:
-    """Root mean square of y - h(mean), in standard deviations of the errors, `(...)`.
+def _unused(obs: xr.Dataset, first_guess: bool) -> list[str]:
+    """What to say of what was given and is not looked at."""
+    notes = []
+    flags = flags_of(obs)
+    unknown = [str(name) for name in obs.data_vars if name not in ("value", NOISE, COVARIANCE, *flags)]
+    if flags:
+        notes.append(
+            f"The quality flags {flags} were not looked at: nk.load_observations(obs, flag=...) keeps the good values."
+        )
+    if unknown:
+        notes.append(f"obs holds {unknown}, which are not used: value and its error are.")
+    if first_guess:
+        notes.append("The first_guess was not used: this method has one answer wherever it starts.")
+    return notes
 
-    NaN if nothing is observed, infinite if the mean is not finite.
-    """
-    observations = observations.to(mean.device)
-    count = (~observations.value.isnan()).sum((-2, -1))
-    misfit = (2 * observations.misfit(mean) / count).sqrt().where(count > 0, math.nan)
-    return misfit.where(mean.isfinite().all(-1).all(-1), math.inf)
+
+def _gross(weight: Tensor) -> list[str]:
+    """What to say of values that count for nothing."""
+    gone = (weight == 0).sum()
+    return [f"{int(gone)} observed values were taken as gross errors and not used (weight 0)."] if gone else []
 
 
-def _contradictions(misfit: Tensor, converged: Tensor | None) -> list[str]:
+def _contradictions(
+    misfit: Tensor, missed: Tensor, t: Tensor, converged: Tensor | None, read: ObservedTensors
+) -> list[str]:
     """What to say of answers that miss what was observed."""
     if misfit.isinf().any():
         return [f"In {int(misfit.isinf().sum())} of {misfit.numel()} windows the answer is not finite."]
-    off = misfit > _WORST_MISFIT
-    if not off.any():
+    if not missed.any():
         return []
+    far = t.abs().nan_to_num(nan=0.0).where(missed[..., None, None], 0.0)
     note = (
-        f"In {int(off.sum())} of {off.numel()} windows the answer misses what was observed, by up to "
-        f"{float(misfit[off].max()):.3g} standard deviations of its error (root mean square). The prior or the model "
-        "may be another system's, noise_std too small, or a search stuck in a wrong minimum"
+        f"In {int(missed.sum())} of {missed.numel()} windows the answer misses what was observed, by up to "
+        f"{float(misfit[missed].max()):.3g} standard deviations of its error (root mean square), and more than chance "
+        f"would. Furthest off, by {float(far.max()):.3g}, is {place(int(far.argmax()), read)}. It may be a gross "
+        'error (try robust="student"), a bias, noise_std too small, a prior or a model of another system, or a search '
+        "stuck in a wrong minimum"
     )
-    if converged is not None and (stuck := off & ~converged.to(off)).any():
+    if converged is not None and (stuck := missed & ~converged.to(missed)).any():
         note += (
             f"; in {int(stuck.sum())} of them it has not converged: start from a better first_guess, as in "
             "nk.Chain([interpolation, method]), or give more iterations"

@@ -94,6 +94,9 @@ class NeuralIncremental(Method):
         device = self.prior.climatology.mean.device
         return outliers(self.prior.climatology, observations.to(device))
 
+    def implausibility(self, x, observations, dt):
+        return self.prior.climatology.misfit(x.to(self.prior.climatology.mean))
+
     def reconstruct(self, observations, dt, first_guess):
         observations, start = self._start(observations, first_guess)
         posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))

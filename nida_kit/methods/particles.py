@@ -31,6 +31,8 @@ TOO_FEW = 10  # effective particles: below, averages over them are left to chanc
 class Simulations(Method):
     """What both methods share: the system, one window at a time, warnings."""
 
+    takes_first_guess = False
+
     def __init__(self, system: System, seed: int, **settings: int):
         self.system, self.labels, self.seed = as_system(system), system.labels, checks.seed(seed)
         self.settings = system_settings(system) | {"seed": self.seed} | settings

@@ -54,6 +54,7 @@ class Sequential(Method):
     """
 
     template_steps = 2
+    takes_first_guess = False
 
     def __init__(self, system: System, **settings):
         self.system, self.labels = as_system(system), system.labels

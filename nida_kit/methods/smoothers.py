@@ -59,6 +59,9 @@ class PhysicalMethod(Method):
             own = draws.mean(0), Covariance.diagonal(draws.std(0))
         return own[0] if mean is None else mean, own[1] if spread is None else spread
 
+    def implausibility(self, x, observations, dt):
+        return self.physics(dt, observations.times).misfit(x)
+
     def physics(self, dt: float, times: Tensor | None = None) -> Physics:
         """The prior for this time step, and for windows of these times if the system depends on them."""
         return Physics(

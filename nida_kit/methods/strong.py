@@ -151,6 +151,7 @@ class StrongFourDVar(Sequential):
         self.background = start_covariance if background is None else checks.covariance(background, n, "background")
         self.lag = None if lag is None else checks.count("lag", lag, 1)
         self.stops_early, self.template_steps = lag is None, None if lag is None else 2
+        self.takes_first_guess = lag is None
         self.search = Search(iterations, damping, checks.positive("tolerance", tolerance), starts, seed)
         if self.search.starts > 1 and lag is not None:
             raise ValueError(f"{starts=} with {lag=}: several starts are for the whole window, lag=None.")

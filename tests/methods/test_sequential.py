@@ -350,7 +350,7 @@ def test_a_whole_window_of_the_iterative_smoother_is_lazy_and_drawn_from_too(irr
     obs = obs.isel(sample=slice(3), time=slice(8))
     method = nk.IEnKS(nk.Started(nk.Lorenz63(), [0.0, 0.0, 25.0], 3.0), lag=None, members=12)
     result = method.assimilate(obs)
-    assert set(result.data_vars) == {"mean", "std", "observed", "misfit"}
+    assert set(result.data_vars) == {"mean", "std", "observed", "misfit", "residual"}
     np.testing.assert_allclose(method.assimilate(obs.chunk(sample=1))["mean"], result["mean"], rtol=1e-7, atol=1e-8)
     assert len(np.unique(method.sample(obs, 500, seed=1)[:, 0, 3, 0])) == 12
 
