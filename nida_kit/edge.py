@@ -28,7 +28,9 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit.checks import not_a_covariance
+from nida_kit.dates import model_times, natural_unit
 from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved
+from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
 OBS_COMPONENT = "obs_component"  # in results: what was observed behind an operator
@@ -44,11 +46,13 @@ class ObservedTensors:
         dims: names of the leading dims.
         coords: the result's coordinates.
         dt: time step.
-        times: the time coordinate, `(T,)`.
+        times: in the state's unit of time, `(T,)`; of dates, since 1970-01-01.
         state: the labels of the state that results are of.
+        labels: what the values of one time lie along, and their labels: the state's dims, or `obs_component`.
         noise_covariance: `(..., T, p, p)` of each time, or `(..., T, p, T, p)` of the whole window, with the rows and
             columns of the identity where not observed; None if the errors are independent. Then noise_std is the root
             of its diagonal.
+        converted: which units were, and to which; "" if none.
     """
 
     value: Tensor
@@ -59,7 +63,8 @@ class ObservedTensors:
     times: Tensor
     state: Labels
     labels: dict[str, Sequence]
-    noise_covariance: Tensor | None = None
+    noise_covariance: Tensor | None
+    converted: str
 
 
 # Fields and vectors
@@ -85,25 +90,20 @@ def _folded(array: xr.DataArray, lead: Sequence[Hashable], *groups: Sequence[Has
 # Time
 
 
-def time_step(time: xr.DataArray, expected: float | None = None) -> float:
+def time_step(time: xr.DataArray, expected: float | None = None, unit: str | None = None) -> float:
     """The even spacing of a time coordinate.
 
     Args:
-        time: the coordinate, `(T,)`, numeric.
+        time: the coordinate, `(T,)`: numbers, spans or dates.
         expected: the spacing that is needed, if any; then one single time is allowed.
+        unit: of the spacing; None is the coordinate's own.
 
     Raises:
-        ValueError: not numeric, not evenly increasing, or not `expected`.
+        ValueError: not times, not evenly increasing, or not `expected`.
     """
-    if time.dtype.kind not in "iuf":
-        raise ValueError(
-            f"The time coordinate has dtype {time.dtype}; model time is needed, as plain numbers. For dates: "
-            'obs.assign_coords(time=(obs.time - obs.time[0]) / np.timedelta64(1, "s")), with the model\'s unit for "s".'
-        )
     if time.size == 0:
         raise ValueError("The window is empty: its time dimension has size 0. Select at least one time step.")
-    if not np.isfinite(time.values).all():
-        raise ValueError("The time coordinate holds NaN or infinite values; drop those times, or fill them in.")
+    times = model_times(time, natural_unit(time) if unit is None else unit)
     if time.size == 1:
         if expected is None:
             raise ValueError(
@@ -111,7 +111,7 @@ def time_step(time: xr.DataArray, expected: float | None = None) -> float:
                 "use a method that knows its step."
             )
         return expected
-    step = _even_spacing(time.values.astype(float))
+    step = _even_spacing(times)
     if expected is not None and abs(step - expected) > 1e-3 * expected:
         raise ValueError(
             f"The observations' time step is {step:g}, the method works with {expected:g}. Reindex them to that step "
@@ -285,7 +285,8 @@ def read_observations(
     dims = state.dims if direct else (COMPONENT,)
     check_observations(obs, dims)
     value, error = obs["value"], _error_of(obs)
-    step = time_step(value[TIME], dt)
+    step = time_step(value[TIME], dt, state.time_units)
+    value, error, converted = _in_units_of(state, value, error) if direct else (value, error, "")
     for dim in dims:
         known = state.indexes[dim] if direct else None
         labels = _known_labels(dim, value[dim].values.tolist(), known)
@@ -303,7 +304,8 @@ def read_observations(
     R = _read_covariance(error, value, y, lead, dims) if error.name == COVARIANCE else None
     std = _read_std(error, value, y, lead, dims) if R is None else np.sqrt(variances(R, lead))
     coords = {name: c for name, c in value.coords.items() if not set(dims) & set(c.dims)} | state.coordinates()
-    about = {"long_name": "time", "units": state.time_units}
+    dated = value[TIME].dtype.kind not in "iuf"  # what has a unit of its own is written with it
+    about = {"long_name": "time"} | ({} if dated else {"units": state.time_units})
     coords[TIME] = value[TIME].assign_attrs(about | value[TIME].attrs)
     return ObservedTensors(
         torch.from_numpy(y.copy()),
@@ -311,11 +313,48 @@ def read_observations(
         lead,
         coords,
         step,
-        torch.tensor(value[TIME].values, dtype=torch.float64),
+        torch.from_numpy(model_times(value[TIME], state.time_units)),
         state,
         dict(state.indexes) if direct else {OBS_COMPONENT: value[COMPONENT].values.tolist()},
         None if R is None else torch.from_numpy(R),
+        converted,
     )
+
+
+def _in_units_of(state: Labels, value: xr.DataArray, error: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, str]:
+    """Values and their errors in the state's units, and what was converted."""
+    factor, offset, said = _conversions(state, value, "obs.value")
+    if not said:
+        return value, error, ""
+    rows = factor if error.name == NOISE else factor * factor.rename({d: f"{OTHER}{d}" for d in factor.dims})
+    return value * factor + offset, (error * rows).rename(error.name), said
+
+
+def _conversions(state: Labels, array: xr.DataArray, what: str) -> tuple[xr.DataArray, xr.DataArray, str]:
+    """Factor and offset that take an array of the state's values to the state's units, and what that is in words.
+
+    Its units are declared along `component`, or in its attributes for all of it.
+    """
+    if COMPONENT not in state.dims:
+        pairs = {None: (array.attrs.get("units"), state.units)}
+    else:
+        own, units = dict(zip(state.components, state.units, strict=True)), array.coords.get("units")
+        labels = array[COMPONENT].values.tolist()
+        given = (
+            [array.attrs.get("units")] * len(labels) if units is None or units.dims != (COMPONENT,) else units.values
+        )
+        pairs = {c: (unit, own.get(c)) for c, unit in zip(labels, given, strict=True)}
+    found, said = [], []
+    for name, (given, wanted) in pairs.items():
+        known = isinstance(given, str) and wanted is not None
+        found.append(conversion(given, wanted, what if name is None else f"{what}, {name},") if known else (1.0, 0.0))
+        if found[-1] != (1.0, 0.0):
+            said.append(f"{given} to {wanted}" if name is None else f"{name}: {given} to {wanted}")
+    if None in pairs:
+        factor, offset = (xr.DataArray(x) for x in found[0])
+    else:
+        factor, offset = (xr.DataArray(list(x), {COMPONENT: list(pairs)}, COMPONENT) for x in zip(*found, strict=True))
+    return factor, offset, ", ".join(said)
 
 
 def _check_lead(lead: Sequence[Hashable], state: Labels) -> None:
@@ -531,6 +570,8 @@ def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, what:
     """
     _check_trajectory(x, like, state, what)
     lead = [dim for dim in like.dims if dim in x.dims]
+    factor, offset, _ = _conversions(state, x, what)
+    x = x * factor + offset
     for dim in state.dims:
         x = _relabelled(x, dim, _like(state.indexes[dim], x[dim].values.tolist()))
     x = x.sel({dim: list(labels) for dim, labels in state.indexes.items()})
@@ -560,7 +601,8 @@ def _check_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, wha
                 f"{_shortened(given)}; needed are {_shortened(known)}, each once: select them."
             )
     times = like.coords[TIME]
-    if x.sizes[TIME] != times.size or not np.allclose(x[TIME], times, atol=1e-3 * like.dt):
+    same = x.sizes[TIME] == times.size
+    if not same or not np.allclose(model_times(x[TIME], state.time_units), like.times, rtol=0, atol=1e-3 * like.dt):
         raise ValueError(f"{what} has other times than the observations; select or interpolate it to obs.time.")
     for dim, size in zip(like.dims, like.value.shape[:-2], strict=True):
         if dim not in x.dims:

@@ -16,6 +16,8 @@ from typing import Any
 
 import xarray as xr
 
+from nida_kit.dates import natural_unit
+
 TIME, COMPONENT, SAMPLE, MEMBER = "time", "component", "sample", "member"
 
 
@@ -206,11 +208,12 @@ def labels_of(array: xr.DataArray) -> Labels:
     Raises:
         ValueError: dims that no grid can have.
     """
-    dims, time_units = state_dims(array), str(array[TIME].attrs.get("units", "1"))
+    dims, time_units = state_dims(array), natural_unit(array[TIME])
     if dims == (COMPONENT,):
         names = tuple(map(str, array[COMPONENT].values))
         given = {k: tuple(map(str, array[k].values)) for k in ("units", "long_name") if k in array.coords}
-        return StateLabels(names, given.get("units", ("1",) * len(names)), given.get("long_name", names), time_units)
+        units = given.get("units", (str(array.attrs.get("units", "1")),) * len(names))
+        return StateLabels(names, units, given.get("long_name", names), time_units)
     coords = {dim: array[dim].values.tolist() for dim in dims}
     units = {dim: str(array[dim].attrs["units"]) for dim in dims if "units" in array[dim].attrs}
     name = str(array.attrs.get("long_name", array.name or "field"))

@@ -242,16 +242,117 @@ def test_observations_are_loaded_from_a_file_or_it_says_why_not(tmp_path):
             nk.load_observations(tmp_path / name)
 
 
-def test_time_has_the_units_of_the_state_unless_it_has_its_own():
-    time = xr.DataArray(np.arange(4) * 0.1, dims="time")
-    for attrs, shown in (({}, "s"), ({"units": "seconds since noon"}, "seconds since noon")):
+@pytest.mark.parametrize(
+    ("time", "shown"),
+    [
+        (np.arange(4) * 0.1, "s"),
+        (xr.DataArray(np.arange(4) * 100.0, dims="time", attrs={"units": "ms"}), "ms"),
+        (
+            xr.DataArray(np.arange(4) * 0.1, dims="time", attrs={"units": "seconds since 1970-01-01"}),
+            "seconds since 1970-01-01",
+        ),
+        (xr.date_range("1970-01-01", periods=4, freq="100ms"), None),
+        (xr.date_range("1970-01-01", periods=4, freq="100ms", use_cftime=True, calendar="360_day"), None),
+        (np.arange(4) * np.timedelta64(100, "ms"), None),
+    ],
+    ids=["numbers", "other unit", "since", "dates", "360 days", "spans"],
+)
+def test_time_is_counted_in_the_states_unit_and_comes_back_as_it_was(time, shown, tmp_path):
+    pendulum = nk.Pendulum()
+    obs = xr.Dataset(
+        {"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1}, {"time": time, "component": ["angle"]}
+    )
+    before = obs.copy(deep=True)
+    read = edge.read_observations(obs, pendulum.labels, 0.1)
+    np.testing.assert_allclose(read.times, np.arange(4) * 0.1, atol=1e-12)
+    assert read.dt == pytest.approx(0.1)
+    assert read.coords["time"].attrs.get("units") == shown
+    xr.testing.assert_identical(obs, before)
+    result = nk.KalmanSmoother(pendulum, 0.1).assimilate(obs)
+    assert (result["time"].values == obs["time"].values).all()
+    result.to_netcdf(tmp_path / "dated.nc")
+    again = nk.KalmanSmoother(pendulum, 0.1).assimilate(obs, first_guess=result["mean"])
+    assert again["mean"].shape == (4, 2)
+    with pytest.raises(ValueError, match=r"time step is 0.1, the method works with 0.2"):
+        edge.read_observations(obs, pendulum.labels, 0.2)
+
+
+def test_months_are_even_wherever_in_their_month_the_dates_lie():
+    labels = nk.StateLabels(("sst",), ("degC",), ("temperature",), time_units="months")
+    for freq in ("MS", "ME"):
+        dates = xr.date_range("2000-01-01", periods=14, freq=freq)
         obs = xr.Dataset(
-            {"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1},
-            {"time": time.assign_attrs(attrs), "component": ["angle"]},
+            {"value": (("time", "component"), np.ones((14, 1))), "noise_std": 0.1},
+            {"time": dates, "component": ["sst"]},
         )
-        read = edge.read_observations(obs, nk.Pendulum().labels)
-        assert read.coords["time"].attrs["units"] == shown
-        assert obs["time"].attrs == attrs
+        read = edge.read_observations(obs, labels)
+        assert read.dt == 1 and read.times[0] == 360
+
+
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        (xr.date_range("2000-01-01", periods=4, freq="D"), "own, which has no name"),
+        (np.array(["a", "b", "c", "d"]), "dates or plain numbers are needed"),
+        (xr.DataArray(np.arange(4.0), dims="time", attrs={"units": "days since noon"}), "cannot be read as dates"),
+        (
+            xr.DataArray(np.arange(4.0), dims="time", attrs={"units": "s"}),
+            "'s', and '1' is needed",
+        ),
+    ],
+)
+def test_times_that_the_method_cannot_count_are_refused(time, said):
+    obs = xr.Dataset(
+        {"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1}, {"time": time, "component": ["x"]}
+    )
+    with pytest.raises(ValueError, match=said):
+        edge.read_observations(obs, nk.Lorenz63().labels)
+
+
+def test_declared_units_are_converted_exactly_and_put_on_record():
+    """Degrees and turns a second, of values, errors, covariances and first guesses, in any order of components."""
+    truth = nk.Pendulum().simulate(2, 32, 0.1, seed=3)
+    obs = nk.observe(truth, every=4, noise_std=xr.DataArray([0.02, 0.05], dims="component"), seed=1)
+    method = nk.NeuralIncremental.pretrained("pendulum")
+    factor = xr.DataArray([180 / np.pi, 1 / (2 * np.pi)], {"component": ["angle", "momentum"]}, "component")
+    declared = {"units": ("component", ["degrees", "turn s-1"])}
+    other = (obs * factor).assign_coords(declared).isel(component=[1, 0])
+    found, expected = method.assimilate(other), method.assimilate(obs)
+    np.testing.assert_allclose(found["mean"], expected["mean"], atol=1e-4)
+    assert found["units"].values.tolist() == ["rad", "rad s-1"]
+    assert found.attrs["converted"] == "momentum: turn s-1 to rad s-1, angle: degrees to rad"
+    assert "converted" not in expected.attrs
+    guess = (truth * factor).assign_coords(declared)
+    np.testing.assert_allclose(method.assimilate(obs, guess, trace=True)["first_guess"], truth, rtol=1e-12, atol=1e-12)
+    R = xr.DataArray(np.array([[4e-4, 1e-4], [1e-4, 25e-4]]), dims=("component", "other_component"))
+    scaled = R * factor * factor.rename(component="other_component").drop_vars("other_component")
+    pair = [
+        o.drop_vars("noise_std").assign(noise_covariance=c.transpose("component", "other_component"))
+        for o, c in ((obs, R), ((obs * factor).assign_coords(declared), scaled))
+    ]
+    one, two = (edge.read_observations(o, nk.Pendulum().labels).noise_covariance for o in pair)
+    torch.testing.assert_close(one, two, rtol=1e-9, atol=0)
+
+
+def test_units_with_an_offset_move_values_and_not_their_errors():
+    labels = nk.GridLabels({"y": (0.0, 1.0)}, "K", "temperature")
+    value = xr.DataArray(
+        [[10.0, 20.0], [np.nan, 0.0]], {"time": [0.0, 1.0], "y": [0.0, 1.0]}, ("time", "y"), attrs={"units": "degC"}
+    )
+    read = edge.read_observations(xr.Dataset({"value": value, "noise_std": 0.5}), labels)
+    np.testing.assert_allclose(read.value, [[283.15, 293.15], [np.nan, 273.15]])
+    assert (read.noise_std[~read.value.isnan()] == 0.5).all() and read.converted == "degC to K"
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"), [("kg", "angle, is declared in 'kg', and 'rad' is"), ("bananas", "'bananas'")]
+)
+def test_units_of_something_else_are_refused(unit, said):
+    obs = nk.observe(nk.Pendulum().simulate(1, 8, 0.1), ["angle"], every=2, noise_std=0.1)
+    with pytest.raises(ValueError, match=said):
+        nk.NeuralIncremental.pretrained("pendulum").assimilate(
+            obs.assign_coords(units=("component", [unit, "rad s-1"]))
+        )
 
 
 def flagged(**attrs):

@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
     "torch": "pytorch",
+    "cf-xarray": "cf_xarray",
     "matplotlib": "matplotlib-base",
     "dask[array]": "dask-core",
     "playwright": "playwright-python",

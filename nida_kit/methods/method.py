@@ -226,6 +226,7 @@ class Method(ABC):
                 draws = self.draw(*given, fold(torch.from_numpy(noise.values), self.labels.shape))
                 result, steps = _label_draws(draws, read), {}
         result.attrs = {"method": type(self).__name__, "seed": "none", **self.settings, **steps}
+        result.attrs |= {"converted": read.converted} if read.converted else {}
         result.attrs |= {"seconds": time.perf_counter() - began, "versions": versions()}
         for note in notes:
             warnings.warn(note, stacklevel=4)

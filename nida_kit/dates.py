@@ -1,0 +1,95 @@
+"""Time as a method counts it: numbers in its own unit, from dates, spans or numbers in any unit.
+
+Dates (datetime64, or cftime's of any calendar) count from 1970-01-01. In months or years they count calendar months, so
+that monthly data are evenly spaced, wherever in its month a date lies.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from nida_kit.units import NONE, conversion, is_calendar
+
+EPOCH = np.datetime64("1970-01-01", "ns")
+
+
+def are_dates(time: xr.DataArray) -> bool:
+    """Whether times are dates, of whatever calendar."""
+    return time.dtype.kind == "M" or (
+        time.dtype == object and time.size > 0 and hasattr(time.values.flat[0], "calendar")
+    )
+
+
+def decoded(time: xr.DataArray) -> xr.DataArray:
+    """The times, as dates if they are numbers "since" one (CF conventions)."""
+    if time.dtype.kind not in "iuf" or " since " not in str(time.attrs.get("units", "")):
+        return time
+    plain = xr.Variable("time", time.values, time.attrs)
+    try:
+        dates = xr.decode_cf(xr.Dataset(coords={"time": plain}))["time"].values
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"The time coordinate cannot be read as dates: {error}") from error
+    return xr.DataArray(dates, {time.dims[0]: dates}, time.dims, time.name)
+
+
+def model_times(time: xr.DataArray, unit: str) -> np.ndarray:
+    """Times as numbers in a unit.
+
+    >>> dates = xr.DataArray(np.array(["1970-01-02", "1970-03-01"], "datetime64[ns]"), dims="time")
+    >>> model_times(dates, "d"), model_times(dates, "months")
+    (array([ 1., 59.]), array([0., 2.]))
+
+    Args:
+        time: `(T,)`.
+        unit: of the method's time; "1" is its equations' own, which no date can be told in.
+
+    Raises:
+        ValueError: neither dates, spans nor numbers, a unit that cannot be converted, or missing times.
+    """
+    time = decoded(time)
+    if time.isnull().any() or (time.dtype.kind == "f" and np.isinf(time.values).any()):
+        raise ValueError("The time coordinate holds NaN or infinite values; drop those times, or fill them in.")
+    if time.dtype.kind in "iuf":
+        factor, _ = conversion(str(time.attrs.get("units", unit)), unit, "The time coordinate")
+        return time.values.astype(float) * factor
+    spans = time.dtype.kind == "m"
+    if not spans and not are_dates(time):
+        raise ValueError(f"The time coordinate has dtype {time.dtype}; dates or plain numbers are needed.")
+    if unit in NONE:
+        raise ValueError(
+            f"The time coordinate has dtype {time.dtype}, and its unit here is the equations' own, which has no "
+            "name. Say what one of it is: obs.assign_coords(time=(obs.time - obs.time[0]) / np.timedelta64(1, 'D')), "
+            "or give the method's labels their time_units."
+        )
+    if not spans and is_calendar(unit):
+        months = (time.dt.year - 1970).values * 12 + time.dt.month.values - 1
+        return months / (12.0 if "year" in unit else 1.0)
+    per_second, _ = conversion("s", unit, "The time coordinate")
+    return _seconds(time, spans) * per_second
+
+
+def _seconds(time: xr.DataArray, spans: bool) -> np.ndarray:
+    if spans:
+        return time.values.astype("timedelta64[ns]").astype(float) / 1e9
+    if time.dtype.kind == "M":
+        return (time.values.astype("datetime64[ns]") - EPOCH).astype(float) / 1e9
+    import cftime
+
+    calendar = time.values.flat[0].calendar
+    return np.asarray(cftime.date2num(time.values, "seconds since 1970-01-01", calendar), float)
+
+
+def natural_unit(time: xr.DataArray) -> str:
+    """A unit in which evenly spaced times have an even step: months, or the longest that fits."""
+    time = decoded(time)
+    if time.dtype.kind in "iuf":
+        return str(time.attrs.get("units", "1"))
+    if are_dates(time) and time.size > 1:
+        months = np.diff(model_times(time, "months"))
+        if months[0] > 0 and (months == months[0]).all():
+            return "months"
+    if not are_dates(time) and time.dtype.kind != "m":
+        return "1"  # what cannot be read is refused where it is read
+    steps = np.diff(_seconds(time, time.dtype.kind == "m"))
+    return next((u for u, s in (("d", 86400), ("h", 3600), ("min", 60)) if (steps % s == 0).all()), "s")
