@@ -7,6 +7,8 @@ The package reads top to bottom as the data flows:
 Each folder's own `__init__` lists its modules.
 
     state           a state's dims, coordinates and units
+    units, dates    declared units are converted; dates become numbers in a method's unit of time
+    record          a record of the past: its season, its windows
     edge            labelled arrays become tensors, fields are folded to vectors; and back
     checks          what users give is checked, each question in one place
     linalg          whitened rows J of a trajectory, and the ways to solve with them
@@ -67,6 +69,7 @@ from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.particle_filter import ParticleFilter
 from nida_kit.methods.particle_smoother import ParticleSmoother
+from nida_kit.methods.seasonal import Seasonal
 from nida_kit.methods.smoothers import KalmanSmoother
 from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
@@ -79,6 +82,7 @@ from nida_kit.priors.physics import Physics
 from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.priors.weights import Card, load, save
+from nida_kit.record import Season, windows
 from nida_kit.state import GridLabels, StateLabels
 from nida_kit.systems.lorenz import Lorenz63, Lorenz96
 from nida_kit.systems.pendulum import LinearOscillator, Pendulum
@@ -115,6 +119,8 @@ __all__ = [
     "Physics",
     "QuasiStatic",
     "RingPrior",
+    "Season",
+    "Seasonal",
     "Settings",
     "Started",
     "StateLabels",
@@ -145,4 +151,5 @@ __all__ = [
     "spread_error_ratio",
     "train",
     "wasserstein",
+    "windows",
 ]

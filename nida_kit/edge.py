@@ -321,6 +321,24 @@ def read_observations(
     )
 
 
+def in_state_units(obs: xr.Dataset, state: Labels) -> xr.Dataset:
+    """Observations of a state's own values, in its units.
+
+    Raises:
+        ValueError: units that cannot be converted.
+    """
+    error = _error_of(obs)
+    value, error, said = _in_units_of(state, obs["value"], error)
+    if not said:
+        return obs
+    obs = obs.assign({"value": value, error.name: error})
+    if COMPONENT not in state.dims:
+        obs["value"].attrs["units"] = state.units
+        return obs
+    own = dict(zip(state.components, state.units, strict=True))
+    return obs.assign_coords(units=(COMPONENT, [own.get(c, "1") for c in obs[COMPONENT].values.tolist()]))
+
+
 def _in_units_of(state: Labels, value: xr.DataArray, error: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, str]:
     """Values and their errors in the state's units, and what was converted."""
     factor, offset, said = _conversions(state, value, "obs.value")

@@ -3,7 +3,8 @@
     method, lazy                      what all share: labels, checks, records, draws, Dask
     interpolation, smoothers, neural  one loop over priors: climatology, a model, a network
     weak, strong, starts              4D-Var: descents to the most probable trajectory, from one start or many
-    compose                           methods after one another, and windows that grow
+    residuals, robust                 what an answer leaves of the observations; errors with heavy tails
+    compose, seasonal                 methods after one another, windows that grow; methods of anomalies
     sequential, cycling               what walks through time shares: forecast and analysis, windows with a lag
     filters                           3D-Var and the extended Kalman filter
     ensemble, enkf, letkf, ienks      covariances from members that the model carries along

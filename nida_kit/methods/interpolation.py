@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 
 from nida_kit import checks
+from nida_kit.dates import model_times
 from nida_kit.descent import conditioned
 from nida_kit.edge import fold, time_step
 from nida_kit.gaussian import Gaussian
@@ -22,6 +23,7 @@ from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.reconstruction import Reconstruction
+from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
 
@@ -40,6 +42,7 @@ class OptimalInterpolation(Method):
         advice = "nk.OptimalInterpolation.fit(windows) makes one of past trajectories."
         checks.instance("climatology", climatology, Climatology, "an nk.Climatology", advice)
         self.climatology, self.labels, self.dt = climatology, *check_state(climatology, labels, dt)
+        self.begins: float | None = None  # the time of its first step, where each step has its own mean and covariance
         self.settings = {"order": len(climatology.factor) - 1}
 
     @classmethod
@@ -64,7 +67,31 @@ class OptimalInterpolation(Method):
             )
         labels = labels_of(windows)
         values = fold(torch.from_numpy(windows.values).double(), labels.shape)
-        return cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
+        method = cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
+        if method.settings["order"] == len(values[0]) - 1 and SINCE not in windows[TIME].attrs:
+            method.begins = float(model_times(windows[TIME], labels.time_units)[0])
+        return method
+
+    def laid_over(self, observations: Observations) -> Climatology:
+        """The climatology of the observations' times: a full one knows those of its windows, and no others.
+
+        Raises:
+            ValueError: other times than those.
+        """
+        if self.begins is None or observations.times is None:
+            return self.climatology
+        known, steps = len(self.climatology.mean), observations.value.shape[-2]
+        first = (float(observations.times[0]) - self.begins) / self.dt
+        k = round(first)
+        if abs(first - k) > 1e-2 or k < 0 or k + steps > known:
+            end, until = self.begins + (known - 1) * self.dt, float(observations.times[-1])
+            raise ValueError(
+                f"The climatology has a mean and a covariance of its own for each time from {self.begins:g} to "
+                f"{end:g}; the observations lie from {float(observations.times[0]):g} to {until:g}. If the past has no "
+                "fixed times, fit it with order=1, say, or to nk.windows(record, steps); if it has a season, use "
+                "nk.Seasonal; if the observations only count from another zero, assign_coords their time."
+            )
+        return self.climatology if k == 0 else self.climatology.part(k, steps)
 
     takes_first_guess = False
 
@@ -72,13 +99,14 @@ class OptimalInterpolation(Method):
         return outliers(self.climatology, observations)
 
     def implausibility(self, x, observations, dt):
-        return self.climatology.misfit(x)
+        return self.laid_over(observations).misfit(x)
 
     def reconstruct(self, observations, dt, first_guess):
-        start = self.climatology.over(observations.value.shape[-2])
+        climatology = self.laid_over(observations)
+        start = climatology.over(observations.value.shape[-2])
         if first_guess is not None:
             start = start.at(first_guess)
-        posteriors = list(incremental(self.climatology, [1.0], observations, start, conditioned))
+        posteriors = list(incremental(climatology, [1.0], observations, start, conditioned))
         return Reconstruction(posteriors, [math.nan], start.mean)
 
 
@@ -88,7 +116,7 @@ class ClimatologicalForecast(OptimalInterpolation):
     fits = False
 
     def reconstruct(self, observations, dt, first_guess):
-        alone = self.climatology.over(observations.value.shape[-2])
+        alone = self.laid_over(observations).over(observations.value.shape[-2])
         return Reconstruction([alone], [math.nan], alone.mean)
 
 

@@ -120,6 +120,14 @@ class Climatology:
         mean = self.mean.mean(-1, keepdim=True).expand(length, sites)
         return type(self).from_covariance(mean, square, self.spread.mean().expand(sites))
 
+    def part(self, begin: int, steps: int) -> Climatology:
+        """That of some of its own steps alone, from the one of this number on."""
+        length, n = self.mean.shape
+        covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
+        some = slice(begin, begin + steps)
+        square = covariance[some, :, some].reshape(steps * n, steps * n)
+        return type(self).from_covariance(self.mean[some], (square + square.mT) / 2, self.spread)
+
     def over(self, steps: int) -> Gaussian:
         """The Gaussian over a window of that many steps."""
         index = torch.arange(steps, device=self.factor.device).clamp(max=len(self.factor) - 1)
