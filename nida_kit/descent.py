@@ -120,9 +120,19 @@ class Laplace:
     mean: Float[Tensor, "*batch T n"]
 
     @cached_property
+    def _linearised(self) -> Gaussian:
+        return linearised(self.prior.around(self.mean), self.observations)
+
+    @cached_property
     def gaussian(self) -> Gaussian:
         """The Gaussian itself."""
-        return linearised(self.prior.around(self.mean), self.observations).at(self.mean)
+        return self._linearised.at(self.mean)
+
+    @cached_property
+    def distance(self) -> Float[Tensor, "*batch"]:
+        """How far an undamped step would lead from the estimate: no value moves by more of its standard deviations."""
+        local = self._linearised
+        return (2 * (local.misfit(self.mean) - local.misfit(local.estimate))).clamp(min=0.0).sqrt()
 
     @property
     def std(self) -> Float[Tensor, "*batch T n"]:
@@ -140,11 +150,11 @@ def descend(
     """Damped Gauss-Newton steps from x, whose leading axes may be more than those of the windows.
 
     Returns:
-        The estimate after each step, the best one last; `cost`, `iterations` and `converged`.
+        The estimate after each step, the best one last; its `cost`, and the `iterations` until it stood still.
     """
     descent = LevenbergMarquardt(prior, lambda x: prior.misfit(x) + observations.misfit(x), damping, tolerance)
     path = [local.centre for local in descent.descend(x, observations, steps)]
-    diagnostics = {"cost": descent.cost, "iterations": descent.iterations, "converged": descent.converged}
+    diagnostics = {"cost": descent.cost, "iterations": descent.iterations}
     return [*path[1:], descent.best], diagnostics
 
 

@@ -216,6 +216,7 @@ class Method(ABC):
                     counted = residual.where(weight > 0, math.nan)
                     missed = improbable(observations, mean, std, counted)
                     notes += _contradictions(off, missed, counted, found.diagnostics.get("converged"), read)
+                    notes += _unfinished(found.diagnostics, missed)
                 found = replace(found, diagnostics=found.diagnostics | {"misfit": off})
                 result, steps = _label(found, read, trace), {"iterations": len(found.posteriors)}
                 values = {"residual": (residual, "standardised residual")}
@@ -286,6 +287,20 @@ def _contradictions(
             "nk.Chain([interpolation, method]), or give more iterations"
         )
     return [f"{note}."]
+
+
+def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor) -> list[str]:
+    """What to say of searches that fit what was observed and yet are at no minimum."""
+    if "distance" not in diagnostics:
+        return []
+    short = ~diagnostics["converged"] & ~missed
+    if not short.any():
+        return []
+    return [
+        f"In {int(short.sum())} of {short.numel()} windows the search has not converged: one more step, undamped, may "
+        f"lead up to {float(diagnostics['distance'][short].max()):.2g} standard deviations away. Give more iterations, "
+        "or a better first_guess."
+    ]
 
 
 def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Dataset:

@@ -25,6 +25,8 @@ from nida_kit.statement import Statement
 
 Drawn = TypeVar("Drawn")
 
+NEAR = 0.1  # posterior standard deviations that an undamped step may still lead away from where a search has converged
+
 
 @dataclass(frozen=True)
 class Descents:
@@ -33,7 +35,7 @@ class Descents:
     Attributes:
         path: the estimate after each step, `(S, ..., T, n)` each.
         start: where they began, `(S, ..., T, n)`.
-        diagnostics: `cost`, `iterations`, `converged` and the number of the `start`, `(S, ...)`.
+        diagnostics: `cost`, `iterations` and the number of the `start`, `(S, ...)`.
     """
 
     path: list[Tensor]
@@ -86,7 +88,8 @@ class Search:
             starts: the first guess `(..., T, n)`, and others, which broadcast against it.
 
         Returns:
-            The way to the winner of each window, its `cost`, `iterations`, `converged` and number as `start`.
+            The way to the winner of each window, its `cost`, `iterations`, `distance` from a minimum, whether it has
+            `converged`, and its number as `start`.
         """
         first_guess = starts[0]
         if len(starts) == 1:
@@ -108,7 +111,8 @@ class Search:
     def _reconstruction(self, best: Descents, prior: Statement, observations: Statement) -> Reconstruction:
         """Of the one start that is left in each window."""
         path = [Laplace(prior, observations, x[0]) for x in best.path]
-        diagnostics = {name: x[0] for name, x in best.diagnostics.items()}
+        diagnostics = {name: x[0] for name, x in best.diagnostics.items()} | {"distance": path[-1].distance}
+        diagnostics["converged"] = diagnostics["distance"] < NEAR
         if self.starts == 1:
             del diagnostics["start"]
         return Reconstruction(path, [0.0] * len(path), best.start[0], diagnostics)

@@ -23,8 +23,9 @@ class WeakFourDVar(PhysicalMethod):
     """Weak-constraint 4D-Var by Gauss-Newton steps (incremental 4D-Var), with Levenberg-Marquardt damping.
 
     Its result holds each window's `cost` (half the squared whitened residuals of start, model and observations),
-    `iterations` and `converged`. It finds a local minimum near the first guess; std is that of the linearised model
-    there (Laplace).
+    `iterations`, and whether it has `converged`: whether one more, undamped step would move no value by more than a
+    tenth of its standard deviation (`distance` says how far it may). It finds a local minimum near the first guess; std
+    is that of the linearised model there (Laplace).
 
     With several starts, it descends from the first guess and from trajectories of the system's own law, model noise
     included, and keeps what has the lowest cost in each window: all of the result is of that `start`, counted from
