@@ -1,0 +1,250 @@
+"""Where values lie along an axis of the model's grid: between which of its points, and how far on the way.
+
+A position is a real number: 2 is the third point, 2.25 a quarter of the way from there to the fourth. An axis is time,
+with numbers, dates or durations as its coordinate, or one of the grid's own. A value belongs to the point that is
+nearest; where steps are calendar months, to the month that it falls in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+
+from nida_kit import checks
+from nida_kit.state import TIME
+
+LONGEST = 10**9  # steps: beyond, dt is in another unit than the times
+
+
+@dataclass(frozen=True)
+class Months:
+    """A time step of whole calendar months."""
+
+    number: int
+
+
+Step = float | np.timedelta64 | Months
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of the grid, and the N values along it.
+
+    Attributes:
+        name: of its dim.
+        points: its coordinates, `(n,)`, rising.
+        order: the place of each on the model's own axis, `(n,)`.
+        given: the coordinate of each value, `(N,)`.
+        position: of each value, `(N,)`; infinite where it lies beyond all cells.
+        whole: cells begin at their points, as months do, instead of around them.
+    """
+
+    name: str
+    points: np.ndarray
+    order: np.ndarray
+    given: np.ndarray
+    position: np.ndarray
+    whole: bool = False
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Which values lie in a cell of the axis, `(N,)`."""
+        shift = 0.0 if self.whole else 0.5
+        return (self.position >= -shift) & (self.position < len(self.points) - shift)
+
+    def among(self, some: np.ndarray) -> Axis:
+        """The same axis with some of the values."""
+        return Axis(self.name, self.points, self.order, self.given[some], self.position[some], self.whole)
+
+    def nearest(self) -> np.ndarray:
+        """The point of each value, `(N,)`, from 0 along `points`."""
+        found = np.floor(self.position if self.whole else self.position + 0.5).astype(int)
+        return found.clip(0, len(self.points) - 1)
+
+    def between(self) -> np.ndarray:
+        """The position of each value between the first and the last point, `(N,)`."""
+        return self.position.clip(0, len(self.points) - 1)
+
+    def moved(self, exact: bool) -> np.ndarray:
+        """How far each value moved, `(N,)`: to its point, or, if places are kept, from beyond the ends to an end."""
+        moved = np.abs(self.given - self.points[self.nearest()])
+        if not exact:
+            return moved
+        return np.where(self.between() == self.position, np.zeros_like(moved), moved)
+
+
+# Places
+
+
+def place_axis(name: str, coords: tuple[float, ...], given: np.ndarray) -> Axis:
+    """An axis of the grid with the places of values along it."""
+    order = np.argsort(coords, kind="stable")
+    points = np.array(coords)[order]
+    if len(points) == 1:
+        at = np.where(np.abs(given - points[0]) <= 1e-6 * max(1.0, abs(points[0])), 0.0, np.inf)
+        return Axis(name, points, order, given, at)
+    k = (np.searchsorted(points, given, side="right") - 1).clip(0, len(points) - 2)
+    return Axis(name, points, order, given, _rounded(k + (given - points[k]) / (points[k + 1] - points[k])))
+
+
+def _rounded(position: np.ndarray) -> np.ndarray:
+    """Positions without the rounding errors of coordinates, so that 2.9999999999 is 3."""
+    return np.round(position, 9)
+
+
+# Time
+
+
+def time_axis(given: np.ndarray, start, step: Step, steps: int | None) -> Axis:
+    """The model's steps with the times of values along them.
+
+    Args:
+        given: `(N,)`, numbers, datetime64 or timedelta64.
+        start: of the window; None is the first time, or the start of its month.
+        step: from `read_step`.
+        steps: of the window; None is as many as reach the last value.
+
+    Raises:
+        ValueError: a start of another kind than the times, or a step with which the window is endless.
+    """
+    begin = _start(given, start, step)
+    position = _rounded(_position(given, begin, step))
+    if steps is None:
+        last = float(position.max())
+        if last > LONGEST:
+            raise ValueError(f"The window has {last:.1e} steps of dt: is dt in the unit of the times?")
+        steps = max(1, int(np.floor(last) if isinstance(step, Months) else np.floor(last + 0.5)) + 1)
+    points = _points(begin, step, steps)
+    return Axis(TIME, points, np.arange(steps), given, position, isinstance(step, Months))
+
+
+def _start(given: np.ndarray, start, step: Step):
+    """The first time of the grid."""
+    if start is None:
+        first = given.min()
+        return first.astype("M8[M]").astype("M8[us]") if isinstance(step, Months) else first
+    if given.dtype.kind == "f":
+        return checks.finite("start", start)
+    kind, example = (pd.Timestamp, "2006-01-01") if given.dtype.kind == "M" else (pd.Timedelta, "0h")
+    try:
+        begin = kind(start).to_numpy().astype(given.dtype)
+    except (ValueError, TypeError) as error:
+        raise checks.refused("start", start, "a time as those of the values", f"Try start={example!r}.") from error
+    if np.isnat(begin) or (isinstance(step, Months) and begin != begin.astype("M8[M]")):
+        raise checks.refused("start", start, "the first of a month, as steps are months", "Try start='2006-01-01'.")
+    return begin
+
+
+def _position(given: np.ndarray, begin, step: Step) -> np.ndarray:
+    if not isinstance(step, Months):
+        return (given - begin) / step
+    first = begin.astype("M8[M]")
+    k = (given.astype("M8[M]") - first).astype(int) // step.number
+    here, after = ((first + n * step.number).astype(given.dtype) for n in (k, k + 1))
+    return k + (given - here) / (after - here)
+
+
+def _points(begin, step: Step, steps: int) -> np.ndarray:
+    if isinstance(step, Months):
+        return (begin.astype("M8[M]") + step.number * np.arange(steps)).astype("M8[us]")
+    return begin + np.arange(steps) * step
+
+
+# The step
+
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "week": 7 * 86400}
+_UNITS = {alias: unit for unit, aliases in {
+    "s": ("s", "sec", "secs", "second", "seconds"),
+    "min": ("min", "mins", "minute", "minutes"),
+    "h": ("h", "hr", "hrs", "hour", "hours"),
+    "d": ("d", "day", "days"),
+    "week": ("week", "weeks"),
+    "month": ("month", "months"),
+    "year": ("yr", "year", "years"),
+}.items() for alias in aliases}  # fmt: skip
+_MONTHS = {"MS": 1, "QS": 3, "YS": 12}
+
+
+def read_step(dt, kind: str, units: str, known: float | None) -> Step:
+    """The time step as times of that kind take it.
+
+    Args:
+        dt: a number in the model's time unit; of dates also a duration, or a text such as "6h", "1D", "MS" (calendar
+            months); None takes the model's own.
+        kind: of the times' dtype: "f" numbers, "M" dates, "m" durations.
+        units: of the model's time.
+        known: the model's own step, if it has one.
+
+    Raises:
+        ValueError: no step, none that the times can take, or another one than the model's.
+    """
+    if dt is None and known is None:
+        example = "dt=0.05, in the unit of the times" if kind == "f" else "dt='6h', or 'MS' for calendar months"
+        raise ValueError(f"like= has no time step of its own, so it cannot be known: give dt=, such as {example}.")
+    step = _read(known if dt is None else dt, kind, units)
+    if dt is None or known is None:
+        return step
+    try:
+        own = _read(known, kind, units)
+    except ValueError:  # the model's unit is no time of the calendar: only the user knows its length
+        return step
+    same = step == own if isinstance(step, Months) or isinstance(own, Months) else abs(step - own) <= 1e-3 * own
+    if not same:
+        raise ValueError(
+            f"dt={dt!r} is another time step than that of like=, which works with {known:g}: leave dt away."
+        )
+    return step
+
+
+def _read(dt, kind: str, units: str) -> Step:
+    if isinstance(dt, str) and kind == "M" and (months := re.fullmatch(r"(\d*)(MS|QS|YS)", dt.strip())):
+        return Months(checks.count("dt", int(months[1] or 1), 1) * _MONTHS[months[2]])
+    if kind == "f":
+        if isinstance(dt, str | timedelta | np.timedelta64):
+            raise ValueError(f"dt={dt!r} is a duration, and the times are plain numbers: give dt in their unit.")
+        return checks.positive("dt", dt)
+    if isinstance(dt, str | timedelta | np.timedelta64):
+        return _duration(dt, kind)
+    number = checks.positive("dt", dt)
+    unit = _UNITS.get(units.strip().lower())
+    if unit in ("month", "year"):
+        return _calendar(number, unit, kind)
+    if unit is None:
+        raise ValueError(
+            f"The times are dates or durations, and the model's time unit is {units!r}: say how long one of its steps "
+            "is, dt='6h', '1D', or 'MS' for calendar months."
+        )
+    return _microseconds(number * _SECONDS[unit] * 1e6, dt)
+
+
+def _calendar(number: float, unit: str, kind: str) -> Months:
+    """A number of months or years as whole calendar months."""
+    months = number * (12 if unit == "year" else 1)
+    if kind != "M" or abs(months - round(months)) > 1e-6 or round(months) < 1:
+        raise ValueError(
+            f"dt={number:g} {unit}s is no step of whole calendar months along dates: give a duration, such as dt='10D'."
+        )
+    return Months(round(months))
+
+
+def _duration(dt, kind: str) -> np.timedelta64:
+    """A text or an object as a duration."""
+    text = f"1{dt}" if isinstance(dt, str) and re.fullmatch(r"\s*[A-Za-z]+\s*", dt) else dt
+    try:
+        return _microseconds(pd.Timedelta(text) / pd.Timedelta("1us"), dt)
+    except (ValueError, TypeError) as error:
+        expected = "a positive duration" + (", or calendar months as 'MS', '3MS'" if kind == "M" else "")
+        raise checks.refused("dt", dt, expected, "Try dt='6h', or dt='1D'.") from error
+
+
+def _microseconds(number: float, dt) -> np.timedelta64:
+    if not number >= 1:
+        raise ValueError(
+            f"dt={dt!r} is less than a microsecond, or negative; along dates a step is that long at least."
+        )
+    return np.timedelta64(round(number), "us")
