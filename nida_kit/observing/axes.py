@@ -17,8 +17,6 @@ import pandas as pd
 from nida_kit import checks
 from nida_kit.state import TIME
 
-LONGEST = 10**9  # steps: beyond, dt is in another unit than the times
-
 
 @dataclass(frozen=True)
 class Months:
@@ -99,7 +97,7 @@ def _rounded(position: np.ndarray) -> np.ndarray:
 # Time
 
 
-def time_axis(given: np.ndarray, start, step: Step, steps: int | None) -> Axis:
+def time_axis(given: np.ndarray, start, step: Step, steps: int | None, most: int, *, beyond: bool = False) -> Axis:
     """The model's steps with the times of values along them.
 
     Args:
@@ -107,17 +105,23 @@ def time_axis(given: np.ndarray, start, step: Step, steps: int | None) -> Axis:
         start: of the window; None is the first time, or the start of its month.
         step: from `read_step`.
         steps: of the window; None is as many as reach the last value.
+        most: how many there may be.
+        beyond: the last step is one that is not before the last value, instead of the nearest to it.
 
     Raises:
-        ValueError: a start of another kind than the times, or a step with which the window is endless.
+        ValueError: a start of another kind than the times, or a window of too many steps.
     """
     begin = _start(given, start, step)
     position = _rounded(_position(given, begin, step))
     if steps is None:
         last = float(position.max())
-        if last > LONGEST:
-            raise ValueError(f"The window has {last:.1e} steps of dt: is dt in the unit of the times?")
-        steps = max(1, int(np.floor(last) if isinstance(step, Months) else np.floor(last + 0.5)) + 1)
+        nearest = np.floor(last if isinstance(step, Months) else last + 0.5)
+        steps = max(1, int(np.ceil(last) if beyond else nearest) + 1)
+    if steps > most:
+        raise ValueError(
+            f"The window has {steps:.3g} steps, and {most} are as many as fit in memory: is dt in the unit of the "
+            "times? Else cut the table, by start= and steps=."
+        )
     points = _points(begin, step, steps)
     return Axis(TIME, points, np.arange(steps), given, position, isinstance(step, Months))
 

@@ -31,10 +31,13 @@ from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.edge import NOISE
-from nida_kit.observing.axes import LONGEST, Axis, place_axis, read_step, time_axis
+from nida_kit.observing.axes import Axis, place_axis, read_step, time_axis
 from nida_kit.observing.operators import OverWindow, over_window
 from nida_kit.observing.table import Names, Rows, read_rows
 from nida_kit.state import COMPONENT, TIME, GridLabels, Labels, StateLabels, reserved
+
+
+_MOST = 3 * 10**8  # numbers of an array, 2.4 GB
 
 
 def grid(
@@ -99,7 +102,8 @@ def grid(
         `value` and `noise_std (time, component)`, NaN where nothing was measured, or of a field with its own dims,
         after the dim of windows, if any. Its attrs have a `report` of what became of all rows, as text, and the same as
         numbers. With `exact=True` a pair of observations and operator, for
-        `method.assimilate(obs, operator=operator)`, with methods of whole windows.
+        `method.assimilate(obs, operator=operator)`, with methods of whole windows; a row of (steps, components) for
+        each value must fit in memory.
 
     Raises:
         ValueError: columns that are missing, rows that do not say what they must, components or dims that the state
@@ -110,19 +114,19 @@ def grid(
     """
     labels, known = _model(like)
     exact = checks.flag("exact", exact)
-    steps = None if steps is None else checks.count("steps", steps, 1, LONGEST)
+    steps = None if steps is None else checks.count("steps", steps, 1)
     dims = labels.dims if isinstance(labels, GridLabels) else ()
     components = labels.components if isinstance(labels, StateLabels) else ()
     rows = read_rows(data, Names(time, what, value, error, window, places), dims, components)
     _check_dim(rows.dim, labels)
     step = read_step(dt, rows.time.dtype.kind, labels.time_units, known)
-    axes = [time_axis(rows.time, start, step, steps)]
+    most = _MOST // (labels.size * (1 if rows.windows is None else len(rows.windows)))
+    axes = [time_axis(rows.time, start, step, steps, most, beyond=exact)]
     axes += [place_axis(dim, coords, rows.places[dim]) for dim, coords in labels.indexes.items() if dim in rows.places]
     inside = np.all([axis.inside for axis in axes], axis=0)
     if not inside.any():
         raise ValueError(_nothing(axes))
     values = _Values.of(rows, [axis.among(inside) for axis in axes], inside)
-    _check_size((values.windows, values.steps, *labels.shape))
     obs, operator, cells = (_interpolating if exact else _on_grid)(values, labels, rows)
     report = _report(rows, values, cells, exact)
     for note in _doubts(report, rows):
@@ -234,19 +238,6 @@ def _combined(cell: np.ndarray, values: _Values) -> _Cells:
     return _Cells(cell[first], mean, least / np.sqrt(total), int(shared.sum()), float(apart.max(initial=0.0)), repeated)
 
 
-_MOST = 3 * 10**8  # numbers of an array, 2.4 GB
-
-
-def _check_size(shape: Sequence[int]) -> None:
-    """Raises a ValueError if observations of this shape would not fit in memory."""
-    windows, steps, *each = shape
-    if math.prod(shape) > _MOST:
-        raise ValueError(
-            f"{windows} windows of {steps} steps with {math.prod(each)} numbers each are {math.prod(shape):.1e}: is dt "
-            "in the unit of the times? Else cut the table, by start= and steps=."
-        )
-
-
 # On the grid
 
 
@@ -315,7 +306,11 @@ def _interpolating(values: _Values, labels: Labels, rows: Rows) -> tuple[xr.Data
     step = np.floor(at[0]).astype(int)
     column, of_column = _columns(step, what)
     shape = (values.windows, values.steps, len(of_column))
-    _check_size(shape)
+    if math.prod(shape) > _MOST:
+        raise ValueError(
+            f"Up to {shape[-1]} true times within one of {shape[1]} steps need {math.prod(shape):.1e} numbers in "
+            "all: cut the table by start= and steps=, or give a smaller dt."
+        )
     window, statement = np.divmod(cells.index, len(first))
     index = np.ravel_multi_index((window, step[statement], column[statement]), shape)
     obs = _spread(cells, index, shape, (TIME, COMPONENT))
@@ -352,12 +347,12 @@ def _columns(step: np.ndarray, what: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Names that differ: the second "x" is "x (2)"."""
+    """Names that differ from each other and from those of components, which only the operator knows: "x (1)"."""
     count: Counter[str] = Counter()
     found = []
     for name in names:
         count[name] += 1
-        found.append(name if count[name] == 1 else f"{name} ({count[name]})")
+        found.append(f"{name} ({count[name]})")
     return found
 
 
