@@ -174,6 +174,17 @@ _UNITS = {alias: unit for unit, aliases in {
 _MONTHS = {"MS": 1, "QS": 3, "YS": 12}
 
 
+def check_time_units(given: str, own: str) -> None:
+    """Raises a ValueError if times that are numbers are declared in another unit than the model's; "" is undeclared."""
+    alias, known = (_UNITS.get(unit.strip().lower(), unit) for unit in (given, own))
+    if given and alias != known:
+        raise ValueError(
+            f"The times are declared in {given!r}, and the model's time unit is {own!r}: convert them, "
+            "ds.assign_coords(time=ds.time * 3600) without the old attrs, say; xr.decode_cf(ds) makes dates of "
+            "'days since ...'."
+        )
+
+
 def read_step(dt, kind: str, units: str, known: float | None) -> Step:
     """The time step as times of that kind take it.
 

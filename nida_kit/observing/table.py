@@ -70,7 +70,8 @@ class Rows:
         windows: their labels.
         dim: what windows lie along.
         missing: the number of rows without a value.
-        unused: columns of a table that play no part.
+        unused: columns or variables that play no part.
+        flags: those among them that seem to tell good values from bad.
         pooled: dims of a dataset that tell no values apart.
         units: what a dataset declares.
     """
@@ -85,6 +86,7 @@ class Rows:
     dim: Hashable | None
     missing: int
     unused: tuple[str, ...]
+    flags: tuple[str, ...]
     pooled: tuple[str, ...]
     units: Units
 
@@ -137,6 +139,7 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
         window_name,
         int((~kept).sum()),
         source.unused,
+        tuple(name for name in source.unused if name.endswith("_qc") or name in _ancillary(data, value_name)),
         source.pooled,
         _declared(data, time_name, value_name, what_name),
     )
@@ -172,6 +175,8 @@ class _Source:
 
     def has(self, name: Hashable, bare: bool = False) -> bool:
         """Whether there is such a column; `bare` lets a dim without coordinates count."""
+        if not isinstance(name, Hashable):
+            raise ValueError(f"A column has a name; {type(name).__name__} is none: put it into the data, and name it.")
         return name in self.columns or (bare and not self.is_table and name in self.data.dims)
 
     def needed(self, name: Hashable, role: str, bare: bool = False) -> Hashable:
@@ -195,6 +200,7 @@ class _Source:
         explained = {d for name, a in zip(wanted, arrays, strict=True) if name not in measured for d in a.dims}
         flat = xr.broadcast(*(array.drop_vars(array.coords) for array in arrays))
         source = _Source(pd.DataFrame({name: a.values.ravel() for name, a in zip(wanted, flat, strict=True)}))
+        source.unused = tuple(str(name) for name in self.data.data_vars if name not in wanted)
         source.pooled = tuple(str(d) for d in flat[0].dims if d not in explained)
         return source
 
@@ -310,7 +316,8 @@ def _times(column: Column, name: Hashable, kept: np.ndarray) -> np.ndarray:
     else:
         raise ValueError(
             f"The times {name!r} have dtype {dtype} ({column.iloc[0]!r} is the first): numbers, datetime64 or "
-            f"timedelta64 are needed, which have one order: df.assign({name}=pd.to_datetime(df[{name!r}])) of texts."
+            f"timedelta64 are needed, which have one order: df.assign({name}=pd.to_datetime(df[{name!r}])) of texts; "
+            "cftime.date2num of another calendar's dates."
         )
     if (lost & kept).any():
         raise ValueError(
@@ -367,6 +374,11 @@ def _windows(source: _Source, name: Hashable | None, kept: np.ndarray) -> tuple[
     if (codes < 0).any():
         raise ValueError(f"{(codes < 0).sum()} rows do not say their window ({name!r} is missing): give it, or drop.")
     return codes[kept], np.asarray(labels)
+
+
+def _ancillary(data, value: Hashable) -> list[str]:
+    """Variables that a dataset says belong to the value, by the CF conventions."""
+    return str(data[value].attrs.get("ancillary_variables", "")).split() if isinstance(data, xr.Dataset) else []
 
 
 def _declared(data, time: Hashable, value: Hashable, what: Hashable | None) -> Units:

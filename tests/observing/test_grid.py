@@ -180,13 +180,25 @@ def test_columns_of_any_numbers_and_categories_serve():
 def test_units_that_a_dataset_declares_stay_declared():
     obs = xr.Dataset(
         {"value": (("time", "component"), [[1.0], [2.0]], {"units": "mrad"}), "noise_std": 0.5},
-        {"time": ("time", [0.0, 1.0], {"units": "min"}), "component": ["momentum"], "units": ("component", ["rpm"])},
+        {
+            "time": ("time", [0.0, 1.0], {"units": "seconds"}),
+            "component": ["momentum"],
+            "units": ("component", ["rpm"]),
+        },
     )
     for found in (nk.grid(obs, SYSTEM, dt=1), nk.grid(obs, SYSTEM, dt=1, exact=True)[0]):
         assert found["value"].attrs["units"] == "mrad"
-        assert found["time"].attrs["units"] == "min"
+        assert found["time"].attrs["units"] == "seconds"
         assert found["units"].values[-1] == "rpm"
     assert "units" not in nk.grid(TABLE, SYSTEM, dt=0.1).coords
+
+
+@pytest.mark.parametrize("units", ["min", "days since 2000-01-01", "1"])
+def test_times_in_another_unit_are_refused(units):
+    obs = nk.observe(SYSTEM.simulate(1, 4, 0.1), noise_std=0.1)
+    obs["time"].attrs["units"] = units
+    with pytest.raises(ValueError, match=f"declared in '{units}', and the model's time unit is 's'"):
+        nk.grid(obs, SYSTEM, dt=0.1)
 
 
 def test_it_goes_through_a_file(tmp_path):
@@ -195,7 +207,7 @@ def test_it_goes_through_a_file(tmp_path):
     xr.testing.assert_identical(nk.load_observations(tmp_path / "obs.nc"), obs)
 
 
-def test_what_cannot_be_read_from_attributes_of_a_method_is_the_step_of_one():
+def test_a_method_s_step_is_that_of_the_grid():
     obs = nk.observe(nk.Lorenz63().simulate(1, 8, 0.05), noise_std=0.4)
     method = nk.NeuralIncremental.pretrained("lorenz63_small")
     np.testing.assert_allclose(nk.grid(obs, method)["time"], obs["time"])
@@ -408,6 +420,16 @@ def test_dims_that_tell_nothing_apart_are_said():
     np.testing.assert_allclose(found["value"], obs["value"].mean("depth"))
 
 
+@pytest.mark.parametrize("data", ["table", "dataset"])
+def test_flags_that_are_not_looked_at_are_said(data):
+    table = TABLE.dropna().assign(value_qc=[1, 1, 4, 1])
+    if data == "dataset":
+        table = table.rename_axis("obs").to_xarray()
+    with pytest.warns(UserWarning, match=r"flags \['value_qc'\] are not looked at"):
+        obs = nk.grid(table, SYSTEM, dt=0.1)
+    assert obs.attrs["report"].splitlines()[-1].split() == ["not", "used", "value_qc"]
+
+
 LOST = TABLE.assign(error=[0.5, np.nan, 0.5, 1, 1])
 WIDE = pd.DataFrame({"time": [0.0, 1.0], "angle": [1.0, 2.0], "momentum": [1.0, 2.0]})
 TWICE = pd.concat([TABLE, TABLE[["value"]]], axis=1)
@@ -417,6 +439,8 @@ BAD = {
     "no time": (TABLE.drop(columns="time"), {}, "no column 'time'.*rename_axis"),
     "no error": (TABLE.drop(columns="error"), {}, "no column 'error'.*error=0.4"),
     "no such error": (TABLE, {"error": "sigma"}, "no column 'sigma'"),
+    "an array as errors": (TABLE, {"error": np.ones(5)}, "A column has a name; ndarray is none"),
+    "a list as times": (TABLE, {"time": [0, 1]}, "A column has a name; list is none"),
     "negative number": (TABLE, {"error": -1.0}, "error=-1.0 must be a positive"),
     "no what": (TABLE.drop(columns="what"), {}, "no column 'what'"),
     "two whats": (TABLE.assign(component="angle"), {}, "columns 'what' and 'component'"),
