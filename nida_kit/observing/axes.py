@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -135,6 +136,8 @@ def _start(given: np.ndarray, start, step: Step):
         return checks.finite("start", start)
     kind, example = (pd.Timestamp, "2006-01-01") if given.dtype.kind == "M" else (pd.Timedelta, "0h")
     try:
+        if isinstance(start, Real):  # nanoseconds, to pandas
+            raise TypeError("a number is no date")
         begin = kind(start).to_numpy().astype(given.dtype)
     except (ValueError, TypeError) as error:
         raise checks.refused("start", start, "a time as those of the values", f"Try start={example!r}.") from error
@@ -190,7 +193,7 @@ def read_step(dt, kind: str, units: str, known: float | None) -> Step:
 
     Args:
         dt: a number in the model's time unit; of dates also a duration, or a text such as "6h", "1D", "MS" (calendar
-            months); None takes the model's own.
+            months), or an offset of pandas; None takes the model's own.
         kind: of the times' dtype: "f" numbers, "M" dates, "m" durations.
         units: of the model's time.
         known: the model's own step, if it has one.
@@ -201,7 +204,7 @@ def read_step(dt, kind: str, units: str, known: float | None) -> Step:
     if dt is None and known is None:
         example = "dt=0.05, in the unit of the times" if kind == "f" else "dt='6h', or 'MS' for calendar months"
         raise ValueError(f"like= has no time step of its own, so it cannot be known: give dt=, such as {example}.")
-    step = _read(known if dt is None else dt, kind, units)
+    step = _read(known if dt is None else getattr(dt, "freqstr", dt), kind, units)
     if dt is None or known is None:
         return step
     try:
@@ -217,7 +220,7 @@ def read_step(dt, kind: str, units: str, known: float | None) -> Step:
 
 
 def _read(dt, kind: str, units: str) -> Step:
-    if isinstance(dt, str) and kind == "M" and (months := re.fullmatch(r"(\d*)(MS|QS|YS)", dt.strip())):
+    if kind == "M" and (months := _calendar_text(dt)):
         return Months(checks.count("dt", int(months[1] or 1), 1) * _MONTHS[months[2]])
     if kind == "f":
         if isinstance(dt, str | timedelta | np.timedelta64):
@@ -237,6 +240,11 @@ def _read(dt, kind: str, units: str) -> Step:
     return _microseconds(number * _SECONDS[unit] * 1e6, dt)
 
 
+def _calendar_text(dt) -> re.Match | None:
+    """A text that means calendar months, taken apart; to pandas it could mean milliseconds."""
+    return re.fullmatch(r"\s*(\d*)(MS|QS|YS)(-JAN)?\s*", dt) if isinstance(dt, str) else None
+
+
 def _calendar(number: float, unit: str, kind: str) -> Months:
     """A number of months or years as whole calendar months."""
     months = number * (12 if unit == "year" else 1)
@@ -249,6 +257,8 @@ def _calendar(number: float, unit: str, kind: str) -> Months:
 
 def _duration(dt, kind: str) -> np.timedelta64:
     """A text or an object as a duration."""
+    if _calendar_text(dt):
+        raise ValueError(f"dt={dt!r} means calendar months, and the times are durations: give a duration, dt='30D'.")
     text = f"1{dt}" if isinstance(dt, str) and re.fullmatch(r"\s*[A-Za-z]+\s*", dt) else dt
     try:
         return _microseconds(pd.Timedelta(text) / pd.Timedelta("1us"), dt)

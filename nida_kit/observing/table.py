@@ -373,6 +373,10 @@ def _windows(source: _Source, name: Hashable | None, kept: np.ndarray) -> tuple[
     codes, labels = pd.factorize(source[name], sort=True)
     if (codes < 0).any():
         raise ValueError(f"{(codes < 0).sum()} rows do not say their window ({name!r} is missing): give it, or drop.")
+    if any(isinstance(label, tuple) for label in labels[:1]):
+        raise ValueError(
+            f"The windows {name!r} are labelled by pairs: data.reset_index({name!r}), and name one column."
+        )
     return codes[kept], np.asarray(labels)
 
 

@@ -220,7 +220,7 @@ DATES = pd.to_datetime(["2006-01-31 20:00", "2006-02-01 03:59", "2006-03-31 23:0
 DATED = pd.DataFrame({"time": DATES, "what": ["x", "x", "y"], "value": [1.0, 3.0, 5.0], "error": 1.0})
 
 
-@pytest.mark.parametrize("dt", ["6h", 0.25, pd.Timedelta("6h"), np.timedelta64(6, "h")])
+@pytest.mark.parametrize("dt", ["6h", 0.25, pd.Timedelta("6h"), np.timedelta64(6, "h"), pd.offsets.Hour(6)])
 def test_dates_stay_dates(dt):
     obs = nk.grid(DATED, DAILY, dt=dt, start="2006-01-31")
     assert obs["time"].dtype.kind == "M"
@@ -231,7 +231,9 @@ def test_dates_stay_dates(dt):
     assert obs.attrs["moved_time_max"] == "0 days 02:01:00"
 
 
-@pytest.mark.parametrize(("dt", "units"), [("MS", "1"), (1, "months"), (1 / 12, "years"), ("1MS", "days")])
+@pytest.mark.parametrize(
+    ("dt", "units"), [("MS", "1"), (1, "months"), (1 / 12, "years"), (pd.offsets.MonthBegin(1), "days")]
+)
 def test_a_value_belongs_to_the_month_that_it_falls_in(dt, units):
     labels = nk.StateLabels(("x", "y"), ("1", "1"), ("x", "y"), time_units=units)
     obs = nk.grid(DATED, labels, dt=dt)
@@ -474,6 +476,8 @@ BAD = {
     "no unit": (DATED, {"like": nk.Lorenz63(), "dt": 0.05}, "time unit is '1'.*dt='6h'"),
     "no duration": (DATED, {"like": DAILY, "dt": "six hours"}, "dt='six hours' must be a positive duration"),
     "mid-month": (DATED, {"like": DAILY, "dt": "MS", "start": "2006-01-15"}, "first of a month"),
+    "months of durations": (DATED.assign(time=pd.to_timedelta([0, 1, 2], "D")), {"like": DAILY, "dt": "MS"}, "months"),
+    "a number as date": (DATED, {"like": DAILY, "dt": "6h", "start": 3.5}, r"start=3\.5 must be a time"),
     "no date": (DATED, {"like": DAILY, "dt": "6h", "start": "today or so"}, "start='today or so'"),
     "no whole months": (
         DATED,
@@ -499,6 +503,13 @@ def test_a_method_s_step_is_not_overruled():
 def test_correlated_errors_are_not_combined():
     obs = nk.observe(SYSTEM.simulate(1, 4, 0.1), noise_covariance=np.eye(2))
     with pytest.raises(ValueError, match="correlated"):
+        nk.grid(obs, SYSTEM, dt=0.1)
+
+
+def test_windows_with_pairs_as_labels_are_refused():
+    obs = nk.observe(SYSTEM.simulate(2, 4, 0.1), noise_std=0.1)
+    obs = obs.assign_coords(run=("sample", [0, 1]), part=("sample", [0, 0])).set_index(sample=["run", "part"])
+    with pytest.raises(ValueError, match="labelled by pairs"):
         nk.grid(obs, SYSTEM, dt=0.1)
 
 
