@@ -17,6 +17,7 @@ import pandas as pd
 
 from nida_kit import checks
 from nida_kit.state import TIME
+from nida_kit.units import NONE, conversion, is_calendar
 
 
 @dataclass(frozen=True)
@@ -164,28 +165,7 @@ def _points(begin, step: Step, steps: int) -> np.ndarray:
 # The step
 
 
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "week": 7 * 86400}
-_UNITS = {alias: unit for unit, aliases in {
-    "s": ("s", "sec", "secs", "second", "seconds"),
-    "min": ("min", "mins", "minute", "minutes"),
-    "h": ("h", "hr", "hrs", "hour", "hours"),
-    "d": ("d", "day", "days"),
-    "week": ("week", "weeks"),
-    "month": ("month", "months"),
-    "year": ("yr", "year", "years"),
-}.items() for alias in aliases}  # fmt: skip
 _MONTHS = {"MS": 1, "QS": 3, "YS": 12}
-
-
-def check_time_units(given: str, own: str) -> None:
-    """Raises a ValueError if times that are numbers are declared in another unit than the model's; "" is undeclared."""
-    alias, known = (_UNITS.get(unit.strip().lower(), unit) for unit in (given, own))
-    if given and alias != known:
-        raise ValueError(
-            f"The times are declared in {given!r}, and the model's time unit is {own!r}: convert them, "
-            "ds.assign_coords(time=ds.time * 3600) without the old attrs, say; xr.decode_cf(ds) makes dates of "
-            "'days since ...'."
-        )
 
 
 def read_step(dt, kind: str, units: str, known: float | None) -> Step:
@@ -229,15 +209,15 @@ def _read(dt, kind: str, units: str) -> Step:
     if isinstance(dt, str | timedelta | np.timedelta64):
         return _duration(dt, kind)
     number = checks.positive("dt", dt)
-    unit = _UNITS.get(units.strip().lower())
-    if unit in ("month", "year"):
-        return _calendar(number, unit, kind)
-    if unit is None:
+    if is_calendar(units):
+        return _calendar(number, units, kind)
+    if units in NONE:
         raise ValueError(
-            f"The times are dates or durations, and the model's time unit is {units!r}: say how long one of its steps "
-            "is, dt='6h', '1D', or 'MS' for calendar months."
+            "The times are dates or durations, and the model's time unit is its equations' own, which has no name: say "
+            "how long one of its steps is, dt='6h', '1D', or 'MS' for calendar months."
         )
-    return _microseconds(number * _SECONDS[unit] * 1e6, dt)
+    seconds, _ = conversion(units, "s", "The model's time")
+    return _microseconds(number * seconds * 1e6, dt)
 
 
 def _calendar_text(dt) -> re.Match | None:
@@ -247,10 +227,10 @@ def _calendar_text(dt) -> re.Match | None:
 
 def _calendar(number: float, unit: str, kind: str) -> Months:
     """A number of months or years as whole calendar months."""
-    months = number * (12 if unit == "year" else 1)
+    months = number * (12 if "year" in unit else 1)
     if kind != "M" or abs(months - round(months)) > 1e-6 or round(months) < 1:
         raise ValueError(
-            f"dt={number:g} {unit}s is no step of whole calendar months along dates: give a duration, such as dt='10D'."
+            f"dt={number:g} {unit} is no step of whole calendar months along dates: give a duration, such as dt='10D'."
         )
     return Months(round(months))
 

@@ -20,7 +20,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -31,10 +31,11 @@ from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.edge import NOISE
-from nida_kit.observing.axes import Axis, check_time_units, place_axis, read_step, time_axis
+from nida_kit.observing.axes import Axis, place_axis, read_step, time_axis
 from nida_kit.observing.operators import OverWindow, over_window
 from nida_kit.observing.table import Names, Rows, read_rows
 from nida_kit.state import COMPONENT, TIME, GridLabels, Labels, StateLabels, reserved
+from nida_kit.units import conversion
 
 _MOST = 3 * 10**8  # numbers of an array, 2.4 GB
 
@@ -78,7 +79,8 @@ def grid(
     Args:
         data: a DataFrame with a row for each value, in the columns that are named below; or an `xr.Dataset` with these
             as variables or coordinates: at irregular times, (time, component), of several stations, (station, time), or
-            of single values, (obs,). A row whose value is NaN measures nothing.
+            of single values, (obs,). A row whose value is NaN measures nothing. Units that a dataset declares are
+            converted to the model's; a table's are taken to be those.
         like: whose grid it is: a method, a system, or its labels (`nk.StateLabels`, `nk.GridLabels`).
         dt: the time step, a number in the model's time unit; along dates or durations also a text or an object,
             such as "6h", "1D" or "MS" (calendar months: a value belongs to the month that it falls in); None is that of
@@ -106,10 +108,11 @@ def grid(
 
     Raises:
         ValueError: columns that are missing, rows that do not say what they must, components or dims that the state
-            does not have, a time step that cannot be known, or nothing within the window.
+            does not have, a time step or units that cannot be known, or nothing within the window.
 
     Warns:
-        Of values outside the grid, of rows that come more than once, and of dims that tell no values apart.
+        Of values outside the grid, of rows that come more than once, of flags that are not looked at, and of dims that
+        tell no values apart.
     """
     labels, known = _model(like)
     exact = checks.flag("exact", exact)
@@ -117,7 +120,7 @@ def grid(
     dims = labels.dims if isinstance(labels, GridLabels) else ()
     components = labels.components if isinstance(labels, StateLabels) else ()
     rows = read_rows(data, Names(time, what, value, error, window, places), dims, components)
-    check_time_units(rows.units.time, labels.time_units)
+    rows, converted = _in_units_of(labels, rows)
     _check_dim(rows.dim, labels)
     step = read_step(dt, rows.time.dtype.kind, labels.time_units, known)
     most = _MOST // (labels.size * (1 if rows.windows is None else len(rows.windows)))
@@ -128,10 +131,10 @@ def grid(
         raise ValueError(_nothing(axes))
     values = _Values.of(rows, [axis.among(inside) for axis in axes], inside)
     obs, operator, cells = (_interpolating if exact else _on_grid)(values, labels, rows)
-    report = _report(rows, values, cells, exact)
+    report = _report(rows, values, cells, exact, converted)
     for note in _doubts(report, rows):
         warnings.warn(note, stacklevel=2)
-    obs = _labelled(obs, rows, axes[0]).assign_attrs(report.numbers | {"report": report.text})
+    obs = _labelled(obs, rows, labels, axes[0]).assign_attrs(report.numbers | {"report": report.text})
     return (obs, operator) if exact else obs
 
 
@@ -395,7 +398,7 @@ class _Report:
     numbers: dict[str, int | float | str]
 
 
-def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool) -> _Report:
+def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool, converted: str) -> _Report:
     used, total = values.value.size, rows.value.size + rows.missing
     numbers = {
         "rows": total,
@@ -419,6 +422,7 @@ def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool) -> _Report:
         most, mean = moved.max(), moved.mean()
         numbers |= {f"moved_{axis.name}_max": _plain(most), f"moved_{axis.name}_mean": _plain(mean)}
         lines[f"moved along {axis.name}"] = f"by up to {_shown(most)}, by {_shown(mean)} on average" if most else "no"
+    lines["converted"] = converted
     lines["not used"] = ", ".join((*rows.unused, *rows.pooled))
     text = "\n".join(f"{name:<26}  {said}" for name, said in lines.items() if said)
     return _Report(text, numbers)
@@ -462,26 +466,46 @@ def _doubts(report: _Report, rows: Rows) -> list[str]:
     return notes
 
 
-# Labels
+# Units and labels
 
 
-def _named(obs: xr.Dataset, components: Sequence[int], names: Sequence[str], labels: StateLabels, rows: Rows):
-    """Columns with their names, and the units that the input declares, if it does; other units are the state's."""
+def _in_units_of(labels: Labels, rows: Rows) -> tuple[Rows, str]:
+    """Rows in the model's units, where a dataset declares others; and what was converted."""
+    named, given = rows.what is not None, rows.units
+    if named:
+        own = dict(zip(labels.components, labels.units, strict=True))
+        pairs = {name: (given.components.get(name, given.value), unit) for name, unit in own.items()}
+    else:
+        pairs = {"value": (given.value, labels.units)}
+    if rows.time.dtype.kind == "f":
+        pairs["time"] = given.time, labels.time_units
+    found = {name: conversion(a, b, f"{name!r}") if a else (1.0, 0.0) for name, (a, b) in pairs.items()}
+    said = ", ".join(f"{name}: {' to '.join(pairs[name])}" for name, each in found.items() if each != (1.0, 0.0))
+    if not said:
+        return rows, ""
+    time = rows.time * found.pop("time")[0] if "time" in found else rows.time
+    factor, offset = np.array(list(found.values())).T[:, rows.what if named else 0]
+    return replace(rows, time=time, value=rows.value * factor + offset, error=rows.error * np.abs(factor)), said
+
+
+def _named(obs: xr.Dataset, components: Sequence[int], names: Sequence[str], labels: Labels, rows: Rows) -> xr.Dataset:
+    """Columns with their names, and with units if those of the input are known."""
     obs = obs.assign_coords({COMPONENT: list(names)})
-    if not rows.units.components:
+    if not (rows.units.components or rows.units.value):
         return obs
-    own = dict(zip(labels.components, labels.units, strict=True)) | rows.units.components
-    return obs.assign_coords(units=(COMPONENT, [own[labels.components[k]] for k in components]))
+    units = labels.units if isinstance(labels, StateLabels) else [labels.units]
+    return obs.assign_coords(units=(COMPONENT, [units[k] for k in components]))
 
 
-def _labelled(obs: xr.Dataset, rows: Rows, time: Axis) -> xr.Dataset:
+def _labelled(obs: xr.Dataset, rows: Rows, labels: Labels, time: Axis) -> xr.Dataset:
     """With the coordinates of windows and time, and what the variables are."""
-    times = xr.Variable(TIME, time.points, {"units": rows.units.time} if rows.units.time else {})
+    told = {"units": labels.time_units} if rows.units.time and rows.time.dtype.kind == "f" else {}
     if rows.dim is None:
         obs = obs.isel({_WINDOWS: 0})
     else:
         obs = obs.rename({_WINDOWS: rows.dim}).assign_coords({rows.dim: rows.windows})
     obs["value"].attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
-    obs["value"].attrs |= {"units": rows.units.value} if rows.units.value else {}
+    if rows.units.value and isinstance(labels, GridLabels):
+        obs["value"].attrs["units"] = labels.units
     obs[NOISE].attrs = {"long_name": "standard deviation of the observation error"}
-    return obs.assign_coords({TIME: times})
+    return obs.assign_coords({TIME: xr.Variable(TIME, time.points, told)})

@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from nida_kit import checks
+from nida_kit.dates import decoded
 from nida_kit.edge import COVARIANCE, NOISE
 from nida_kit.state import COMPONENT, SAMPLE, TIME
 
@@ -46,7 +47,7 @@ class Units:
     """Units that a dataset declares; "" is none.
 
     Attributes:
-        time: of times that are numbers.
+        time: of times that were numbers.
         value: of all values.
         components: by component.
     """
@@ -124,7 +125,8 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
     if not kept.any():
         raise ValueError(f"There is no value: the column {value_name!r} holds {value.size} rows, all of them NaN.")
     error = _errors(source, names.error, error_name, kept)
-    time = _times(source[time_name], time_name, kept)
+    units = _declared(data, time_name, value_name, what_name)
+    time = _times(_dated(source[time_name], units.time), time_name, kept)
     what = _what(source, what_name, components, kept)
     where = {dim: _placed(source[name], name, kept) for dim, name in places.items()}
     window, windows = _windows(source, window_name, kept)
@@ -141,7 +143,7 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
         source.unused,
         tuple(name for name in source.unused if name.endswith("_qc") or name in _ancillary(data, value_name)),
         source.pooled,
-        _declared(data, time_name, value_name, what_name),
+        units,
     )
 
 
@@ -297,6 +299,12 @@ def _errors(source: _Source, given, name: Hashable | None, kept: np.ndarray) -> 
             "make the values NaN that you do not trust."
         )
     return error
+
+
+def _dated(column: pd.Series, units: str) -> pd.Series:
+    """Times as dates, if they are numbers "since" one."""
+    times = xr.DataArray(column.to_numpy(), dims=TIME, attrs={"units": units}) if " since " in units else None
+    return column if times is None else pd.Series(decoded(times).values, name=column.name)
 
 
 def _times(column: Column, name: Hashable, kept: np.ndarray) -> np.ndarray:

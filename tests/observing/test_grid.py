@@ -177,28 +177,65 @@ def test_columns_of_any_numbers_and_categories_serve():
     xr.testing.assert_allclose(nk.grid(nullable, SYSTEM, dt=0.1), nk.grid(TABLE, SYSTEM, dt=0.1))
 
 
-def test_units_that_a_dataset_declares_stay_declared():
+@pytest.mark.parametrize("exact", [False, True])
+def test_units_that_a_dataset_declares_are_converted(exact):
     obs = xr.Dataset(
-        {"value": (("time", "component"), [[1.0], [2.0]], {"units": "mrad"}), "noise_std": 0.5},
+        {"value": (("time", "component"), [[90.0, 1.0], [np.nan, 2.0]]), "noise_std": 0.5},
         {
-            "time": ("time", [0.0, 1.0], {"units": "seconds"}),
-            "component": ["momentum"],
-            "units": ("component", ["rpm"]),
+            "time": ("time", [0.0, 1.0], {"units": "min"}),
+            "component": ["angle", "momentum"],
+            "units": ("component", ["degree", "rad min-1"]),
         },
     )
-    for found in (nk.grid(obs, SYSTEM, dt=1), nk.grid(obs, SYSTEM, dt=1, exact=True)[0]):
-        assert found["value"].attrs["units"] == "mrad"
-        assert found["time"].attrs["units"] == "seconds"
-        assert found["units"].values[-1] == "rpm"
+    found = nk.grid(obs, SYSTEM, dt=30, exact=exact)
+    found = found[0] if exact else found
+    np.testing.assert_allclose(found["time"], [0, 30, 60])
+    np.testing.assert_allclose(found["value"], [[np.pi / 2, 1 / 60], [np.nan] * 2, [np.nan, 2 / 60]])
+    np.testing.assert_allclose(found["noise_std"][0], [np.pi / 360, 0.5 / 60])
+    assert found["units"].values.tolist() == ["rad", "rad s-1"]
+    assert found["time"].attrs["units"] == "s"
+    said = "angle: degree to rad, momentum: rad min-1 to rad s-1, time: min to s"
+    assert found.attrs["report"].splitlines()[-1].split(maxsplit=1) == ["converted", said]
     assert "units" not in nk.grid(TABLE, SYSTEM, dt=0.1).coords
 
 
-@pytest.mark.parametrize("units", ["min", "days since 2000-01-01", "1"])
-def test_times_in_another_unit_are_refused(units):
+def test_units_of_a_field_are_converted():
+    stations = field_table().rename_axis("obs").to_xarray()
+    warmer = stations.assign(value=stations["value"].assign_attrs(units="degC"))
+    found, as_said = (nk.grid(data, FIELD, dt=1) for data in (warmer, stations))
+    np.testing.assert_allclose(found["value"], as_said["value"] + 273.15)
+    np.testing.assert_allclose(found["noise_std"], as_said["noise_std"])
+    assert found["value"].attrs["units"] == "K"
+
+
+def test_numbers_since_a_date_are_dates():
+    obs = xr.Dataset(
+        {"value": (("time", "component"), [[1.0], [2.0]]), "noise_std": 0.5},
+        {"time": ("time", [0.0, 1.3], {"units": "days since 2006-01-31"}), "component": ["x"]},
+    )
+    found = nk.grid(obs, DAILY, dt=1)
+    assert found["time"].values.astype("M8[D]").astype(str).tolist() == ["2006-01-31", "2006-02-01"]
+    assert found.attrs["moved_time_max"] == "0 days 07:12:00"
+
+
+@pytest.mark.parametrize("units", ["m", "1"])
+def test_times_in_no_unit_of_time_are_refused(units):
     obs = nk.observe(SYSTEM.simulate(1, 4, 0.1), noise_std=0.1)
     obs["time"].attrs["units"] = units
-    with pytest.raises(ValueError, match=f"declared in '{units}', and the model's time unit is 's'"):
+    with pytest.raises(ValueError, match=f"'time' is declared in '{units}', and 's' is needed"):
         nk.grid(obs, SYSTEM, dt=0.1)
+
+
+@pytest.mark.parametrize("dt", ["MS", 1])
+def test_dates_on_the_grid_are_those_of_the_result(dt):
+    labels = nk.StateLabels(("x", "y"), ("m", "s"), ("x", "y"), time_units="months")
+    law = Climatology.fit(torch.randn(40, 3, 2, generator=torch.Generator().manual_seed(0)))
+    method = nk.OptimalInterpolation(law, labels, 1.0)
+    obs = nk.grid(DATED, method, dt=dt)
+    result = method.assimilate(obs)
+    assert result["time"].values.astype("M8[M]").astype(str).tolist() == ["2006-01", "2006-02", "2006-03"]
+    obs, between = nk.grid(DATED, method, exact=True, start="2006-01-01", steps=3)
+    assert method.assimilate(obs, operator=between)["observed"] == 3
 
 
 def test_it_goes_through_a_file(tmp_path):
@@ -473,7 +510,7 @@ BAD = {
     "no place": (TABLE, {"like": FIELD}, "no column 'y'.*places="),
     "two quantities": (field_table(2).assign(what=["t", "s"]), {"like": FIELD}, r"one quantity.*\['t', 's'\]"),
     "a lost place": (field_table(2).assign(x=[np.nan, 1]), {"like": FIELD}, "1 values have no place"),
-    "no unit": (DATED, {"like": nk.Lorenz63(), "dt": 0.05}, "time unit is '1'.*dt='6h'"),
+    "no unit": (DATED, {"like": nk.Lorenz63(), "dt": 0.05}, "own, which has no name.*dt='6h'"),
     "no duration": (DATED, {"like": DAILY, "dt": "six hours"}, "dt='six hours' must be a positive duration"),
     "mid-month": (DATED, {"like": DAILY, "dt": "MS", "start": "2006-01-15"}, "first of a month"),
     "months of durations": (DATED.assign(time=pd.to_timedelta([0, 1, 2], "D")), {"like": DAILY, "dt": "MS"}, "months"),
