@@ -71,7 +71,7 @@ class Axis:
 
     def moved(self, exact: bool) -> np.ndarray:
         """How far each value moved, `(N,)`: to its point, or, if places are kept, from beyond the ends to an end."""
-        moved = np.abs(self.given - self.points[self.nearest()])
+        moved = np.abs(_spans(self.given - self.points[self.nearest()]))
         if not exact:
             return moved
         return np.where(self.between() == self.position, np.zeros_like(moved), moved)
@@ -103,7 +103,7 @@ def time_axis(given: np.ndarray, start, step: Step, steps: int | None, most: int
     """The model's steps with the times of values along them.
 
     Args:
-        given: `(N,)`, numbers, datetime64 or timedelta64.
+        given: `(N,)`, numbers, datetime64, timedelta64, or cftime's dates as objects.
         start: of the window; None is the first time, or the start of its month.
         step: from `read_step`.
         steps: of the window; None is as many as reach the last value.
@@ -132,34 +132,76 @@ def _start(given: np.ndarray, start, step: Step):
     """The first time of the grid."""
     if start is None:
         first = given.min()
-        return first.astype("M8[M]").astype("M8[us]") if isinstance(step, Months) else first
+        return _month_starts(_months([first]), first)[0] if isinstance(step, Months) else first
     if given.dtype.kind == "f":
         return checks.finite("start", start)
-    kind, example = (pd.Timestamp, "2006-01-01") if given.dtype.kind == "M" else (pd.Timedelta, "0h")
+    example = "0h" if given.dtype.kind == "m" else "2006-01-01"
     try:
-        if isinstance(start, Real):  # nanoseconds, to pandas
-            raise TypeError("a number is no date")
-        begin = kind(start).to_numpy().astype(given.dtype)
+        begin = _same_kind(start, given)
+        if begin != begin:
+            raise ValueError("it is missing")
     except (ValueError, TypeError) as error:
         raise checks.refused("start", start, "a time as those of the values", f"Try start={example!r}.") from error
-    if np.isnat(begin) or (isinstance(step, Months) and begin != begin.astype("M8[M]")):
-        raise checks.refused("start", start, "the first of a month, as steps are months", "Try start='2006-01-01'.")
+    if isinstance(step, Months) and begin != _month_starts(_months([begin]), begin)[0]:
+        raise checks.refused("start", start, "the first of a month, as steps are months", f"Try start={example!r}.")
     return begin
+
+
+def _same_kind(start, given: np.ndarray):
+    """A time as those that are given."""
+    if given.dtype == object:
+        calendar = given[0].calendar
+        if isinstance(start, str):
+            import cftime
+
+            return cftime.datetime(*map(int, start.split("-")), calendar=calendar)
+        if getattr(start, "calendar", None) != calendar:
+            raise ValueError(f"the values' calendar is {calendar}")
+        return start
+    if isinstance(start, Real):  # nanoseconds, to pandas
+        raise TypeError("a number is no date")
+    kind = pd.Timestamp if given.dtype.kind == "M" else pd.Timedelta
+    return kind(start).to_numpy().astype(given.dtype)
 
 
 def _position(given: np.ndarray, begin, step: Step) -> np.ndarray:
     if not isinstance(step, Months):
-        return (given - begin) / step
-    first = begin.astype("M8[M]")
-    k = (given.astype("M8[M]") - first).astype(int) // step.number
-    here, after = ((first + n * step.number).astype(given.dtype) for n in (k, k + 1))
-    return k + (given - here) / (after - here)
+        return _spans(given - begin) / step
+    first, month = _months([begin])[0], _months(given)
+    k = (month - first) // step.number
+    here, after = (_month_starts(first + n * step.number, begin) for n in (k, k + 1))
+    return k + _spans(given - here) / _spans(after - here)
 
 
 def _points(begin, step: Step, steps: int) -> np.ndarray:
+    k = np.arange(steps)
     if isinstance(step, Months):
-        return (begin.astype("M8[M]") + step.number * np.arange(steps)).astype("M8[us]")
-    return begin + np.arange(steps) * step
+        return _month_starts(_months([begin])[0] + step.number * k, begin)
+    return begin + (k * step).astype(object) if hasattr(begin, "calendar") else begin + k * step
+
+
+def _spans(x: np.ndarray) -> np.ndarray:
+    """Differences of times, as numbers or timedelta64."""
+    return x.astype("m8[us]") if x.dtype == object else x
+
+
+def _months(times: np.ndarray | list) -> np.ndarray:
+    """Calendar months since the year 0."""
+    times = np.asarray(times)
+    if times.dtype == object:
+        return np.array([12 * t.year + t.month - 1 for t in times])
+    return times.astype("M8[M]").astype(int) + 12 * 1970
+
+
+def _month_starts(months: np.ndarray, like) -> np.ndarray:
+    """The beginnings of calendar months, as times of the same kind."""
+    if not hasattr(like, "calendar"):
+        return (months - 12 * 1970).astype("M8[M]").astype("M8[us]")
+    import cftime
+
+    found, which = np.unique(months, return_inverse=True)
+    starts = [cftime.datetime(month // 12, month % 12 + 1, 1, calendar=like.calendar) for month in found.tolist()]
+    return np.array(starts, object)[which]
 
 
 # The step

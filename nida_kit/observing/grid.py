@@ -89,8 +89,8 @@ def grid(
         steps: how many; None is as many as reach the last value.
         exact: keep true times and places, and give an operator too. Only what lies beyond the first or last point of
             an axis, by less than half a step, moves onto it.
-        time: the column of times: numbers in the model's time unit, datetime64 or timedelta64. The grid's times are of
-            the same kind.
+        time: the column of times: numbers in the model's time unit, datetime64, timedelta64, or dates of cftime. The
+            grid's times are of the same kind.
         what: the column of components' names; None is "what" or "component". A field needs none.
         value: the column of what was measured.
         error: the column of standard deviations of errors, which are independent; or one number; None is the column
@@ -122,7 +122,7 @@ def grid(
     rows = read_rows(data, Names(time, what, value, error, window, places), dims, components)
     rows, converted = _in_units_of(labels, rows)
     _check_dim(rows.dim, labels)
-    step = read_step(dt, rows.time.dtype.kind, labels.time_units, known)
+    step = read_step(dt, rows.kind, labels.time_units, known)
     most = _MOST // (labels.size * (1 if rows.windows is None else len(rows.windows)))
     axes = [time_axis(rows.time, start, step, steps, most, beyond=exact)]
     axes += [place_axis(dim, coords, rows.places[dim]) for dim, coords in labels.indexes.items() if dim in rows.places]

@@ -62,7 +62,7 @@ class Rows:
     """The rows that hold a value, N of them.
 
     Attributes:
-        time: `(N,)`, numbers, datetime64 or timedelta64.
+        time: `(N,)`, numbers, datetime64, timedelta64, or cftime's dates as objects.
         value: `(N,)`, finite.
         error: `(N,)`, its standard deviation, positive.
         what: `(N,)`, the place among the components; None for a field.
@@ -90,6 +90,11 @@ class Rows:
     flags: tuple[str, ...]
     pooled: tuple[str, ...]
     units: Units
+
+    @property
+    def kind(self) -> str:
+        """Of times: "f" numbers, "M" dates, "m" durations."""
+        return self.time.dtype.kind.replace("O", "M")
 
 
 def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str], components: Sequence[str]) -> Rows:
@@ -308,7 +313,7 @@ def _dated(column: pd.Series, units: str) -> pd.Series:
 
 
 def _times(column: Column, name: Hashable, kept: np.ndarray) -> np.ndarray:
-    """Times as numbers, datetime64 or timedelta64, in steps of microseconds or longer."""
+    """Times as numbers, datetime64 or timedelta64, in steps of microseconds or longer, or as dates of cftime."""
     dtype = column.dtype
     if isinstance(dtype, pd.DatetimeTZDtype):
         raise ValueError(
@@ -321,17 +326,25 @@ def _times(column: Column, name: Hashable, kept: np.ndarray) -> np.ndarray:
     elif dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(dtype):
         time = _numbers(column, name)
         lost = ~np.isfinite(time)
+    elif _of_one_calendar(column[kept]):
+        time, lost = column.to_numpy(), column.isna().to_numpy()
     else:
         raise ValueError(
             f"The times {name!r} have dtype {dtype} ({column.iloc[0]!r} is the first): numbers, datetime64 or "
-            f"timedelta64 are needed, which have one order: df.assign({name}=pd.to_datetime(df[{name!r}])) of texts; "
-            "cftime.date2num of another calendar's dates."
+            "timedelta64 are needed, or dates of one calendar of cftime; of texts, "
+            f"df.assign({name}=pd.to_datetime(df[{name!r}]))."
         )
     if (lost & kept).any():
         raise ValueError(
             f"{(lost & kept).sum()} values have no time ({name!r} is missing or infinite): give it, or drop."
         )
     return time
+
+
+def _of_one_calendar(column: pd.Series) -> bool:
+    """Whether times are cftime's dates."""
+    calendars = {getattr(t, "calendar", "") for t in column} if column.dtype.kind == "O" else set()
+    return len(calendars) == 1 and all(calendars)
 
 
 def _what(source: _Source, name: Hashable | None, components: Sequence[str], kept: np.ndarray) -> np.ndarray | None:

@@ -218,6 +218,22 @@ def test_numbers_since_a_date_are_dates():
     assert found.attrs["moved_time_max"] == "0 days 07:12:00"
 
 
+@pytest.mark.parametrize("dt", ["MS", "20D"])
+def test_dates_of_any_calendar_stay_dates(dt):
+    times = xr.date_range("2006-01-01", periods=60, freq="D", use_cftime=True, calendar="360_day")[[0, 1, 29, 39, 59]]
+    table = pd.DataFrame({"time": times, "what": "x", "value": np.arange(5.0), "error": 1.0})
+    obs = nk.grid(table, DAILY, dt=dt)
+    expected = ["01-01", "02-01"] if dt == "MS" else ["01-01", "01-21", "02-11", "03-01"]
+    assert [t.strftime("%m-%d") for t in obs["time"].values] == expected
+    assert obs["time"].values[0].calendar == "360_day"
+    means = [1, 3.5] if dt == "MS" else [0.5, 2, 3, 4]
+    np.testing.assert_allclose(obs["value"].sel(component="x"), means)
+    at = nk.grid(table, DAILY, dt=dt, exact=True)[0]["fraction"].values
+    parts = [0, 1 / 30, 29 / 30, 9 / 30, 29 / 30] if dt == "MS" else [0, 1 / 20, 9 / 20, 19 / 20, 19 / 20]
+    np.testing.assert_allclose(np.sort(at[np.isfinite(at)]), np.sort(parts), atol=1e-9)
+    assert nk.grid(table, DAILY, dt="MS", start="2005-12-01").sizes["time"] == 3
+
+
 @pytest.mark.parametrize("units", ["m", "1"])
 def test_times_in_no_unit_of_time_are_refused(units):
     obs = nk.observe(SYSTEM.simulate(1, 4, 0.1), noise_std=0.1)
@@ -492,7 +508,7 @@ BAD = {
     "nothing": (TABLE.assign(value=np.nan), {}, "There is no value"),
     "texts": (TABLE.assign(value="1.0"), {}, "to_numeric"),
     "texts as times": (TABLE.assign(time="2001-01-01"), {}, "have dtype.*to_datetime"),
-    "mixed times": (TABLE.assign(time=[0, "a", 1, 2, 3]), {}, "have dtype object.*one order"),
+    "mixed times": (TABLE.assign(time=[0, "a", 1, 2, 3]), {}, "have dtype object.*one calendar"),
     "a zone": (TABLE.assign(time=pd.Timestamp("2001-01-01", tz="UTC")), {}, "time zone UTC.*tz_localize"),
     "no time of a value": (TABLE.assign(time=[0, np.nan, 1, 2, 3]), {}, "1 values have no time"),
     "beside the window": (TABLE, {"start": 10.0}, r"Nothing lies on the grid: time.*0\.0 to 0\.32.*10\.0"),
