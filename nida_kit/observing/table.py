@@ -224,11 +224,11 @@ _ADVICE = {
     "window": "Say which tells windows apart: window='station'.",
     "place": "Say which holds the places along each dim of the grid: places={'y': 'lat', 'x': 'lon'}.",
 }
+_STACK = "Variables for each component become one by ds[['x', 'y']].to_array('component').to_dataset(name='value')."
 _ADVICE_OF_DATASETS = {
     "time": "Say which holds the time: time='date'; a dim needs coordinates: ds.assign_coords(time=...).",
-    "what": "Say which holds the components' names: what='name'. Variables for each component become one by "
-    "ds[['x', 'y']].to_array('component').to_dataset(name='value').",
-    "value": "Say which holds what was measured: value='sst'.",
+    "what": f"Say which holds the components' names: what='name'. {_STACK}",
+    "value": f"Say which holds what was measured: value='sst'. {_STACK}",
 }
 
 

@@ -572,3 +572,5 @@ def test_datasets_that_lack_something_are_told_so():
         nk.grid(obs.drop_vars("time"), SYSTEM, dt=0.1)
     with pytest.raises(ValueError, match=r"no variable or coordinate 'what'.*to_array"):
         nk.grid(obs.drop_vars("component"), SYSTEM, dt=0.1)
+    with pytest.raises(ValueError, match=r"no variable or coordinate 'value'.*to_array"):
+        nk.grid(obs["value"].to_dataset("component"), SYSTEM, dt=0.1)
