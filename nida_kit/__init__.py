@@ -73,6 +73,7 @@ from nida_kit.methods.seasonal import Seasonal
 from nida_kit.methods.smoothers import KalmanSmoother
 from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.observing.grid import grid
 from nida_kit.observing.laws import mixture, regular
 from nida_kit.observing.observe import observe
 from nida_kit.observing.operators import over_window
@@ -133,6 +134,7 @@ __all__ = [
     "crps_ensemble",
     "energy_score",
     "fixed",
+    "grid",
     "load",
     "load_observations",
     "mixture",

@@ -114,8 +114,8 @@ def time_step(time: xr.DataArray, expected: float | None = None, unit: str | Non
     step = _even_spacing(times)
     if expected is not None and abs(step - expected) > 1e-3 * expected:
         raise ValueError(
-            f"The observations' time step is {step:g}, the method works with {expected:g}. Reindex them to that step "
-            "(NaN where nothing was measured), or use a method made for theirs."
+            f"The observations' time step is {step:g}, the method works with {expected:g}. Bring them onto its steps, "
+            "nk.grid(obs, method), or use a method made for theirs."
         )
     return step
 
@@ -127,9 +127,9 @@ def _even_spacing(times: np.ndarray) -> float:
     tolerance = 1e-3 * abs(step)
     if step <= 0 or np.abs(gaps - step).max() > tolerance:
         raise ValueError(
-            f"The time coordinate is not evenly increasing (steps from {gaps.min():g} to {gaps.max():g}). Put the "
-            "observations on the model's grid, with NaN where nothing was measured, for example "
-            "obs.reindex(time=np.arange(steps) * dt, method='nearest', tolerance=dt / 2)."
+            f"The time coordinate is not evenly increasing (steps from {gaps.min():g} to {gaps.max():g}). Put all "
+            "values on the model's steps, with NaN where nothing was measured: nk.grid(obs, method), and dt= if the "
+            "method has no step of its own; exact=True there keeps their true times."
         )
     return step
 
@@ -167,8 +167,9 @@ def _read_file(path: str | Path) -> xr.Dataset:
     except Exception as error:  # what the libraries below raise depends on where a file is damaged
         said = (str(error).splitlines() or [""])[0]
         raise ValueError(
-            f"{str(path)!r} cannot be read as NetCDF; it may be another format, or cut off. Make a table a dataset by "
-            f"df.to_xarray(), and write it by to_netcdf(path). What xarray said: {type(error).__name__} {said}"
+            f"{str(path)!r} cannot be read as NetCDF; it may be another format, or cut off. Of a table, "
+            "nk.grid(pd.read_csv(path), method).to_netcdf(...) makes one. What xarray said: "
+            f"{type(error).__name__} {said}"
         ) from error
 
 
@@ -401,8 +402,8 @@ def _known_labels(dim: str, given: list, known: Sequence | None) -> list:
     if unknown:
         raise ValueError(
             f"Along {dim!r} the observations lie at {_shortened(unknown)}, where the state has no point: its grid is "
-            f"{_shortened(known)}. Bring them onto it with .sel({dim}=..., method='nearest') and assign_coords, or say "
-            "how they are measured with operator=."
+            f"{_shortened(known)}. Bring them onto it, nk.grid(obs, method) (there, exact=True keeps true "
+            "places), or say how they are measured with operator=."
         )
     return found
 

@@ -167,7 +167,7 @@ def test_fields_survive_their_files(tmp_path, kind):
         (OBS.drop_vars("y"), "no coordinate 'y'"),
         (
             OBS.assign_coords(y=OBS["y"] + 0.5),
-            "Along 'y' the observations lie at .* where the state has no point.*nearest",
+            r"Along 'y' the observations lie at .* where the state has no point.*nk\.grid\(obs, method\)",
         ),
         (OBS.assign_coords(y=list("abcdefgh")), "where the state has no point"),
         (OBS.isel(x=[0, 1, 1]), "x coordinate repeats itself"),

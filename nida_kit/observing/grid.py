@@ -1,0 +1,511 @@
+"""A table of measurements, or a dataset at irregular times, as observations on the model's grid.
+
+Values that share a cell of the grid are combined by their errors, as independent measurements of one number:
+
+    value = sum(v / s^2) / sum(1 / s^2),    noise_std = 1 / sqrt(sum(1 / s^2))
+
+So the information sum(1 / s^2) is kept, and only times and places move, to those of the cell. With `exact=True` they
+do not: a value at a fraction f of the way from step k to k + 1 is a statement about both,
+
+    y = (1 - f) x_k + f x_{k + 1} + error
+
+and likewise along each axis of a field. Such values stand in columns at step k, and an operator over the window knows
+their fractions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nida_kit import checks
+from nida_kit.edge import NOISE
+from nida_kit.observing.axes import Axis, place_axis, read_step, time_axis
+from nida_kit.observing.operators import OverWindow, over_window
+from nida_kit.observing.table import Names, Rows, read_rows
+from nida_kit.state import COMPONENT, TIME, GridLabels, Labels, StateLabels, reserved
+from nida_kit.units import conversion
+
+_MOST = 3 * 10**8  # numbers of an array, 2.4 GB
+
+
+def grid(
+    data: pd.DataFrame | xr.Dataset,
+    like,
+    dt=None,
+    start=None,
+    steps: int | None = None,
+    *,
+    exact: bool = False,
+    time: Hashable = TIME,
+    what: Hashable | None = None,
+    value: Hashable = "value",
+    error: Hashable | float | None = None,
+    places: Mapping[str, Hashable] | None = None,
+    window: Hashable | None = None,
+) -> xr.Dataset | tuple[xr.Dataset, OverWindow]:
+    """Observations on the model's grid, of a long table or of a dataset at irregular times.
+
+    >>> import nida_kit as nk, pandas as pd
+    >>> table = pd.DataFrame({
+    ...     "time": [0.0, 0.11, 0.09, 0.32], "what": ["x", "x", "x", "z"],
+    ...     "value": [1.0, 2.0, 5.0, 20.0], "error": [0.5, 1.0, 0.5, 1.0],
+    ... })
+    >>> obs = nk.grid(table, nk.Lorenz63(), dt=0.1)
+    >>> obs["value"].sel(component="x").values
+    array([1. , 4.4, nan, nan])
+    >>> print(obs.attrs["report"])
+    rows                        4
+    values used                 4, as 3 observations
+    share a cell with others    2, which differ from what they make by up to 2.4 standard deviations
+    moved along time            by up to 0.02, by 0.01 on average
+
+    True times stay with `exact=True`, through an operator that goes with the observations:
+
+    >>> obs, between = nk.grid(table, nk.Lorenz63(), dt=0.1, exact=True)
+    >>> result = nk.WeakFourDVar(nk.Lorenz63(), 0.1).assimilate(obs, operator=between)
+
+    Args:
+        data: a DataFrame with a row for each value, in the columns that are named below; or an `xr.Dataset` with these
+            as variables or coordinates: at irregular times, (time, component), of several stations, (station, time), or
+            of single values, (obs,). A row whose value is NaN measures nothing. Units that a dataset declares are
+            converted to the model's; a table's are taken to be those.
+        like: whose grid it is: a method, a system, or its labels (`nk.StateLabels`, `nk.GridLabels`).
+        dt: the time step, a number in the model's time unit; along dates or durations also a text or an object,
+            such as "6h", "1D" or "MS" (calendar months: a value belongs to the month that it falls in); None is that of
+            `like`.
+        start: first time of the grid; None is the first in the table (with months, the first of that month).
+        steps: how many; None is as many as reach the last value.
+        exact: keep true times and places, and give an operator too. Only what lies beyond the first or last point of
+            an axis, by less than half a step, moves onto it.
+        time: the column of times: numbers in the model's time unit, datetime64, timedelta64, or dates of cftime. The
+            grid's times are of the same kind.
+        what: the column of components' names; None is "what" or "component". A field needs none.
+        value: the column of what was measured.
+        error: the column of standard deviations of errors, which are independent; or one number; None is the column
+            "error" or "noise_std".
+        places: for a field, the column of each of its dims, {"y": "lat", "x": "lon"}; None is the dims' own names.
+        window: the column that tells windows apart, along a dim of its name; None is "sample" if there is one, else all
+            is one window.
+
+    Returns:
+        `value` and `noise_std (time, component)`, NaN where nothing was measured, or of a field with its own dims,
+        after the dim of windows, if any. Its attrs have a `report` of what became of all rows, as text, and the same as
+        numbers. With `exact=True` a pair of observations and operator, for
+        `method.assimilate(obs, operator=operator)`, with methods of whole windows; a row of (steps, components) for
+        each value must fit in memory.
+
+    Raises:
+        ValueError: columns that are missing, rows that do not say what they must, components or dims that the state
+            does not have, a time step or units that cannot be known, or nothing within the window.
+
+    Warns:
+        Of values outside the grid, of rows that come more than once, of flags that are not looked at, and of dims that
+        tell no values apart.
+    """
+    labels, known = _model(like)
+    exact = checks.flag("exact", exact)
+    steps = None if steps is None else checks.count("steps", steps, 1)
+    dims = labels.dims if isinstance(labels, GridLabels) else ()
+    components = labels.components if isinstance(labels, StateLabels) else ()
+    rows = read_rows(data, Names(time, what, value, error, window, places), dims, components)
+    rows, converted = _in_units_of(labels, rows)
+    _check_dim(rows.dim, labels)
+    step = read_step(dt, rows.kind, labels.time_units, known)
+    most = _MOST // (labels.size * (1 if rows.windows is None else len(rows.windows)))
+    axes = [time_axis(rows.time, start, step, steps, most, beyond=exact)]
+    axes += [place_axis(dim, coords, rows.places[dim]) for dim, coords in labels.indexes.items() if dim in rows.places]
+    inside = np.all([axis.inside for axis in axes], axis=0)
+    if not inside.any():
+        raise ValueError(_nothing(axes))
+    values = _Values.of(rows, [axis.among(inside) for axis in axes], inside)
+    obs, operator, cells = (_interpolating if exact else _on_grid)(values, labels, rows)
+    report = _report(rows, values, cells, exact, converted)
+    for note in _doubts(report, rows):
+        warnings.warn(note, stacklevel=2)
+    obs = _labelled(obs, rows, labels, axes[0]).assign_attrs(report.numbers | {"report": report.text})
+    return (obs, operator) if exact else obs
+
+
+def _model(like) -> tuple[Labels, float | None]:
+    """The labels and the time step of a method, a system, or labels, which have no step."""
+    labels = getattr(like, "labels", like)
+    expected = "a method, a system, or the labels of a state"
+    checks.instance("like", labels, StateLabels | GridLabels, expected, "Try nk.Lorenz63(), or nk.GridLabels({...}).")
+    return labels, getattr(like, "dt", None)
+
+
+def _check_dim(dim: Hashable | None, labels: Labels) -> None:
+    """Raises a ValueError if windows cannot lie along this dim."""
+    if dim is not None and (dim in (TIME, COMPONENT, *labels.dims) or reserved(dim)):
+        raise ValueError(f"Windows cannot lie along {dim!r}, a name with another meaning: rename that column.")
+
+
+def _nothing(axes: Sequence[Axis]) -> str:
+    """What to say if no value lies on the grid."""
+    spans = [
+        f"{axis.name} of the values is {axis.given.min()} to {axis.given.max()}, of the grid {axis.points[0]} to "
+        f"{axis.points[-1]}"
+        for axis in axes
+    ]
+    return (
+        f"Nothing lies on the grid: {'; '.join(spans)}. Give another start= or steps=, or bring both into one unit and "
+        "convention (longitudes from -180 or from 0 on)."
+    )
+
+
+# Values
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The N values on the grid.
+
+    Attributes:
+        value: `(N,)`.
+        error: `(N,)`, its standard deviation.
+        window: `(N,)`, from 0.
+        windows: how many there are.
+        axes: time and, of a field, its own.
+        what: `(N,)`, the place among the components; None for a field.
+    """
+
+    value: np.ndarray
+    error: np.ndarray
+    window: np.ndarray
+    windows: int
+    axes: list[Axis]
+    what: np.ndarray | None
+
+    @classmethod
+    def of(cls, rows: Rows, axes: list[Axis], inside: np.ndarray) -> _Values:
+        """Those of the rows that lie on the grid."""
+        window = np.zeros(inside.size, int) if rows.window is None else rows.window
+        windows = 1 if rows.windows is None else len(rows.windows)
+        what = None if rows.what is None else rows.what[inside]
+        return cls(rows.value[inside], rows.error[inside], window[inside], windows, axes, what)
+
+    @property
+    def steps(self) -> int:
+        """Of the window."""
+        return len(self.axes[0].points)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Values combined, M of them.
+
+    Attributes:
+        index: `(M,)`, rising: which cell.
+        value: `(M,)`.
+        error: `(M,)`, its standard deviation.
+        shared: the number of values that are not alone in theirs.
+        apart: the largest distance of one of these from the combined value, in its standard deviations.
+        repeated: the number of values that another row repeats with all it says.
+    """
+
+    index: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+    shared: int
+    apart: float
+    repeated: int
+
+
+def _combined(cell: np.ndarray, values: _Values) -> _Cells:
+    """Values of the same cell `(N,)` as one; a value alone in its cell is left as it is, bit for bit."""
+    order = np.argsort(cell, kind="stable")
+    cell, v, s = cell[order], values.value[order], values.error[order]
+    first = np.flatnonzero(np.r_[True, cell[1:] != cell[:-1]])
+    counts = np.diff(np.r_[first, cell.size])
+    least = np.minimum.reduceat(s, first)
+    weight = (np.repeat(least, counts) / s) ** 2  # at most 1, whatever the unit
+    total = np.add.reduceat(weight, first)
+    mean = np.add.reduceat(weight * v, first) / total
+    shared = np.repeat(counts > 1, counts)
+    apart = (np.abs(v - np.repeat(mean, counts)) / s)[shared]
+    told = {axis.name: axis.given[order][shared] for axis in values.axes} | {"cell": cell[shared]}
+    told |= {"value": v[shared], "error": s[shared]}
+    repeated = int(pd.DataFrame(told).duplicated().sum())
+    return _Cells(cell[first], mean, least / np.sqrt(total), int(shared.sum()), float(apart.max(initial=0.0)), repeated)
+
+
+# On the grid
+
+
+def _on_grid(values: _Values, labels: Labels, rows: Rows) -> tuple[xr.Dataset, None, _Cells]:
+    """Each value at the nearest step and point."""
+    time, *places = values.axes
+    state = [axis.order[axis.nearest()] for axis in places] if places else [values.what]
+    shape = (values.windows, values.steps, *labels.shape)
+    cells = _combined(np.ravel_multi_index((values.window, time.nearest(), *state), shape), values)
+    obs = _spread(cells, cells.index, shape, (TIME, *labels.dims))
+    if isinstance(labels, StateLabels):
+        return _named(obs, range(labels.size), labels.components, labels, rows), None, cells
+    return obs.assign_coords(labels.coordinates()), None, cells
+
+
+def _spread(cells: _Cells, index: np.ndarray, shape: tuple[int, ...], dims: Sequence[str]) -> xr.Dataset:
+    """Combined values at these places of a flattened array of windows, NaN elsewhere."""
+    arrays = {}
+    for name, x in (("value", cells.value), (NOISE, cells.error)):
+        array = np.full(shape, np.nan)
+        array.flat[index] = x
+        arrays[name] = ((_WINDOWS, *dims), array)
+    return xr.Dataset(arrays)
+
+
+_WINDOWS = "_windows"  # until the dim has its own name
+
+
+# Between the grid's points
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """Values between points of the grid: sums over the points around each, of known weights.
+
+    Attributes:
+        index: of the points around each value, `(T, p, corners)`, in a flattened window.
+        weight: of each point, `(T, p, corners)`; 0 where a step has fewer values.
+        shape: of a window, (T, *state).
+    """
+
+    index: Int[Tensor, "T p corners"]
+    weight: Float[Tensor, "T p corners"]
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[-len(self.shape) :]) != self.shape:
+            raise ValueError(
+                f"The operator interpolates within windows of shape {self.shape}, and got {tuple(x.shape)}: it goes "
+                "with all steps of the observations that nk.grid gave beside it."
+            )
+        window, index = x.flatten(-len(self.shape)), self.index.to(x.device)
+        around = window.index_select(-1, index.flatten())  # x[..., index] has slopes eighty times as slow
+        return (around.unflatten(-1, index.shape) * self.weight.to(x)).sum(-1)
+
+
+def _interpolating(values: _Values, labels: Labels, rows: Rows) -> tuple[xr.Dataset, OverWindow, _Cells]:
+    """Each value at its own time and place, in a column at the step before it; and what says where it is.
+
+    The operator serves all windows. So a column at a step means the same in each of them.
+    """
+    positions = [axis.between() for axis in values.axes]
+    statement, first = _distinct([*positions, *([] if values.what is None else [values.what])])
+    cells = _combined(values.window * len(first) + statement, values)
+    at = [position[first] for position in positions]
+    what = np.zeros(len(first), int) if values.what is None else values.what[first]
+    step = np.floor(at[0]).astype(int)
+    column, of_column = _columns(step, what)
+    shape = (values.windows, values.steps, len(of_column))
+    if math.prod(shape) > _MOST:
+        raise ValueError(
+            f"Up to {shape[-1]} true times within one of {shape[1]} steps need {math.prod(shape):.1e} numbers in "
+            "all: cut the table by start= and steps=, or give a smaller dt."
+        )
+    window, statement = np.divmod(cells.index, len(first))
+    index = np.ravel_multi_index((window, step[statement], column[statement]), shape)
+    obs = _spread(cells, index, shape, (TIME, COMPONENT))
+    names = labels.components if isinstance(labels, StateLabels) else (labels.long_name,)
+    obs = _named(obs, of_column, _numbered([names[k] for k in of_column]), labels, rows)
+    obs = obs.assign_coords(fraction=_fractions(at[0] - step, step, column, shape[1:]))
+    around = _corners(values.axes, at, None if values.what is None else what, labels)
+    tables = [np.zeros((*shape[1:], x.shape[-1]), x.dtype) for x in around]
+    for table, x in zip(tables, around, strict=True):
+        table[step, column] = x
+    function = Between(*map(torch.from_numpy, tables), (values.steps, *labels.shape))
+    return obs, over_window(function), cells
+
+
+def _distinct(keys: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """For rows `(N,)` of keys: which of the distinct ones each is, and a row of each; in the order of the keys."""
+    order = np.lexsort(keys[::-1])
+    new = np.any([np.r_[True, np.diff(key[order]) != 0] for key in keys], axis=0)
+    which = np.empty(order.size, int)
+    which[order] = np.cumsum(new) - 1
+    return which, order[new]
+
+
+def _columns(step: np.ndarray, what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A column for each statement, where no two of one step share one; and the component of each column."""
+    order = np.lexsort((what, step))
+    group = step[order] * (what.max() + 1) + what[order]
+    first = np.flatnonzero(np.r_[True, np.diff(group) != 0])
+    rank = np.empty(order.size, int)
+    rank[order] = np.arange(order.size) - np.repeat(first, np.diff(np.r_[first, order.size]))
+    most = np.zeros(what.max() + 1, int)
+    np.maximum.at(most, what, rank + 1)
+    return (np.cumsum(most) - most)[what] + rank, np.repeat(np.arange(most.size), most)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names that differ from each other and from those of components, which only the operator knows: "x (1)"."""
+    count: Counter[str] = Counter()
+    found = []
+    for name in names:
+        count[name] += 1
+        found.append(f"{name} ({count[name]})")
+    return found
+
+
+def _fractions(fraction: np.ndarray, step: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> xr.Variable:
+    """Of the way from each step to the next, for the record."""
+    of_step = np.full(shape, np.nan)
+    of_step[step, column] = fraction
+    about = {"long_name": "fraction of the step after time at which the value was measured"}
+    return xr.Variable((TIME, COMPONENT), of_step, about)
+
+
+def _corners(
+    axes: list[Axis], at: list[np.ndarray], what: np.ndarray | None, labels: Labels
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points around each statement, `(M, corners)`, in a flattened window, and their weights."""
+    around = []
+    for axis, position in zip(axes, at, strict=True):
+        low = np.floor(position).astype(int)
+        fraction = position - low
+        high = np.where(fraction > 0, low + 1, low)
+        around.append([(axis.order[low], 1 - fraction), (axis.order[high], fraction)])
+    shape = (len(axes[0].points), *labels.shape)
+    index, weight = [], []
+    for corner in itertools.product(*around):
+        places, weights = zip(*corner, strict=True)
+        index.append(np.ravel_multi_index(places if what is None else (*places, what), shape))
+        weight.append(math.prod(weights))
+    return np.stack(index, -1), np.stack(weight, -1)
+
+
+# What is said of it
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What became of the rows, as text and as numbers."""
+
+    text: str
+    numbers: dict[str, int | float | str]
+
+
+def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool, converted: str) -> _Report:
+    used, total = values.value.size, rows.value.size + rows.missing
+    numbers = {
+        "rows": total,
+        "missing": rows.missing,
+        "outside": rows.value.size - used,
+        "repeated": cells.repeated,
+        "used": used,
+        "shared": cells.shared,
+        "observations": cells.index.size,
+    }
+    lines = {"rows": f"{total:,}", "without a value": f"{rows.missing:,}" if rows.missing else ""}
+    lines["outside the grid"] = f"{numbers['outside']:,}" if numbers["outside"] else ""
+    lines["values used"] = f"{used:,}, as {cells.index.size:,} observations"
+    if cells.shared:
+        lines["share a cell with others"] = (
+            f"{cells.shared:,}, which differ from what they make by up to {cells.apart:.3g} standard deviations"
+        )
+    lines["repeated row by row"] = f"{cells.repeated:,}" if cells.repeated else ""
+    for axis in values.axes:
+        moved = axis.moved(exact)
+        most, mean = moved.max(), moved.mean()
+        numbers |= {f"moved_{axis.name}_max": _plain(most), f"moved_{axis.name}_mean": _plain(mean)}
+        lines[f"moved along {axis.name}"] = f"by up to {_shown(most)}, by {_shown(mean)} on average" if most else "no"
+    lines["converted"] = converted
+    lines["not used"] = ", ".join((*rows.unused, *rows.pooled))
+    text = "\n".join(f"{name:<26}  {said}" for name, said in lines.items() if said)
+    return _Report(text, numbers)
+
+
+def _plain(shift) -> float | str:
+    """A shift as attributes of files can hold it."""
+    return _shown(shift) if isinstance(shift, np.timedelta64) else float(shift)
+
+
+def _shown(shift) -> str:
+    if not isinstance(shift, np.timedelta64):
+        return f"{shift:.3g}"
+    shift = pd.Timedelta(shift)
+    return str(shift.round("s") if shift > pd.Timedelta("1min") else shift)
+
+
+def _doubts(report: _Report, rows: Rows) -> list[str]:
+    """What must be heard even if no report is read."""
+    notes, numbers = [], report.numbers
+    if numbers["outside"]:
+        notes.append(
+            f"{numbers['outside']} of {numbers['rows']} rows lie outside the grid and are left out: widen start= and "
+            "steps=, or select the others before."
+        )
+    if numbers["repeated"]:
+        notes.append(
+            f"{numbers['repeated']} rows repeat others in all that counts, and are taken as measurements of their own, "
+            "which makes errors too small if they are copies: df.drop_duplicates()."
+        )
+    if rows.flags:
+        notes.append(
+            f"The flags {list(rows.flags)} are not looked at, and all values are taken: make those NaN that are not "
+            "good, data.where(data[...] == ...)."
+        )
+    if rows.pooled:
+        notes.append(
+            f"Nothing tells values along {list(rows.pooled)} apart: those of one time are combined. If they are "
+            f"windows, say window={rows.pooled[0]!r}; of a field, give their places."
+        )
+    return notes
+
+
+# Units and labels
+
+
+def _in_units_of(labels: Labels, rows: Rows) -> tuple[Rows, str]:
+    """Rows in the model's units, where a dataset declares others; and what was converted."""
+    named, given = rows.what is not None, rows.units
+    if named:
+        own = dict(zip(labels.components, labels.units, strict=True))
+        pairs = {name: (given.components.get(name, given.value), unit) for name, unit in own.items()}
+    else:
+        pairs = {"value": (given.value, labels.units)}
+    if rows.time.dtype.kind == "f":
+        pairs["time"] = given.time, labels.time_units
+    found = {name: conversion(a, b, f"{name!r}") if a else (1.0, 0.0) for name, (a, b) in pairs.items()}
+    said = ", ".join(f"{name}: {' to '.join(pairs[name])}" for name, each in found.items() if each != (1.0, 0.0))
+    if not said:
+        return rows, ""
+    time = rows.time * found.pop("time")[0] if "time" in found else rows.time
+    factor, offset = np.array(list(found.values())).T[:, rows.what if named else 0]
+    return replace(rows, time=time, value=rows.value * factor + offset, error=rows.error * np.abs(factor)), said
+
+
+def _named(obs: xr.Dataset, components: Sequence[int], names: Sequence[str], labels: Labels, rows: Rows) -> xr.Dataset:
+    """Columns with their names, and with units if those of the input are known."""
+    obs = obs.assign_coords({COMPONENT: list(names)})
+    if not (rows.units.components or rows.units.value):
+        return obs
+    units = labels.units if isinstance(labels, StateLabels) else [labels.units]
+    return obs.assign_coords(units=(COMPONENT, [units[k] for k in components]))
+
+
+def _labelled(obs: xr.Dataset, rows: Rows, labels: Labels, time: Axis) -> xr.Dataset:
+    """With the coordinates of windows and time, and what the variables are."""
+    told = {"units": labels.time_units} if rows.units.time and rows.time.dtype.kind == "f" else {}
+    if rows.dim is None:
+        obs = obs.isel({_WINDOWS: 0})
+    else:
+        obs = obs.rename({_WINDOWS: rows.dim}).assign_coords({rows.dim: rows.windows})
+    obs["value"].attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
+    if rows.units.value and isinstance(labels, GridLabels):
+        obs["value"].attrs["units"] = labels.units
+    obs[NOISE].attrs = {"long_name": "standard deviation of the observation error"}
+    return obs.assign_coords({TIME: xr.Variable(TIME, time.points, told)})
