@@ -308,6 +308,8 @@ def read_observations(
     dated = value[TIME].dtype.kind not in "iuf"  # what has a unit of its own is written with it
     about = {"long_name": "time"} | ({} if dated else {"units": state.time_units})
     coords[TIME] = value[TIME].assign_attrs(about | value[TIME].attrs)
+    labels = dict(state.indexes) if direct else {OBS_COMPONENT: value[COMPONENT].values.tolist()}
+    coords |= {} if direct else labels
     return ObservedTensors(
         torch.from_numpy(y.copy()),
         torch.from_numpy(std),
@@ -316,7 +318,7 @@ def read_observations(
         step,
         torch.from_numpy(model_times(value[TIME], state.time_units)),
         state,
-        dict(state.indexes) if direct else {OBS_COMPONENT: value[COMPONENT].values.tolist()},
+        labels,
         None if R is None else torch.from_numpy(R),
         converted,
     )
@@ -363,6 +365,8 @@ def _conversions(state: Labels, array: xr.DataArray, what: str) -> tuple[xr.Data
             [array.attrs.get("units")] * len(labels) if units is None or units.dims != (COMPONENT,) else units.values
         )
         pairs = {c: (unit, own.get(c)) for c, unit in zip(labels, given, strict=True)}
+    if all(given in (None, wanted) for given, wanted in pairs.values()):
+        return xr.DataArray(1.0), xr.DataArray(0.0), ""
     found, said = [], []
     for name, (given, wanted) in pairs.items():
         known = isinstance(given, str) and wanted is not None
@@ -589,8 +593,8 @@ def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, what:
     """
     _check_trajectory(x, like, state, what)
     lead = [dim for dim in like.dims if dim in x.dims]
-    factor, offset, _ = _conversions(state, x, what)
-    x = x * factor + offset
+    factor, offset, said = _conversions(state, x, what)
+    x = x * factor + offset if said else x
     for dim in state.dims:
         x = _relabelled(x, dim, _like(state.indexes[dim], x[dim].values.tolist()))
     x = x.sel({dim: list(labels) for dim, labels in state.indexes.items()})
@@ -670,12 +674,11 @@ def label(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors, first
     return {name: _variable(x, long_name, read, tuple(first)) for name, (x, long_name) in arrays.items()}
 
 
-def label_values(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors) -> dict[str, xr.DataArray]:
-    """Tensors `(..., T, p)`, a number for each observed value, as labelled arrays, by name."""
+def label_values(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors) -> dict[str, xr.Variable]:
+    """Tensors `(..., T, p)`, a number for each observed value, as labelled variables, by name."""
     dims, shape = (*read.dims, TIME, *read.labels), [len(labels) for labels in read.labels.values()]
-    coords = {dim: list(labels) for dim, labels in read.labels.items() if dim not in read.state.dims}
     return {
-        name: xr.DataArray(unfold(x.cpu(), shape).numpy(), coords, dims, attrs={"long_name": long_name})
+        name: xr.Variable(dims, unfold(x.cpu(), shape).numpy(), {"long_name": long_name})
         for name, (x, long_name) in arrays.items()
     }
 

@@ -218,11 +218,10 @@ class Method(ABC):
                     notes += _contradictions(off, missed, counted, found.diagnostics.get("converged"), read)
                     notes += _unfinished(found.diagnostics, missed)
                 found = replace(found, diagnostics=found.diagnostics | {"misfit": off})
-                result, steps = _label(found, read, trace), {"iterations": len(found.posteriors)}
                 values = {"residual": (residual, "standardised residual")}
                 if robust is not None:
                     values |= {"weight": (weight.where(told.seen, math.nan), "weight of the observed value")}
-                result = result.assign(label_values(values, read))
+                result, steps = _label(found, values, read, trace), {"iterations": len(found.posteriors)}
             else:
                 draws = self.draw(*given, fold(torch.from_numpy(noise.values), self.labels.shape))
                 result, steps = _label_draws(draws, read), {}
@@ -303,8 +302,10 @@ def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor) -> list[str]:
     ]
 
 
-def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Dataset:
-    """A reconstruction as variables; with every step along `step`, if asked."""
+def _label(
+    found: Reconstruction, values: dict[str, tuple[Tensor, str]], read: ObservedTensors, trace: bool
+) -> xr.Dataset:
+    """A reconstruction, and what is said of each observed value, as variables; every step along `step`, if asked."""
     last = found.posteriors[-1]
     arrays = {
         "mean": (last.mean, "posterior mean"),
@@ -313,7 +314,7 @@ def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Data
     }
     arrays |= {name: (x, name) for name, x in found.diagnostics.items()}
     if not trace:
-        return xr.Dataset(label(arrays, read))
+        return xr.Dataset(label(arrays, read) | label_values(values, read))
     shape = (*read.value.shape[:-1], read.state.size)
     steps = {
         name: (torch.stack([getattr(x, name).expand(shape) for x in found.posteriors]), f"{long_name} after each step")
@@ -323,7 +324,8 @@ def _label(found: Reconstruction, read: ObservedTensors, trace: bool) -> xr.Data
     arrays |= {"first_guess": (found.first_guess.expand(shape), "first guess")}
     numbers = np.arange(1, len(found.posteriors) + 1)
     coords = {"step": numbers, "temperature": ("step", np.array(found.temperatures, float))}
-    return xr.Dataset(label(arrays, read) | label(steps, read, ("step",)), coords)
+    variables = label(arrays, read) | label_values(values, read) | label(steps, read, ("step",))
+    return xr.Dataset(variables, coords)
 
 
 def _label_draws(draws: Tensor, read: ObservedTensors) -> xr.Dataset:
