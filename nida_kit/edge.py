@@ -239,6 +239,12 @@ def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> No
             f"obs has a dim or coordinate {taken[0]!r}, a name that results use themselves: rename it, "
             f'obs.rename({taken[0]}="{taken[0]}_of_obs"), or drop_vars it.'
         )
+    for name in ("units", "long_name"):
+        if name in value.coords and COMPONENT in value.dims and value.coords[name].dims not in ((COMPONENT,), ()):
+            raise ValueError(
+                f"obs has a coordinate {name!r} along {value.coords[name].dims}; results have one along 'component': "
+                f"rename it, obs.rename({name}='{name}_of_obs')."
+            )
     for array in (value, error):
         if array.dtype.kind not in "iuf":
             raise ValueError(f"obs.{array.name} has dtype {array.dtype}; real numbers are needed.")

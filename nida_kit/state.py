@@ -16,6 +16,7 @@ from typing import Any
 
 import xarray as xr
 
+from nida_kit import checks
 from nida_kit.dates import natural_unit
 
 TIME, COMPONENT, SAMPLE, MEMBER = "time", "component", "sample", "member"
@@ -41,6 +42,9 @@ RESERVED = (
     "residual",
     "weight",
     "obs_component",
+    # what methods say beside mean and std
+    *("start", "cost", "iterations", "distance", "converged", "log_evidence", "effective_particles", "mean_error"),
+    *("forecast", "forecast_std", "analysis", "analysis_std"),
 )
 
 
@@ -98,6 +102,12 @@ class StateLabels(_Labels):
     time_units: str = "1"
 
     def __post_init__(self):
+        for name in ("components", "units", "long_names"):
+            checks.store(self, **{name: checks.names(name, getattr(self, name))})
+        if len(set(self.components)) < len(self.components):
+            raise ValueError(
+                f"The components {list(self.components)} need different names: no method tells them apart."
+            )
         if not len(self.components) == len(self.units) == len(self.long_names):
             raise ValueError(
                 f"The {len(self.components)} components {list(self.components)} have {len(self.units)} units and "

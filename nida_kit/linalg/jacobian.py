@@ -46,6 +46,8 @@ def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, C
     with torch.enable_grad():
         point = x if follows else x.detach().requires_grad_()
         value = function(point)
+    if not value.requires_grad:
+        _check_constant(function, x, value)
 
     def pull(w: Tensor) -> Tensor:
         if not value.requires_grad:  # f is constant
@@ -54,6 +56,17 @@ def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, C
         return torch.zeros_like(x) if slope is None else slope
 
     return value if follows else value.detach(), pull
+
+
+def _check_constant(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> None:
+    """Raises ValueError if a function without slopes is not constant: they were lost on the way."""
+    with torch.no_grad():
+        elsewhere = function(x + 1e-3 * (1 + x.abs()))
+    if not torch.equal(elsewhere.nan_to_num(), value.nan_to_num()):
+        raise ValueError(
+            "The operator or the model has values but no slopes, which this method needs: numpy, detach() or no_grad "
+            "lost them. Write it in torch functions of x, or use a method without slopes, nk.EnKF or nk.EnKS."
+        )
 
 
 def pulled_at_once(function: Callable[[Tensor], Tensor], x: Tensor, w: Float[Tensor, "M *batch p"]) -> Tensor:

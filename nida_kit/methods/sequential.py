@@ -136,6 +136,8 @@ def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covar
     Raises:
         ValueError: both, or what is none.
     """
+    if matrix is None and std is None:
+        raise ValueError(f"Say how large the errors are: {what}_std=, or {what}_covariance= if they are correlated.")
     if matrix is None:
         return Covariance.diagonal(checks.noise(std, labels.shape, f"{what}_std"))
     if std is not None and not (isinstance(std, Real) and std == 0):

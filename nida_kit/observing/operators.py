@@ -73,7 +73,9 @@ class OfFields:
         fields = unfold(x, self.shape)
         try:
             value = self.function(fields, *beside)
-        except (RuntimeError, IndexError, TypeError) as error:
+        except ValueError:
+            raise
+        except Exception as error:  # whatever a user's function raises
             raise ValueError(
                 f"The operator cannot be applied to fields of shape {tuple(fields.shape)}: {error}. It takes and gives "
                 "torch tensors, by torch functions; a matrix is (values, points)."
@@ -130,7 +132,10 @@ def as_operator(
         if isinstance(operator, OverWindow):
             return OverWindow(as_operator(operator.function, shape))
         return OfFields(operator, tuple(shape))
-    array = np.asarray(operator)
+    try:
+        array = np.asarray(operator.detach() if isinstance(operator, Tensor) else operator)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"operator= is no array of numbers: {error}. A matrix is (observed, component).") from error
     if array.dtype == bool:
         return identity
     if isinstance(operator, xr.DataArray):
@@ -207,13 +212,21 @@ def _shaped(operator: Operator, x: Tensor, times: Tensor | None) -> Tensor:
         raise ValueError("The operator is one of time, h(x, t), and no times are known here: give it h(x).")
     try:
         value = operator(x, times.to(x)[:, None]) if takes_time(operator) else operator(x)
-    except (RuntimeError, IndexError, TypeError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a user's function raises
         raise ValueError(
-            f"The operator cannot be applied to states of shape {tuple(x.shape)}: {error}. It takes and gives torch "
-            "tensors, by torch functions (numpy's have no gradients); a matrix is (values, components)."
+            f"The operator cannot be applied to states of shape {tuple(x.shape)}: "
+            f"{type(error).__name__} {error}. It takes and gives torch tensors, by torch functions (not xarray's or "
+            "numpy's); a matrix is (values, components)."
         ) from error
     if not isinstance(value, Tensor) or value.shape[:-1] != x.shape[:-1]:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if isinstance(operator, OverWindow):
+            raise ValueError(
+                f"The operator made {got} of states {tuple(x.shape)}; over a window it gives a row of values for each "
+                "time step, (..., T, p), also where only some are observed: x.mean(-2, keepdim=True).expand(x.shape)."
+            )
         raise ValueError(
             f"The operator made {got} of states {tuple(x.shape)}; it must act on the last axis alone and keep it: "
             "for one observed value per time step, return x[..., :1], not x[..., 0]."
@@ -248,6 +261,7 @@ def _check_separate(operator: Operator, x: Tensor, times: Tensor | None) -> None
         return
     some = _moved_a_little(x.detach()[tuple(slice(0, 2) for _ in range(x.ndim - 2))])
     _check_input_kept(operator, some, times)
+    _check_order(operator, some, times)
     with torch.enable_grad():
         if not isinstance(operator, OverWindow) and not takes_time(operator):
             _check_each_alone(operator, some)
@@ -276,6 +290,22 @@ def _check_input_kept(operator: Operator, x: Tensor, times: Tensor | None) -> No
         _shaped(operator, given, times)
     if not torch.equal(given.nan_to_num(), x.nan_to_num()):
         raise ValueError(_IN_PLACE)
+
+
+def _check_order(operator: Operator, x: Tensor, times: Tensor | None) -> None:
+    """Raises ValueError where values depend on the order in which windows, or times with their states, stand."""
+    with torch.no_grad():
+        value = _shaped(operator, x, times)
+        scale = 1e-6 * value.abs().nan_to_num(posinf=0.0).amax()
+        for axis in range(x.ndim - 2):
+            if ((_shaped(operator, x.flip(axis), times).flip(axis) - value).abs() > scale).any():
+                raise ValueError(_MIXES_WINDOWS)
+        if isinstance(operator, OverWindow):
+            return
+        order = torch.randperm(x.shape[-2], generator=torch.Generator().manual_seed(0))
+        shuffled = times if times is None or len(times) == 1 else times[order]
+        if ((_shaped(operator, x[..., order, :], shuffled) - value[..., order, :]).abs() > scale).any():
+            raise ValueError(_MIXES_TIMES)
 
 
 def _check_alone(operator: Operator, x: Tensor, times: Tensor | None, one: tuple[int, ...], value: Tensor) -> None:

@@ -48,10 +48,15 @@ class Physics:
             covariance = Covariance.diagonal(given) if isinstance(given, Tensor) else given
             object.__setattr__(self, name, covariance)
             if not (covariance.std.isfinite() & (covariance.std > 0)).all():
+                exact = (
+                    "with an exact model the trajectory's precision is infinite. Give a small model noise, or use a "
+                )
+                exact += "strong-constraint method."
+                why = (
+                    exact if name == "noise" else "a start that is known exactly has no precision. Give it a small one."
+                )
                 raise ValueError(
-                    f"{name} has the standard deviations {covariance.std.tolist()}, which must be positive: with an "
-                    "exact model the trajectory's precision is infinite. Give a small model noise, or use a "
-                    "strong-constraint method."
+                    f"{name} has the standard deviations {covariance.std.tolist()}, which must be positive: {why}"
                 )
 
     def _forecast(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T1 n"]:

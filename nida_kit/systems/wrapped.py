@@ -142,7 +142,7 @@ class Started(_Wrapped):
         return MultivariateNormal(self.mean.to(x), scale_tril=self.root.to(x), validate_args=False).log_prob(x)
 
     def start_moments(self):
-        return None if self.root is None else (self.mean, self.covariance)
+        return self.mean, torch.diag(self.std.square()) if self.root is None else self.covariance
 
     def parameters(self):
         own = {"start_mean": self.mean.tolist(), "start_std": self.std.tolist()}

@@ -522,7 +522,6 @@ BAD = {
     "no window": (TABLE, {"window": "buoy"}, "no column 'buoy'"),
     "a window unsaid": (TABLE.assign(sample=[0, 1, np.nan, 1, 1]), {}, "1 rows do not say their window"),
     "no state": (TABLE, {"like": 3}, "like=3 must be a method"),
-    "names twice": (TABLE, {"like": nk.StateLabels(("angle",) * 2, ("1",) * 2, ("a",) * 2)}, "repeat a name"),
     "no place": (TABLE, {"like": FIELD}, "no column 'y'.*places="),
     "two quantities": (field_table(2).assign(what=["t", "s"]), {"like": FIELD}, r"one quantity.*\['t', 's'\]"),
     "a lost place": (field_table(2).assign(x=[np.nan, 1]), {"like": FIELD}, "1 values have no place"),
