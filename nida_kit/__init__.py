@@ -27,9 +27,12 @@ Each folder's own `__init__` lists its modules.
     setups          reference experiments, a short file each, with published scores
     line            Bayes on a line, the smallest assimilation
     experiment      one function behind every lab: parameters in, a dataset out
+    table, show     results as tables and figures: `nk.table`, `nk.plot`
     plots, lab      figures and labs, which are imported by their own names only
     studies         the measurements behind README and notebooks
     doctor          what a machine lacks for all this
+    commands        what the shell command `nida` does
+    notebook, html  the parameters of notebooks are checked; how objects show themselves there
 
 A measurement becomes part of a Gaussian in two steps: `Observations.around` (observing/observations.py) writes it as
 rows about the estimate, and `Gaussian.condition` (gaussian.py) stacks them under those of the prior. The gradient of
@@ -84,11 +87,13 @@ from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.priors.weights import Card, load, save
 from nida_kit.record import Season, windows
+from nida_kit.show import plot
 from nida_kit.state import GridLabels, StateLabels
 from nida_kit.systems.lorenz import Lorenz63, Lorenz96
 from nida_kit.systems.pendulum import LinearOscillator, Pendulum
 from nida_kit.systems.system import System
 from nida_kit.systems.wrapped import OnAttractor, Started
+from nida_kit.table import table
 from nida_kit.training.train import Settings, fixed, simulated, train
 
 __all__ = [
@@ -141,6 +146,7 @@ __all__ = [
     "mse",
     "observe",
     "over_window",
+    "plot",
     "rank_histogram",
     "regular",
     "reliability",
@@ -151,6 +157,7 @@ __all__ = [
     "simulated",
     "spread_error",
     "spread_error_ratio",
+    "table",
     "train",
     "wasserstein",
     "windows",

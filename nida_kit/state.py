@@ -47,6 +47,17 @@ RESERVED = (
 _AXIS = "state_axis"  # in the attrs of a grid's coordinates: which axis of the state this is
 
 
+def storable(data: xr.Dataset) -> xr.Dataset:
+    """The same data, whose texts are written to Zarr as texts of any length.
+
+    Zarr 3 has no specification for numpy's texts of a fixed length, and warns of each. In memory nothing changes.
+    """
+    for array in data.variables.values():
+        if array.dtype.kind == "U":
+            array.encoding["dtype"] = object
+    return data
+
+
 def reserved(name: Hashable) -> bool:
     """Whether results or covariances use this name themselves."""
     return name in RESERVED or str(name).startswith(OTHER)
