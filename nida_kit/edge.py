@@ -29,7 +29,7 @@ from torch import Tensor
 
 from nida_kit.checks import not_a_covariance
 from nida_kit.dates import model_times, natural_unit
-from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved
+from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved, storable
 from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
@@ -654,11 +654,13 @@ def trajectory(
     """A tensor `(..., T, n)` as a labelled trajectory from the time `start` on."""
     about = {"long_name": "time", "units": state.time_units}
     times = xr.DataArray(start + np.arange(x.shape[-2]) * dt, dims=TIME, attrs=about)
-    return xr.DataArray(
-        unfold(x.detach().cpu(), state.shape).numpy(),
-        dims=(*dims, TIME, *state.dims),
-        coords={TIME: times, **state.coordinates()},
-        attrs=state.attributes | (attrs or {}),
+    return storable(
+        xr.DataArray(
+            unfold(x.detach().cpu(), state.shape).numpy(),
+            dims=(*dims, TIME, *state.dims),
+            coords={TIME: times, **state.coordinates()},
+            attrs=state.attributes | (attrs or {}),
+        )
     )
 
 

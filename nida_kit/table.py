@@ -87,5 +87,5 @@ def observed_value(result: xr.Dataset, obs: xr.Dataset) -> xr.DataArray:
             raise ValueError(f"obs has along {dim!r} the labels {foreign[:5]}, which the result has not.")
         if dim not in state_dims(mean) and not value[dim].equals(mean[dim]):
             raise ValueError(f"obs has along {dim!r} other labels or sizes than the result: select the same of both.")
-    own = {dim: mean[dim] for dim in state_dims(mean)}
+    own = {dim: mean[dim].values for dim in state_dims(mean)}
     return _bare(value.reindex(own)).transpose(*mean.dims).drop_vars("unit", errors="ignore")

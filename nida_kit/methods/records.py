@@ -17,6 +17,8 @@ from nida_kit.state import TIME, Labels, StateLabels, storable
 CONVENTIONS = "CF-1.11"
 _STATES = ("mean", "std", "first_guess", "draws")  # variables in the units of the state
 _ABOUT = {
+    "residual": {"units": "1"},
+    "weight": {"units": "1"},
     "observed": {"units": "1", "standard_name": "number_of_observations"},
     "misfit": {
         "units": "1",
