@@ -1,5 +1,31 @@
 """Reconstruct trajectories from sparse, noisy observations.
 
+>>> import nida_kit as nk
+>>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
+>>> obs = nk.observe(truth, components=["x"], every=8, noise_std=0.4, seed=1)
+>>> result = nk.NeuralIncremental.pretrained("lorenz63", temperatures=4).assimilate(obs)
+>>> score = nk.rmse(result["mean"], truth)
+
+What there is, by what one wants to do; `help(nk.observe)` and so on say more:
+
+    read observations     load_observations, grid
+    make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, System (a system of your own), Started,
+                          OnAttractor; observe, over_window
+    reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
+                          WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
+                          ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
+                          schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
+    look at the result    plot, table
+    score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
+                          rank_histogram, spread_error, spread_error_ratio
+    train a prior         train, Settings, NeuralPrior, RingPrior, PaperPrior; simulated, fixed (windows to learn from);
+                          mixture, regular (how they are observed); save, load, Card
+    know the past         Climatology, Season, windows, Physics, Gaussian
+    name a state          StateLabels, GridLabels
+    repeat experiments    setups: setups.list(), setups.run(name)
+
+In a shell, `nida --help`.
+
 The package reads top to bottom as the data flows:
 
     simulate -> observe -> prior -> condition -> assimilate -> evaluate -> explore
@@ -37,12 +63,6 @@ Each folder's own `__init__` lists its modules.
 A measurement becomes part of a Gaussian in two steps: `Observations.around` (observing/observations.py) writes it as
 rows about the estimate, and `Gaussian.condition` (gaussian.py) stacks them under those of the prior. The gradient of
 the one linear solve behind `Gaussian.mean` is taken in `_Implicit` (gaussian.py), by one more solve.
-
->>> import nida_kit as nk
->>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
->>> obs = nk.observe(truth, components=["x"], every=8, noise_std=0.4, seed=1)
->>> result = nk.NeuralIncremental.pretrained("lorenz63", temperatures=4).assimilate(obs)
->>> score = nk.rmse(result["mean"], truth)
 """
 
 from nida_kit import schedule, setups
