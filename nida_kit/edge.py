@@ -138,7 +138,7 @@ def _even_spacing(times: np.ndarray) -> float:
 
 
 def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[Hashable] | None = None) -> xr.Dataset:
-    """Observations from a NetCDF file, in memory; `attrs["observations"]` is its path, and results have it too.
+    """Observations from a NetCDF file, in memory; `attrs["observations_file"]` is its path, in results too.
 
     Args:
         path: of a file that holds `value` and `noise_std` or `noise_covariance`, as the module describes; or what was
@@ -163,7 +163,7 @@ def _read_file(path: str | Path) -> xr.Dataset:
             f"{str(path)!r} is no file. (A Zarr store is a folder: xr.open_zarr(path).to_netcdf(...) first.)"
         )
     try:
-        return xr.load_dataset(path).assign_attrs(observations=str(path))
+        return xr.load_dataset(path).assign_attrs(observations_file=str(path))
     except Exception as error:  # what the libraries below raise depends on where a file is damaged
         said = (str(error).splitlines() or [""])[0]
         raise ValueError(

@@ -67,7 +67,7 @@ def test_a_reconstruction_is_that_of_the_package_in_each_format(folder):
     expected = nk.NeuralIncremental.pretrained("pendulum").assimilate(nk.load_observations("obs.nc"))
     found = xr.load_dataset("found.nc")
     np.testing.assert_array_equal(found["mean"], expected["mean"])
-    assert found.attrs["observations"] == "obs.nc"
+    assert found.attrs["observations_file"] == "obs.nc"
     assert (folder / "f.png").read_bytes().startswith(b"\x89PNG")
     for name in ("found.zarr", "found.csv"):
         run("reconstruct", "obs.nc", name, "--prior", "pendulum")

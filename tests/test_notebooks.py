@@ -245,7 +245,7 @@ def test_observations_of_another_tool_are_reconstructed(tmp_path, windows):
     assert found["mean"].dims == found["std"].dims == (("sample",) if windows else ()) + ("time", "component")
     assert found["component"].values.tolist() == ["x", "y", "z"]
     np.testing.assert_allclose(found["time"], np.arange(32) * 0.05)
-    assert found.attrs["observations"] == "mine.nc" and found.attrs["title"] == "measured elsewhere"
+    assert found.attrs["observations_file"] == "mine.nc" and found.attrs["title"] == "measured elsewhere"
     assert found.attrs["method"] == "NeuralIncremental" and found["mean"].attrs["long_name"]
     assert np.isfinite(found["mean"]).all() and np.isfinite(found["std"]).all() and (found["std"] > 0).all()
     errors = np.sqrt(((found["mean"].values - truth) ** 2).reshape(-1, 3).mean(0))

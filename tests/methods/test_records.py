@@ -26,7 +26,7 @@ def test_the_path_of_the_file_is_on_record_and_the_record_is_plain_json(tmp_path
     OBS.assign_attrs(HERE).to_netcdf(tmp_path / "mine.nc")
     obs = nk.load_observations(tmp_path / "mine.nc")
     result = METHOD.assimilate(obs)
-    assert result.attrs["observations"] == str(tmp_path / "mine.nc")
+    assert result.attrs["observations_file"] == str(tmp_path / "mine.nc")
     plots.save(plots.figure(), tmp_path / "f.png", result.attrs)
     assert json.loads((tmp_path / "f.json").read_text())["levels"] == [1, 2]
     assert METHOD.sample(obs, 2).attrs["title"] == "a pendulum"
