@@ -1,5 +1,31 @@
 """Reconstruct trajectories from sparse, noisy observations.
 
+>>> import nida_kit as nk
+>>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
+>>> obs = nk.observe(truth, components=["x"], every=8, noise_std=0.4, seed=1)
+>>> result = nk.NeuralIncremental.pretrained("lorenz63", temperatures=4).assimilate(obs)
+>>> score = nk.rmse(result["mean"], truth)
+
+What there is, by what one wants to do; `help(nk.observe)` and so on say more:
+
+    read observations     load_observations, grid
+    make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, System (a system of your own), Started,
+                          OnAttractor; observe, over_window
+    reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
+                          WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
+                          ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
+                          schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
+    look at the result    plot, table
+    score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
+                          rank_histogram, spread_error, spread_error_ratio
+    train a prior         train, Settings, NeuralPrior, RingPrior, PaperPrior; simulated, fixed (windows to learn from);
+                          mixture, regular (how they are observed); save, load, Card
+    know the past         Climatology, Season, windows, Physics, Gaussian
+    name a state          StateLabels, GridLabels
+    repeat experiments    setups: setups.list(), setups.run(name)
+
+In a shell, `nida --help`.
+
 The package reads top to bottom as the data flows:
 
     simulate -> observe -> prior -> condition -> assimilate -> evaluate -> explore
@@ -27,19 +53,16 @@ Each folder's own `__init__` lists its modules.
     setups          reference experiments, a short file each, with published scores
     line            Bayes on a line, the smallest assimilation
     experiment      one function behind every lab: parameters in, a dataset out
+    table, show     results as tables and figures: `nk.table`, `nk.plot`
     plots, lab      figures and labs, which are imported by their own names only
     studies         the measurements behind README and notebooks
     doctor          what a machine lacks for all this
+    commands        what the shell command `nida` does
+    notebook, html  the parameters of notebooks are checked; how objects show themselves there
 
 A measurement becomes part of a Gaussian in two steps: `Observations.around` (observing/observations.py) writes it as
 rows about the estimate, and `Gaussian.condition` (gaussian.py) stacks them under those of the prior. The gradient of
 the one linear solve behind `Gaussian.mean` is taken in `_Implicit` (gaussian.py), by one more solve.
-
->>> import nida_kit as nk
->>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
->>> obs = nk.observe(truth, components=["x"], every=8, noise_std=0.4, seed=1)
->>> result = nk.NeuralIncremental.pretrained("lorenz63", temperatures=4).assimilate(obs)
->>> score = nk.rmse(result["mean"], truth)
 """
 
 from nida_kit import schedule, setups
@@ -84,11 +107,13 @@ from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.priors.weights import Card, load, save
 from nida_kit.record import Season, windows
+from nida_kit.show import plot
 from nida_kit.state import GridLabels, StateLabels
 from nida_kit.systems.lorenz import Lorenz63, Lorenz96
 from nida_kit.systems.pendulum import LinearOscillator, Pendulum
 from nida_kit.systems.system import System
 from nida_kit.systems.wrapped import OnAttractor, Started
+from nida_kit.table import table
 from nida_kit.training.train import Settings, fixed, simulated, train
 
 __all__ = [
@@ -141,6 +166,7 @@ __all__ = [
     "mse",
     "observe",
     "over_window",
+    "plot",
     "rank_histogram",
     "regular",
     "reliability",
@@ -151,6 +177,7 @@ __all__ = [
     "simulated",
     "spread_error",
     "spread_error_ratio",
+    "table",
     "train",
     "wasserstein",
     "windows",

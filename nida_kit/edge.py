@@ -29,7 +29,7 @@ from torch import Tensor
 
 from nida_kit.checks import not_a_covariance
 from nida_kit.dates import model_times, natural_unit
-from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved
+from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved, storable
 from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
@@ -138,7 +138,7 @@ def _even_spacing(times: np.ndarray) -> float:
 
 
 def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[Hashable] | None = None) -> xr.Dataset:
-    """Observations from a NetCDF file, in memory.
+    """Observations from a NetCDF file, in memory; `attrs["observations_file"]` is its path, in results too.
 
     Args:
         path: of a file that holds `value` and `noise_std` or `noise_covariance`, as the module describes; or what was
@@ -163,7 +163,7 @@ def _read_file(path: str | Path) -> xr.Dataset:
             f"{str(path)!r} is no file. (A Zarr store is a folder: xr.open_zarr(path).to_netcdf(...) first.)"
         )
     try:
-        return xr.load_dataset(path)
+        return xr.load_dataset(path).assign_attrs(observations_file=str(path))
     except Exception as error:  # what the libraries below raise depends on where a file is damaged
         said = (str(error).splitlines() or [""])[0]
         raise ValueError(
@@ -660,11 +660,13 @@ def trajectory(
     """A tensor `(..., T, n)` as a labelled trajectory from the time `start` on."""
     about = {"long_name": "time", "units": state.time_units}
     times = xr.DataArray(start + np.arange(x.shape[-2]) * dt, dims=TIME, attrs=about)
-    return xr.DataArray(
-        unfold(x.detach().cpu(), state.shape).numpy(),
-        dims=(*dims, TIME, *state.dims),
-        coords={TIME: times, **state.coordinates()},
-        attrs=state.attributes | (attrs or {}),
+    return storable(
+        xr.DataArray(
+            unfold(x.detach().cpu(), state.shape).numpy(),
+            dims=(*dims, TIME, *state.dims),
+            coords={TIME: times, **state.coordinates()},
+            attrs=state.attributes | (attrs or {}),
+        )
     )
 
 

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -162,13 +163,13 @@ class Gaussian:
     def sample(self, noise: Float[Tensor, "*#draws T n"]) -> Float[Tensor, "*#draws T n"]:
         """Draws from unit normal `noise` of the state's shape, whose leading axes broadcast against the batch."""
         self._refuse_generated()
-        noise = noise.expand(torch.broadcast_shapes(noise.shape, self.mean.shape))
+        noise = noise.expand(np.broadcast_shapes(noise.shape, self.mean.shape))
         return self.mean + self._solver.sample(noise)
 
     def draw(self, draws: int, generator: torch.Generator) -> Float[Tensor, "draws *batch T n"]:
         """Draws by any solver: every row is perturbed by unit noise, and the whole solved anew."""
         like = self.rows.push(torch.zeros_like(self.centre if self.generator is None else self.rows.parts[0].weight))
-        batch = torch.broadcast_shapes(*(r.shape[:-2] for r in like))
+        batch = np.broadcast_shapes(*(r.shape[:-2] for r in like))
         noise = [torch.randn(draws, *batch, *r.shape[-2:], generator=generator, dtype=r.dtype).to(r) for r in like]
         dz = self._solver.solve(-self.rows.pull(noise))
         return self.mean + (dz if self.generator is None else self.generator.push(dz))

@@ -51,6 +51,19 @@ RESERVED = (
 _AXIS = "state_axis"  # in the attrs of a grid's coordinates: which axis of the state this is
 
 
+def storable(data: xr.Dataset | xr.DataArray) -> xr.Dataset | xr.DataArray:
+    """The same data, whose texts are written to Zarr as texts of any length.
+
+    Zarr 3 has no specification for numpy's texts of a fixed length, and warns of each. In memory nothing changes.
+    """
+    arrays = data.variables if isinstance(data, xr.Dataset) else data.coords
+    for name in arrays:
+        array = data[name].variable
+        if array.dtype.kind == "U":
+            array.encoding["dtype"] = object
+    return data
+
+
 def reserved(name: Hashable) -> bool:
     """Whether results or covariances use this name themselves."""
     return name in RESERVED or str(name).startswith(OTHER)

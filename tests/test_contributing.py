@@ -311,7 +311,11 @@ CELLS = [
         "# A toy\n\n**Objectives**\n\n- see that it runs.\n\n**Prerequisites:** none.\n\n**Time to learn:** 1 min.",
     ),
     ("parameters", "noise_std: float = 1.0  # 0.3 to 3: of the measurement"),
-    ("code", 'if not 0.3 <= noise_std <= 3:\n    raise ValueError(f"noise_std={noise_std!r} must lie from 0.3 to 3.")'),
+    (
+        "code",
+        "from nida_kit import notebook\n\n"
+        "notebook.parameters(\n    globals(),\n    noise_std=notebook.number(0.3, 3),\n)",
+    ),
     ("code", "%matplotlib inline\nfrom IPython.display import display\n\nfrom nida_kit.lab import LineLab"),
     ("code", "lab = LineLab(noise_std=noise_std)\nlab"),
     ("code", "display(lab.figure)"),

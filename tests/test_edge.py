@@ -226,8 +226,9 @@ def test_a_missing_error_is_explained():
 def test_observations_are_loaded_from_a_file_or_it_says_why_not(tmp_path):
     coords = {"time": np.arange(4) * 0.05, "component": ["x"]}
     obs = xr.Dataset({"value": (("time", "component"), np.ones((4, 1))), "noise_std": 0.1}, coords)
-    obs.to_netcdf(tmp_path / "obs.nc")
-    xr.testing.assert_identical(nk.load_observations(tmp_path / "obs.nc"), obs)
+    path = tmp_path / "obs.nc"
+    obs.to_netcdf(path)
+    xr.testing.assert_identical(nk.load_observations(path), obs.assign_attrs(observations_file=str(path)))
 
     (tmp_path / "table.csv").write_text("time,x\n0,1\n")
     (tmp_path / "cut.nc").write_bytes((tmp_path / "obs.nc").read_bytes()[:2000])

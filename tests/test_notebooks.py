@@ -154,7 +154,7 @@ def test_notebooks_have_the_parts_of_the_series(path):
     assert text.startswith("# ") and "## References" in text
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
-    assert "raise ValueError" in cells[tagged[0] + 1].source
+    assert "notebook.parameters(\n    globals()," in cells[tagged[0] + 1].source
     lines = cells[tagged[0]].source.splitlines()
     assert all(": " in line and "  # " in line for line in lines)
 
@@ -162,6 +162,28 @@ def test_notebooks_have_the_parts_of_the_series(path):
 def test_unknown_parameters_are_refused(tmp_path):
     with pytest.raises(ValueError, match="sample_size"):
         execute(NOTEBOOKS[0], tmp_path, {"sample_size": 3})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_misspelt_parameters_are_refused_by_the_cell_after_the_parameters(path):
+    cells = nbformat.read(path, as_version=4).cells
+    at = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+    scope: dict = {"In": ["", cells[at].source, "# Parameters\nobservation = 'yours.nc'\n"], "observation": "yours.nc"}
+    exec(cells[at].source, scope)
+    with pytest.raises(ValueError, match="no parameter 'observation'"):
+        exec(cells[at + 1].source, scope)
+
+
+def test_papermill_itself_ends_with_an_error_for_a_misspelt_parameter(tmp_path):
+    with pytest.raises(pm.PapermillExecutionError, match="Did you mean observations"):
+        pm.execute_notebook(
+            str(FOLDER / "00_start_here.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            {"observation": "yours.nc"},
+            cwd=str(tmp_path),
+            progress_bar=False,
+        )
+    assert not (tmp_path / "reconstruction.nc").exists()
 
 
 @pytest.mark.parametrize(("stem", "wrong"), WRONG)
@@ -205,7 +227,9 @@ def write_observations(path: Path, truth: np.ndarray, lead: tuple[str, ...]) -> 
     value[..., ::4, :] = truth[..., ::4, [0, 2]] + noise_std * generator.normal(size=truth[..., ::4, [0, 2]].shape)
     dims = (*lead, "time", "component")
     coords = {"time": np.arange(truth.shape[-2]) * 0.05, "component": ["x", "z"]}
-    xr.Dataset({"value": (dims, value), "noise_std": noise_std}, coords).to_netcdf(path)
+    xr.Dataset({"value": (dims, value), "noise_std": noise_std}, coords, {"title": "measured elsewhere"}).to_netcdf(
+        path
+    )
 
 
 @pytest.mark.parametrize("windows", [None, 3], ids=["one window", "several windows"])
@@ -221,6 +245,7 @@ def test_observations_of_another_tool_are_reconstructed(tmp_path, windows):
     assert found["mean"].dims == found["std"].dims == (("sample",) if windows else ()) + ("time", "component")
     assert found["component"].values.tolist() == ["x", "y", "z"]
     np.testing.assert_allclose(found["time"], np.arange(32) * 0.05)
+    assert found.attrs["observations_file"] == "mine.nc" and found.attrs["title"] == "measured elsewhere"
     assert found.attrs["method"] == "NeuralIncremental" and found["mean"].attrs["long_name"]
     assert np.isfinite(found["mean"]).all() and np.isfinite(found["std"]).all() and (found["std"] > 0).all()
     errors = np.sqrt(((found["mean"].values - truth) ** 2).reshape(-1, 3).mean(0))

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import nida_kit as nk
+
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
     "torch": "pytorch",
@@ -53,10 +55,15 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
 
 
 def test_importing_the_package_loads_neither_widgets_nor_plotting_nor_scores():
-    heavy = ["ipywidgets", "matplotlib", "IPython", "xskillscore", "distributed"]
+    heavy = ["ipywidgets", "matplotlib", "IPython", "xskillscore", "distributed", "typer"]
     code = f"import sys, nida_kit; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_help_begins_with_every_public_name_by_what_it_is_for():
+    start = nk.__doc__.split("What there is")[1].split("The package reads")[0]
+    assert sorted(set(nk.__all__) - set(re.findall(r"\w+", start))) == []
 
 
 @pytest.mark.parametrize("path", ["nida_kit/pretrained"])

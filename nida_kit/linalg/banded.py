@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from threadpoolctl import ThreadpoolController
@@ -81,7 +82,7 @@ class BlockBanded:
         widest = max(matrices, key=lambda matrix: matrix.width)
         if len(matrices) == 1:
             return widest
-        batch = torch.broadcast_shapes(*(matrix.blocks.shape[:-4] for matrix in matrices))
+        batch = np.broadcast_shapes(*(matrix.blocks.shape[:-4] for matrix in matrices))
         blocks = widest.blocks.expand(*batch, *widest.blocks.shape[-4:]).clone()
         for matrix in matrices:
             if matrix is not widest:
@@ -130,7 +131,7 @@ class BlockBanded:
         Raises:
             ValueError: A is not positive definite; the message names window and time step.
         """
-        batch = torch.broadcast_shapes(self.blocks.shape[:-4], b.shape[:-2])
+        batch = np.broadcast_shapes(self.blocks.shape[:-4], b.shape[:-2])
         blocks = self.blocks.expand(*batch, *self.blocks.shape[-4:])
         b = b.expand(*batch, *b.shape[-2:])
         if self._lapack:
@@ -337,11 +338,11 @@ class _Lapack:
     def solve(self, b: Tensor) -> Tensor:
         known = self.blocks.shape[:-4]
         # An axis of length one that b has longer: each of its windows needs a factor of its own.
-        needed = torch.broadcast_shapes(known, b.shape[max(0, b.ndim - 2 - len(known)) : -2])
+        needed = np.broadcast_shapes(known, b.shape[max(0, b.ndim - 2 - len(known)) : -2])
         if self.factor is None or needed != known:
             self.blocks = self.blocks.expand(*needed, *self.blocks.shape[-4:])
             self.factor = _factorise(self.blocks)
-        batch = torch.broadcast_shapes(needed, b.shape[:-2])
+        batch = np.broadcast_shapes(needed, b.shape[:-2])
         return _solve_with(self.factor, b.detach().double().expand(*batch, *b.shape[-2:])).to(b)
 
 

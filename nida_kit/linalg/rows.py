@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -223,7 +224,7 @@ class Stack:
         """All rows of each time step under each other."""
         factors = [part.along_time() for part in self.parts]
         width = max(f.shape[-3] for f in factors)
-        batch = torch.broadcast_shapes(*(f.shape[:-4] for f in factors))
+        batch = np.broadcast_shapes(*(f.shape[:-4] for f in factors))
         wide = [pad(f, (0, 0, 0, 0, 0, width - f.shape[-3])) for f in factors]
         return torch.cat([f.expand(*batch, *f.shape[-4:]) for f in wide], -2)
 
@@ -235,7 +236,7 @@ class Stack:
     def dense(self) -> Float[Tensor, "*batch M N"]:
         """J as a matrix, N = T n, part under part; memory grows as T squared."""
         parts = [part.flat if isinstance(part, Whole) else _dense(part.along_time()) for part in self.parts]
-        batch = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
+        batch = np.broadcast_shapes(*(part.shape[:-2] for part in parts))
         return torch.cat([part.expand(*batch, *part.shape[-2:]) for part in parts], -2)
 
     def split(self) -> tuple[Stack, Whole | None]:
@@ -244,7 +245,7 @@ class Stack:
         rest = Stack(tuple(part for part in self.parts if not isinstance(part, Whole)))
         if not whole:
             return rest, None
-        batch = torch.broadcast_shapes(*(matrix.shape[:-3] for matrix in whole))
+        batch = np.broadcast_shapes(*(matrix.shape[:-3] for matrix in whole))
         return rest, Whole(torch.cat([matrix.expand(*batch, *matrix.shape[-3:]) for matrix in whole], -3))
 
 

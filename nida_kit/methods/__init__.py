@@ -1,6 +1,6 @@
 """Ways to reconstruct a trajectory from observations. All give the same labelled answer, `Method.assimilate`.
 
-    method, lazy                      what all share: labels, checks, records, draws, Dask
+    method, lazy, records             what all share: labels, checks, records, draws, Dask
     interpolation, smoothers, neural  one loop over priors: climatology, a model, a network
     weak, strong, starts              4D-Var: descents to the most probable trajectory, from one start or many
     residuals, robust                 what an answer leaves of the observations; errors with heavy tails

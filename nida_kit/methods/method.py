@@ -21,7 +21,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, html
 from nida_kit.edge import (
     COVARIANCE,
     NOISE,
@@ -36,6 +36,7 @@ from nida_kit.edge import (
     read_trajectory,
 )
 from nida_kit.methods.lazy import by_chunks
+from nida_kit.methods.records import with_records
 from nida_kit.methods.residuals import improbable, misfit, standardised
 from nida_kit.methods.robust import Law, law_of, reweighted, weighted
 from nida_kit.observing.errors import errors_of
@@ -82,6 +83,10 @@ class Method(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
+
+    def _repr_html_(self) -> str:
+        about = {"state": html.state(self.labels), "time step": self.dt or "that of the observations"}
+        return html.card(type(self).__name__, about | self.settings)
 
     def doubts(self, observations: Observations) -> list[str]:
         """What to say of observations before anything is made of them."""
@@ -137,8 +142,9 @@ class Method(ABC):
             prior and errors are what they are said to be, and with `robust` the `weight` that it counted with (behind
             an operator, both lie along `obs_component`); for each window how many values were `observed`, the `misfit`
             of the mean to them (root mean square, in standard deviations of their errors: about 1 or less) and what
-            else the method says about it; records in `attrs`, and a `note` of what was warned of. (A lazy result warns
-            as its chunks are computed, and has no note: look at its `misfit` and `residual`.)
+            else the method says about it; records in `attrs`, beside the attributes of `obs`, and a `note` of what
+            was warned of. (A lazy result warns as its chunks are computed, and has no note: look at its `misfit` and
+            `residual`.)
 
         Raises:
             ValueError: input that cannot be used; it says which and what to try.
@@ -231,7 +237,7 @@ class Method(ABC):
         for note in notes:
             warnings.warn(note, stacklevel=4)
         result.attrs |= {"note": " ".join(notes)} if notes else {}
-        return result.assign_coords(read.coords)
+        return with_records(result.assign_coords(read.coords), obs, self.labels, direct=is_direct(operator))
 
 
 def _empty(observations: Observations) -> list[str]:

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -202,7 +203,7 @@ def solve_lower(root: Float[Tensor, "*#batch p p"], v: Float[Tensor, "*#batch p 
         columns = v.flatten(0, extra - 1).movedim(0, -1)
         solved = solve_lower(root, columns.flatten(-2)).unflatten(-1, columns.shape[-2:])
         return solved.movedim(-1, 0).unflatten(0, v.shape[:extra])
-    batch = torch.broadcast_shapes(root.shape[:-2], v.shape[:-2])
+    batch = np.broadcast_shapes(root.shape[:-2], v.shape[:-2])
     root, v = root.expand(*batch, *root.shape[-2:]), v.expand(*batch, *v.shape[-2:])
     return torch.linalg.solve_triangular(root, v, upper=False)
 

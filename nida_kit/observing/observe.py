@@ -27,7 +27,7 @@ from nida_kit.edge import (
     variances,
 )
 from nida_kit.observing.operators import apply_operator, as_operator, is_direct
-from nida_kit.state import COMPONENT, OTHER, TIME, state_dims
+from nida_kit.state import COMPONENT, OTHER, TIME, state_dims, storable
 
 
 def observe(
@@ -108,7 +108,7 @@ def observe(
     pattern = {"every": every, "offset": offset} if times is None else {"times": np.asarray(times, float).tolist()}
     attrs = pattern | {"fraction": fraction, "seed": seed}
     name = NOISE if noise_covariance is None else COVARIANCE
-    return xr.Dataset({"value": observed, name: said}, attrs=attrs)
+    return storable(xr.Dataset({"value": observed, name: said}, attrs=attrs))
 
 
 def _check_asked(truth, every, offset, times, fraction, seed) -> None:

@@ -2,6 +2,7 @@
 
     style           what all share: lines, panels, files
     reconstruction  trajectories against time, and a phase portrait
+    result          what `nk.plot` draws: one window of any result
     field           a large state as images
     line            Bayes on a line, ellipses, matrices
     scores          errors, costs and calibration

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Banded, Stack, Whole
 from nida_kit.linalg.taper import gaspari_cohn
@@ -36,6 +36,11 @@ class Climatology:
     mean: Float[Tensor, "w n"]
     factor: Float[Tensor, "w w n n"]
     spread: Float[Tensor, " n"]
+
+    def _repr_html_(self) -> str:
+        steps, n = self.mean.shape
+        spread = [float(f"{value:.4g}") for value in self.spread.tolist()]
+        return html.card("Climatology", {"order": steps - 1, "components": n, "spread": spread})
 
     @classmethod
     def fit(cls, windows: Float[Tensor, "N T n"], order: SupportsIndex | None = None) -> Climatology:

@@ -12,7 +12,7 @@ from nida_kit import checks
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Whole
 from nida_kit.priors.climatology import Climatology
-from nida_kit.priors.parts import Climate, LocalPrior, embed
+from nida_kit.priors.parts import Climate, LocalPrior, embed, network_card
 
 
 class PaperPrior(nn.Module):
@@ -40,6 +40,9 @@ class PaperPrior(nn.Module):
         for _ in range(3):
             layers += [nn.Linear(width, width), nn.Tanh()]
         return nn.Sequential(*layers, nn.Linear(width, out))
+
+    def _repr_html_(self) -> str:
+        return network_card(self)
 
     @property
     def climatology(self) -> Climatology:

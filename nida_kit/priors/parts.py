@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from nida_kit import html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Banded, Diagonal
 from nida_kit.priors.climatology import Climatology
@@ -74,6 +75,16 @@ def rectified(h: Streams) -> Streams:
     return [here + mirrored, here - mirrored]
 
 
+def network_card(prior: nn.Module) -> str:
+    """What a network shows of itself in a notebook: its size, what it knows, how it was made."""
+    about = {
+        "weights": sum(p.numel() for p in prior.parameters()),
+        "components": prior.climatology.mean.shape[-1],
+        "order of its climatology": len(prior.climatology.mean) - 1,
+    }
+    return html.card(type(prior).__name__, about | prior.settings)
+
+
 class LocalPrior(nn.Module, ABC):
     r"""A network's Gaussian around the current estimate.
 
@@ -104,6 +115,9 @@ class LocalPrior(nn.Module, ABC):
     def __init__(self, climatology: Climatology):
         super().__init__()
         self.climate = Climate(climatology)
+
+    def _repr_html_(self) -> str:
+        return network_card(self)
 
     @property
     def climatology(self) -> Climatology:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from nida_kit import html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.banded import apply
 from nida_kit.linalg.covariance import Covariance
@@ -58,6 +59,10 @@ class Physics:
                 raise ValueError(
                     f"{name} has the standard deviations {covariance.std.tolist()}, which must be positive: {why}"
                 )
+
+    def _repr_html_(self) -> str:
+        about = {"noise_std": self.noise.std.tolist(), "start_mean": self.start_mean.tolist()}
+        return html.card("Physics", about | {"start_std": self.start.std.tolist()})
 
     def _forecast(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T1 n"]:
         """M of every state but the last."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, html
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import Network, PaperPrior
 from nida_kit.priors.parts import LocalPrior
@@ -40,6 +40,9 @@ class Card:
 
     def __post_init__(self):
         checks.store(self, dt=checks.positive("dt", self.dt))
+
+    def _repr_html_(self) -> str:
+        return html.card("Card", {"state": html.state(self.labels), "time step": self.dt} | self.about)
 
 
 def save(prior: Network, path: str | Path, card: Card) -> None:

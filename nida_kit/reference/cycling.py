@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 import xarray as xr
 
-from nida_kit import checks
+from nida_kit import checks, html
 from nida_kit.evaluate import rmse
 from nida_kit.methods.method import Method
 from nida_kit.observing.observe import observe
@@ -62,6 +62,16 @@ class Cycling:
             checks.store(self, **{name: checks.positive(name, getattr(self, name))})
         for name in ("burn_in", "model_noise_std"):
             checks.store(self, **{name: checks.number(name, getattr(self, name))})
+
+    def _repr_html_(self) -> str:
+        about = {
+            "system": f"{self.system.name}: {html.state(self.system.labels)}",
+            "observed": f"every {self.every} steps of {self.dt:g}, {self.cycles} times",
+            "model noise": self.model_noise_std,
+            "methods on record": "; ".join(self.published) or None,
+            "source": self.source,
+        }
+        return html.card(f"Setup {self.name}", about)
 
     def windows(self, samples: int, seed: int = 0, cycles: int | None = None) -> xr.DataArray:
         """True trajectories `(sample, time, component)`, one experiment each, of `cycles` or the setup's own."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from nida_kit import checks
+from nida_kit import checks, html
 from nida_kit.evaluate import gaussian_scores, mse
 from nida_kit.methods.method import Method
 from nida_kit.observing.observe import observe
@@ -67,6 +67,17 @@ class Setup:
         for name in ("dt", "noise_std"):
             checks.store(self, **{name: checks.positive(name, getattr(self, name))})
         checks.store(self, model_noise_std=checks.number("model_noise_std", self.model_noise_std))
+
+    def _repr_html_(self) -> str:
+        about = {
+            "system": f"{self.system.name}: {html.state(self.system.labels)}",
+            "window": f"{self.steps} steps of {self.dt:g}",
+            "observed": ", ".join(f"{name} {value}" for name, value in self.law.items()),
+            "model noise": self.model_noise_std,
+            "methods on record": "; ".join(self.published) or None,
+            "source": self.source,
+        }
+        return html.card(f"Setup {self.name}", about)
 
     def windows(self, samples: int, seed: int = 0) -> xr.DataArray:
         """True trajectories `(sample, time, component)`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,20 @@ def regenerate(notebooks: list[Path], root: Path, progress: Callable = tqdm, **p
             papermill.execute_notebook(str(path), out, asked, cwd=str(root), progress_bar=False)
 
 
+def redraw(only: Sequence[str] = ()) -> None:
+    """Draw the figures of the notebooks of this folder anew, of those whose names begin so, or of all.
+
+    Raises:
+        ValueError: no such notebook.
+    """
+    known = exporting(Path("notebooks"))
+    chosen = [path for path in known if path.name.startswith(tuple(only) or "")]
+    if not chosen:
+        raise ValueError(f"No notebook begins with {list(only)}; there are {[path.stem for path in known]}.")
+    Path("figures").mkdir(exist_ok=True)
+    regenerate(chosen, Path.cwd())
+
+
 def numbers(record: Any, name: str = "") -> Iterator[tuple[str, list[float]]]:
     """All numbers of a figure's record by their place in it, but for those that depend on the machine.
 
@@ -69,10 +83,4 @@ def _is_number(value: Any) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m nida_kit.studies.figures")
     parser.add_argument("only", nargs="*", help="beginnings of notebook names, 03 06; none is all")
-    arguments = parser.parse_args()
-    known = exporting(Path("notebooks"))
-    chosen = [p for p in known if p.name.startswith(tuple(arguments.only) or "")]
-    if not chosen:
-        raise ValueError(f"No notebook begins with {arguments.only}; there are {[p.stem for p in known]}.")
-    Path("figures").mkdir(exist_ok=True)
-    regenerate(chosen, Path.cwd())
+    redraw(parser.parse_args().only)

@@ -256,8 +256,9 @@ def test_dates_on_the_grid_are_those_of_the_result(dt):
 
 def test_it_goes_through_a_file(tmp_path):
     obs = nk.grid(TABLE, SYSTEM, dt=0.1)
-    obs.to_netcdf(tmp_path / "obs.nc")
-    xr.testing.assert_identical(nk.load_observations(tmp_path / "obs.nc"), obs)
+    path = tmp_path / "obs.nc"
+    obs.to_netcdf(path)
+    xr.testing.assert_identical(nk.load_observations(path), obs.assign_attrs(observations_file=str(path)))
 
 
 def test_a_method_s_step_is_that_of_the_grid():

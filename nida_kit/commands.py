@@ -1,0 +1,123 @@
+"""What the shell command `nida` does, as functions: files in, files out, and a text about them.
+
+`nida_cli` gives them names and options in the shell; here nothing knows of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+from nida_kit.edge import load_observations
+from nida_kit.evaluate import gaussian_scores
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.priors.weights import save
+from nida_kit.show import plot
+from nida_kit.table import table
+from nida_kit.training.own import learn, load_trajectories
+
+ENDINGS = (".nc", ".zarr", ".csv")
+
+
+def reconstruct(
+    observations: Path,
+    output: Path,
+    prior: str = "lorenz63",
+    temperatures: int = 4,
+    figure: Path | None = None,
+    window: int = 0,
+) -> str:
+    """Reconstruct the trajectories behind a file of observations; the answer is what to print.
+
+    Args:
+        observations: a NetCDF file, as `nk.load_observations` takes it.
+        output: where the result is written: `.nc`, `.zarr`, or `.csv` for a table.
+        prior: of shipped weights, or a path.
+        temperatures: steps of the reconstruction.
+        figure: where a figure of one window is written, if anywhere.
+        window: which one.
+
+    Raises:
+        ValueError: files that cannot be read or written, or observations that do not fit the prior.
+    """
+    _check_output(output, ENDINGS, observations)
+    if figure is not None:
+        _check_output(figure, (".png", ".pdf", ".svg"), observations)
+    obs = load_observations(observations)
+    result = NeuralIncremental.pretrained(prior, temperatures=temperatures).assimilate(obs)
+    # The figure first: a window that there is not is found before anything is written.
+    drawn = None if figure is None else plot(result, obs, window=window)
+    _write(result, obs, output)
+    if drawn is not None:
+        drawn.savefig(figure)
+    seen = int(obs["value"].notnull().sum())
+    return f"{seen} observed values -> {result['mean'].size} reconstructed, in {output}"
+
+
+def _check_output(path: Path, endings: tuple[str, ...], observations: Path | None = None) -> None:
+    """Raises a ValueError if nothing can be written there."""
+    if path.suffix not in endings:
+        raise ValueError(f"{str(path)!r} must end in {' or '.join(endings)}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{str(path)!r}: its folder does not exist. Make it first, or give another path.")
+    if observations is not None and path.resolve() == observations.resolve():
+        raise ValueError(f"{str(path)!r} would overwrite the observations: give another name.")
+
+
+def _write(result: xr.Dataset, obs: xr.Dataset, output: Path) -> None:
+    if output.suffix == ".csv":
+        table(result, obs).to_csv(output, index=False)
+    elif output.suffix == ".zarr":
+        result.to_zarr(output, mode="w", consolidated=False)  # Zarr 3 has no consolidated metadata
+    else:
+        result.to_netcdf(output)
+
+
+def train(
+    trajectories: Path,
+    weights: Path,
+    batches: int = 500,
+    batch: int = 64,
+    width: int = 32,
+    order: int = 4,
+    odd: tuple[str, ...] = (),
+    seed: int = 0,
+) -> str:
+    """Train a prior on a file of trajectories, and write its weights; arguments are those of `learn`.
+
+    Raises:
+        ValueError: as `learn`, or files that cannot be read or written.
+    """
+    _check_output(weights, (".safetensors",))
+    prior, card = learn(load_trajectories(trajectories), batches, batch, width, order, odd, seed)
+    save(prior, weights, card)
+    return f"{batches} batches in {card.about['minutes']} minutes; the prior is in {weights}"
+
+
+def score(result: Path, truth: Path) -> str:
+    """Error and calibration of a result against the truth, a line each, in the units of the state.
+
+    Raises:
+        ValueError: files that cannot be read, or that do not fit together.
+    """
+    found = _opened(result)
+    if not {"mean", "std"} <= set(found):
+        raise ValueError(f"{str(result)!r} has {list(found)}; a result has mean and std: nida reconstruct writes one.")
+    true = _opened(truth)
+    if len(true) != 1:
+        raise ValueError(f"{str(truth)!r} has {list(true)}; the truth is one variable.")
+    scores = gaussian_scores(found["mean"], found["std"], next(iter(true.values())))
+    return "\n".join(f"{name:20} {value:.6g}" for name, value in scores.items())
+
+
+def _opened(path: Path) -> xr.Dataset:
+    """A NetCDF file or a Zarr store, in memory."""
+    if not path.exists():
+        raise ValueError(f"{str(path)!r} is no file.")
+    try:
+        if path.is_dir():
+            return xr.open_zarr(path, consolidated=False).load()
+        return xr.load_dataset(path)
+    except Exception as error:  # what the libraries below raise depends on where a file is damaged
+        raise ValueError(f"{str(path)!r} cannot be read as NetCDF or Zarr: {error}") from error

@@ -1,0 +1,136 @@
+"""The shell command: files in, files out, exit codes, and nothing heavy for its help."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import nida_cli
+import nida_kit as nk
+from nida_kit.studies import figures
+
+ROOT = Path(__file__).parents[1]
+TRUTH = nk.Pendulum().simulate(samples=2, steps=20, dt=0.1, seed=0)
+OBS = nk.observe(TRUTH, components=["angle"], every=4, noise_std=0.1, seed=1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with observations and their truth, in which commands run."""
+    OBS.to_netcdf(tmp_path / "obs.nc")
+    TRUTH.to_dataset(name="truth").to_netcdf(tmp_path / "truth.nc")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> str:
+    done = CliRunner().invoke(nida_cli.app, words)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def nida(*words: str) -> subprocess.CompletedProcess:
+    """As from a shell."""
+    return subprocess.run([sys.executable, "-m", "nida_cli", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in ("reconstruct", "train", "score"))])
+def test_help_imports_neither_torch_nor_the_package(words):
+    heavy = ["torch", "xarray", "numpy", "nida_kit"]
+    code = (
+        f"import sys, nida_cli\nsys.argv = {['nida', *words]}\ntry:\n    nida_cli.main()\nexcept SystemExit as end:\n"
+    )
+    code += f"    print(end.code, [m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []" and "Usage" in done.stdout
+
+
+def test_the_command_is_an_entry_point():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"nida": "nida_cli:main"}
+    assert project["tool"]["setuptools"]["py-modules"] == ["nida_cli"]
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["nida_kit"]
+    assert (ROOT / "nida_kit" / "py.typed").is_file()
+
+
+def test_a_reconstruction_is_that_of_the_package_in_each_format(folder):
+    said = run("reconstruct", "obs.nc", "found.nc", "--prior", "pendulum", "--figure", "f.png", "--window", "1")
+    assert said.startswith("10 observed values -> 80 reconstructed")
+    expected = nk.NeuralIncremental.pretrained("pendulum").assimilate(nk.load_observations("obs.nc"))
+    found = xr.load_dataset("found.nc")
+    np.testing.assert_array_equal(found["mean"], expected["mean"])
+    assert found.attrs["observations_file"] == "obs.nc"
+    assert (folder / "f.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("found.zarr", "found.csv"):
+        run("reconstruct", "obs.nc", name, "--prior", "pendulum")
+    np.testing.assert_array_equal(xr.open_zarr("found.zarr", consolidated=False)["mean"], expected["mean"])
+    np.testing.assert_allclose(pd.read_csv("found.csv")["mean"], expected["mean"].values.ravel())
+
+
+def test_scores_are_those_of_the_package(folder):
+    run("reconstruct", "obs.nc", "found.nc", "--prior", "pendulum")
+    found = xr.load_dataset("found.nc")
+    scores = dict(line.split() for line in run("score", "found.nc", "truth.nc").splitlines())
+    assert float(scores["mse"]) == pytest.approx(float(nk.mse(found["mean"], TRUTH)), rel=1e-5)
+    assert set(scores) == {"mse", "crps", "coverage_90", "coverage_50", "spread_error_ratio"}
+
+
+def test_a_prior_is_trained_and_reconstructs(folder):
+    run(
+        *("train", "truth.nc", "mine.safetensors", "--batches", "1", "--batch", "2", "--width", "8", "--order", "1"),
+        *("--odd", "angle", "--odd", "momentum"),
+    )
+    assert nk.load("mine.safetensors")[0].settings["odd"] == [0, 1]
+    run("reconstruct", "obs.nc", "found.nc", "--prior", "mine.safetensors", "--temperatures", "1")
+    assert np.isfinite(xr.load_dataset("found.nc")["mean"]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["reconstruct", "none.nc", "a.nc"], "no file"),
+        (["reconstruct", "obs.nc", "obs.nc"], "overwrite the observations"),
+        (["reconstruct", "obs.nc", "a.txt"], "must end in .nc"),
+        (["reconstruct", "obs.nc", "none/a.nc"], "folder does not exist"),
+        (["reconstruct", "obs.nc", "a.nc", "--prior", "pendulum", "--figure", "f.png", "--window", "2"], "there are 2"),
+        (["train", "obs.nc", "a.safetensors"], "one variable"),
+        (["train", "truth.nc", "a.safetensors", "--odd", "spin"], "spin"),
+        (["score", "obs.nc", "truth.nc"], "mean and std"),
+        (["figures"], "export"),
+    ],
+)
+def test_wrong_input_is_a_value_error_and_writes_nothing(folder, words, said):
+    before = set(folder.iterdir())
+    with pytest.raises(ValueError, match=said):
+        run(*words)
+    assert set(folder.iterdir()) == before
+
+
+def test_in_a_shell_wrong_input_is_a_line_on_the_error_stream_and_the_code_2(folder):
+    done = nida("reconstruct", "none.nc", "a.nc")
+    assert done.returncode == 2 and done.stderr.startswith("nida: 'none.nc' is no file") and not done.stdout
+    assert "Traceback" not in done.stderr
+    assert nida("reconstruct").returncode == 2
+
+
+def test_the_doctor_says_by_its_code_whether_all_is_well(monkeypatch, tmp_path):
+    done = CliRunner().invoke(nida_cli.app, ["doctor", str(tmp_path)])
+    assert "Python" in done.stdout and done.exit_code == int("FAIL" in done.stdout)
+    done = CliRunner().invoke(nida_cli.app, ["doctor", str(tmp_path / "none")])
+    assert done.exit_code == 1
+
+
+def test_figures_are_those_whose_names_begin_so(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    drawn = []
+    monkeypatch.setattr(figures, "regenerate", lambda notebooks, root: drawn.extend(notebooks))
+    run("figures", "03", "06")
+    assert [path.stem for path in drawn] == ["03_temperature", "06_uncertainty"]
