@@ -53,3 +53,25 @@ def test_a_law_that_is_not_made_yet():
     prior = nk.NeuralPrior(nk.Climatology.fit(torch.randn(50, 4, 2, dtype=torch.float64), order=1), width=4)
     with pytest.raises(ValueError, match="partial"):
         nk.train(prior, nk.fixed(torch.randn(50, 4, 2, dtype=torch.float64)), nk.mixture, progress=False)
+
+
+def test_times_that_differ_by_rounding_are_the_same():
+    truth = nk.Lorenz63().simulate(1, 7, 0.1)
+    rounded = truth.assign_coords(time=truth["time"] * (1 + 3e-16) + 1e-12)
+    assert nk.rmse(rounded, truth) == 0
+    with pytest.raises(ValueError, match="coordinates"):
+        nk.rmse(truth.assign_coords(time=truth["time"] + 1e-3), truth)
+
+
+@pytest.mark.parametrize("pad", ["\0", " "])
+def test_names_as_arrays_of_characters(tmp_path, pad):
+    from scipy.io import netcdf_file
+
+    with netcdf_file(tmp_path / "c.nc", "w", version=2) as d:
+        for name, n in (("time", 4), ("component", 2), ("length", 4)):
+            d.createDimension(name, n)
+        d.createVariable("component", "c", ("component", "length"))[:] = [list(s.ljust(4, pad)) for s in "xz"]
+        d.createVariable("time", "d", ("time",))[:] = np.arange(4) * 0.05
+        d.createVariable("value", "d", ("time", "component"))[:] = np.ones((4, 2))
+        d.createVariable("noise_std", "d", ("component",))[:] = 1.0
+    assert nk.load_observations(tmp_path / "c.nc")["component"].values.tolist() == ["x", "z"]
