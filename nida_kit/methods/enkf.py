@@ -131,7 +131,7 @@ class EnKS(EnKF):
     """The ensemble Kalman smoother: each analysis' weights act on the members' past as well (Evensen 2003).
 
     Args:
-        lag: how many analyses act on a time, its own not counted; 0 is the filter, None is all.
+        lag: how many analyses act on a time, its own (or between two, the next) not counted; None is all, 0 the filter.
         system, model_noise_std, model_noise_covariance, members, inflation, perturbed, finite_size, seed: as for
             `EnKF`, whose results `forecast` and `analysis` are part of its own.
     """
@@ -167,7 +167,7 @@ class EnKS(EnKF):
         E = self.first(len(observations.value), generator)
         found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}
         past: list[Tensor] = []  # ensembles that may still change
-        starts: list[int] = []  # how many of them are from before each recent analysis, its own time not among them
+        starts: list[int] = []  # how many of them are from before each recent analysis
         for t in range(observations.value.shape[-2]):
             if t:
                 E, index = self.replaced(self.forecast(E, dt, observations.times[t - 1], generator))
@@ -175,8 +175,10 @@ class EnKS(EnKF):
             found["forecast"].append(keep(E))
             here = observations.at(t)
             if not here.value.isnan().all():
-                starts.append(len(past))
-                if self.lag is not None and len(starts) > self.lag:
+                if self.lag == 0:  # the filter: no analysis acts on earlier times
+                    found["smoothed"] += [keep(x) for x in past]
+                    past, starts = [], []
+                elif self.lag is not None and len(starts) > self.lag:
                     done = starts.pop(0)
                     found["smoothed"] += [keep(x) for x in past[:done]]
                     past, starts = past[done:], [s - done for s in starts]
@@ -187,6 +189,7 @@ class EnKS(EnKF):
                     past = list(combined(W, torch.stack(past)))
                 E = combined(W, E)
                 past.append(E)
+                starts.append(len(past))
                 E = inflated(E, self.inflation)
             else:
                 past.append(E)
