@@ -55,6 +55,16 @@ def seed(value) -> int:
     return count("seed", value, 0)
 
 
+def device(value) -> torch.device:
+    """Where to compute: a device that this machine has."""
+    try:
+        found = torch.device(value)
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        raise refused("device", value, "a device that torch finds here", 'Try device="cpu".') from error
+    return found
+
+
 # Numbers
 
 

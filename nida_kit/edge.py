@@ -163,7 +163,7 @@ def _read_file(path: str | Path) -> xr.Dataset:
             f"{str(path)!r} is no file. (A Zarr store is a folder: xr.open_zarr(path).to_netcdf(...) first.)"
         )
     try:
-        return xr.load_dataset(path).assign_attrs(observations_file=str(path))
+        return _named(xr.load_dataset(path)).assign_attrs(observations_file=str(path))
     except Exception as error:  # what the libraries below raise depends on where a file is damaged
         said = (str(error).splitlines() or [""])[0]
         raise ValueError(
@@ -171,6 +171,13 @@ def _read_file(path: str | Path) -> xr.Dataset:
             "nk.grid(pd.read_csv(path), method).to_netcdf(...) makes one. What xarray said: "
             f"{type(error).__name__} {said}"
         ) from error
+
+
+def _named(obs: xr.Dataset) -> xr.Dataset:
+    """Names that a file holds as arrays of characters, padded by blanks or zeros, as text."""
+    chars = {n: c for n, c in obs.coords.items() if c.dtype.kind == "S" and c.dims == (n,)}
+    texts = {n: [each.decode().rstrip("\0 ") for each in c.values] for n, c in chars.items()}
+    return obs.assign_coords({n: (n, x, chars[n].attrs) for n, x in texts.items()})
 
 
 def flags_of(obs: xr.Dataset) -> list[str]:

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -25,6 +24,7 @@ from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 from nida_kit import checks, setups
 from nida_kit.experiment import LARGE, SETUPS, Parameters, methods_of, run
 from nida_kit.lab.turns import in_turn
+from nida_kit.notes import quiet
 
 MOST_BESIDE = 3
 
@@ -217,8 +217,7 @@ class LabModel(Model):
     def compute(self):
         if len(self.params.beside) > MOST_BESIDE:
             raise ValueError(f"More than {MOST_BESIDE} methods beside another cannot be told apart: deselect some.")
-        with warnings.catch_warnings():  # which the line about the result repeats
-            warnings.simplefilter("ignore")
+        with quiet():  # the line about the result repeats what is said
             return run(self.params)
 
     def presets(self):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from nida_kit import notes
 from nida_kit.linalg.rows import Stack
 
 Map = Callable[[Tensor], Tensor]
@@ -64,7 +64,7 @@ class ConjugateGradients:
 
         x, residual, done = conjugate_gradients(matvec, b, self.precondition, self.tolerance, self.most)
         if not (residual <= self.tolerance).all():
-            warnings.warn(
+            notes.warn(
                 f"Conjugate gradients have not converged after {done} iterations: the residual is "
                 f"{float(residual.max()):.1e} of the right-hand side. Observations that are very exact, or many, take "
                 "more iterations.",

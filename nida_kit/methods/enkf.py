@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nida_kit import checks
@@ -79,7 +79,7 @@ class EnKF(Ensemble):
         E, forecast, analysis = self.first(len(observations.value), generator), [], []
         for t in range(observations.value.shape[-2]):
             if t:
-                E = self.forecast(E, dt, observations.times[t - 1], generator)
+                E, _ = self.replaced(self.forecast(E, dt, observations.times[t - 1], generator))
             forecast.append(keep(E))
             here = observations.at(t)
             if not here.value.isnan().all():
@@ -89,6 +89,7 @@ class EnKF(Ensemble):
 
     def analysed(self, E: Float[Tensor, "W N n"], here: Observations, generator: torch.Generator) -> Tensor:
         """The members after the analysis."""
+        E, _ = self.replaced(E, here)
         return inflated(combined(self.weights(E, here, generator), E), self.inflation)
 
     def weights(
@@ -130,7 +131,7 @@ class EnKS(EnKF):
     """The ensemble Kalman smoother: each analysis' weights act on the members' past as well (Evensen 2003).
 
     Args:
-        lag: how many analyses act on a time, its own not counted; None is all.
+        lag: how many analyses act on a time, its own (or between two, the next) not counted; None is all, 0 the filter.
         system, model_noise_std, model_noise_covariance, members, inflation, perturbed, finite_size, seed: as for
             `EnKF`, whose results `forecast` and `analysis` are part of its own.
     """
@@ -169,14 +170,20 @@ class EnKS(EnKF):
         starts: list[int] = []  # how many of them are from before each recent analysis
         for t in range(observations.value.shape[-2]):
             if t:
-                E = self.forecast(E, dt, observations.times[t - 1], generator)
+                E, index = self.replaced(self.forecast(E, dt, observations.times[t - 1], generator))
+                past = _followed(past, index)
             found["forecast"].append(keep(E))
             here = observations.at(t)
             if not here.value.isnan().all():
-                if self.lag is not None and len(starts) > self.lag:
+                if self.lag == 0:  # the filter: no analysis acts on earlier times
+                    found["smoothed"] += [keep(x) for x in past]
+                    past, starts = [], []
+                elif self.lag is not None and len(starts) > self.lag:
                     done = starts.pop(0)
                     found["smoothed"] += [keep(x) for x in past[:done]]
                     past, starts = past[done:], [s - done for s in starts]
+                E, index = self.replaced(E, here)
+                past = _followed(past, index)
                 W = self.weights(E, here, generator)
                 if past:
                     past = list(combined(W, torch.stack(past)))
@@ -189,3 +196,8 @@ class EnKS(EnKF):
             found["analysis"].append(keep(E))
         found["smoothed"] += [keep(x) for x in past]
         return found
+
+
+def _followed(past: list[Float[Tensor, "W N n"]], index: Int[Tensor, "W N"] | None) -> list[Float[Tensor, "W N n"]]:
+    """A member that stands in another's place brings its own past."""
+    return past if index is None else [x.take_along_dim(index.unsqueeze(-1), -2) for x in past]

@@ -28,10 +28,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, notes
 from nida_kit.methods.sequential import (
     CPU,
     DOUBLE,
@@ -41,6 +41,7 @@ from nida_kit.methods.sequential import (
     check_finite,
     model_noise,
     noise_settings,
+    survivors,
 )
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments
@@ -174,3 +175,18 @@ class Ensemble(Sequential):
         if self.noise.std.any():
             E = E + self.noise.colour(torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE))
         return E
+
+    def replaced(
+        self, E: Float[Tensor, "W N n"], here: Observations | None = None
+    ) -> tuple[Float[Tensor, "W N n"], Int[Tensor, "W N"] | None]:
+        """Members without those that left the domain, one of the others in the place of each, and which one."""
+        seen = None if here is None else here.predicted(E).where(~here.value.isnan(), 0.0)
+        index = survivors(E, seen)
+        if index is None:
+            return E, None
+        notes.warn(
+            "Members of the ensemble left the domain of the model or of the operator (NaN or infinite); others stand "
+            "in their places. States that must be positive are better kept as their logarithm.",
+            stacklevel=6,
+        )
+        return E.take_along_dim(index.unsqueeze(-1), -2), index

@@ -6,7 +6,6 @@ is learnt from one short window without observations, which is run at once.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from nida_kit.edge import COVARIANCE, NOISE
+from nida_kit.notes import quiet
 from nida_kit.observing.operators import Operator
 from nida_kit.state import OTHER, TIME, Labels
 
@@ -102,8 +102,7 @@ def _template(method: Eager, obs: xr.Dataset, operator: Operator, how: dict, chu
     window = window.isel(short, missing_dims="ignore").map(_blank)
     noise = how["noise"]
     how = how | {"noise": None if noise is None else noise.isel(first | short, missing_dims="ignore")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         small = method.eagerly(window, None, operator, **how).reindex({TIME: obs[TIME]})
     template = small.isel({d: 0 for d in chunks}, drop=True).expand_dims({d: obs.sizes[d] for d in chunks})
     template = template.map(lambda array: array.transpose(*small[array.name].dims))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import lru_cache
@@ -39,6 +38,7 @@ from nida_kit.methods.lazy import by_chunks
 from nida_kit.methods.records import with_records
 from nida_kit.methods.residuals import improbable, misfit, standardised
 from nida_kit.methods.robust import Law, law_of, reweighted, weighted
+from nida_kit.notes import warn
 from nida_kit.observing.errors import errors_of
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import Operator, as_operator, is_direct
@@ -235,7 +235,7 @@ class Method(ABC):
         result.attrs |= {"converted": read.converted} if read.converted else {}
         result.attrs |= {"seconds": time.perf_counter() - began, "versions": versions()}
         for note in notes:
-            warnings.warn(note, stacklevel=4)
+            warn(note, stacklevel=4)
         result.attrs |= {"note": " ".join(notes)} if notes else {}
         return with_records(result.assign_coords(read.coords), obs, self.labels, direct=is_direct(operator))
 

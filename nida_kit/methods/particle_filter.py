@@ -26,6 +26,7 @@ from nida_kit.methods.sequential import (
     for_members,
     model_noise,
     noise_settings,
+    survivors,
 )
 from nida_kit.reconstruction import Moments
 from nida_kit.systems.system import System, as_system
@@ -79,13 +80,13 @@ class ParticleFilter(Sequential):
                 x = advance(self.system, dt, x, observations.times[t - 1])
                 if self.noise.std.any():
                     x = x + self.noise.colour(torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE))
+                x, log_weights = _without_strays(x, log_weights)
             found["forecast"].append(_weighted_moments(x, log_weights))
             here = observations.at(t)
             seen = not here.value.isnan().all()
             if seen:
-                check_finite(x)
                 misfit = for_members(here).misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
-                check_some_count(misfit)
+                check_some_count(misfit - log_weights)
                 log_weights = (log_weights - misfit).log_softmax(-1)
             found["analysis"].append(_weighted_moments(x, log_weights))
             if seen:
@@ -106,6 +107,21 @@ class ParticleFilter(Sequential):
         width = self.jitter * self.particles ** (-1 / (x.shape[-1] + 4))
         moved = x.take_along_dim(index.unsqueeze(-1), 1) + width * (kernel @ root.mT) * copies.unsqueeze(-1)
         return torch.where(poor[:, None, None], moved, x), log_weights.where(~poor[:, None], 0.0)
+
+
+def _without_strays(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> tuple[Tensor, Tensor]:
+    """Particles that left the model's domain weigh nothing; another stands in their place, so that sums stay finite.
+
+    Raises:
+        ValueError: no other has any weight.
+    """
+    index = survivors(x)
+    if index is None:
+        return x, log_weights
+    log_weights = log_weights.masked_fill(~x.isfinite().all(-1), -math.inf)
+    if (log_weights == -math.inf).all(-1).any():
+        check_finite(x)
+    return x.take_along_dim(index.unsqueeze(-1), -2), log_weights
 
 
 def unbiased_covariance(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "W n n"]:

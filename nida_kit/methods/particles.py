@@ -10,7 +10,6 @@ terms.
 from __future__ import annotations
 
 import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 
@@ -18,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, notes
 from nida_kit.methods.method import Method
 from nida_kit.methods.sequential import CPU, DOUBLE, system_settings
 from nida_kit.observing.observations import Observations
@@ -80,7 +79,7 @@ def warn_of_few(effective: Tensor) -> None:
     """Warns where an effective sample size is too small for averages to mean anything."""
     few = effective < TOO_FEW
     if few.any():
-        warnings.warn(
+        notes.warn(
             f"In {int(few.sum())} of {few.numel()} windows fewer than {TOO_FEW} particles count (effective_particles, "
             f"at least {float(effective.min()):.2g}): mean and std are left to chance there. Simulations seldom come "
             "near such exact or many observations: give more particles=.",

@@ -117,8 +117,33 @@ def check_finite(*states: Tensor) -> None:
     if not all(x.isfinite().all() for x in states):
         raise ValueError(
             "The forecast overflowed: the filter has lost the truth, or the model is unstable at this time step. Try "
-            "more inflation, more members, or a shorter longest_substep of the system."
+            "more inflation, more members, or a shorter longest_substep of the system. States that must be "
+            "positive may have left their domain: let the system clamp them, or let its state be their logarithm."
         )
+
+
+def survivors(E: Float[Tensor, "W N n"], seen: Tensor | None = None) -> Int[Tensor, "W N"] | None:
+    """Which member stands in each place: itself, or one of the others where it, or what is seen of it, is not finite.
+
+    The others take turns, so no random numbers are used. None is where nothing has to change.
+
+    Raises:
+        ValueError: there are no others.
+    """
+    fine = E.isfinite().all(-1) if seen is None else (E.isfinite().all(-1) & seen.isfinite().all(-1))
+    if fine.all():
+        return None
+    if not fine.any(-1).all():
+        if seen is None:
+            check_finite(E)
+        raise ValueError(
+            "The operator gives NaN or infinite values for every member, where something was observed: use one that "
+            "is defined for all states (x.clamp(min=...) before a log)."
+        )
+    others = (~fine).long().argsort(dim=-1, stable=True)
+    turn = ((~fine).cumsum(-1) - 1) % fine.sum(-1, keepdim=True)
+    own = torch.arange(E.shape[-2]).expand_as(others)
+    return torch.where(fine, own, others.gather(-1, turn.clamp(min=0)))
 
 
 def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:

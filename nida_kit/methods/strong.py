@@ -149,6 +149,11 @@ class StrongFourDVar(Sequential):
         self._mean, start_covariance = start_moments(system)
         n = len(self._mean)
         self.background = start_covariance if background is None else checks.covariance(background, n, "background")
+        if background is None and torch.linalg.cholesky_ex(start_covariance).info:
+            raise ValueError(
+                f"The start of {system.name} does not spread in every direction: its standard deviations are "
+                f"{start_covariance.diagonal().sqrt().tolist()}. Give background=, a positive definite covariance."
+            )
         self.lag = None if lag is None else checks.count("lag", lag, 1)
         self.stops_early, self.template_steps = lag is None, None if lag is None else 2
         self.takes_first_guess = lag is None

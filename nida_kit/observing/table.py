@@ -349,8 +349,6 @@ def _of_one_calendar(column: pd.Series) -> bool:
 
 def _what(source: _Source, name: Hashable | None, components: Sequence[str], kept: np.ndarray) -> np.ndarray | None:
     """The place of each value's component in the state; None for a field, which is one quantity."""
-    if len(set(components)) < len(components):
-        raise ValueError(f"The components {list(components)} repeat a name: give the state labels that differ.")
     if name is None:
         return np.zeros(int(kept.sum()), int) if components else None
     codes, found = pd.factorize(source[name][kept])

@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nida_kit import checks, html
 from nida_kit.priors.climatology import Climatology
@@ -99,6 +100,18 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
+class _Unfilled(TorchFunctionMode):
+    """Parameters stay as memory has them, for those of a file follow; a mode is its thread's own.
+
+    So torch's global random numbers stay where they are.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        fills = getattr(func, "__module__", "") == "torch.nn.init" or func in (Tensor.uniform_, Tensor.normal_)
+        kwargs = kwargs or {}
+        return (args[0] if args else kwargs["tensor"]) if fills else func(*args, **kwargs)
+
+
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network, Card]:
     """Network and card; any error means that they do not fit."""
     names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
@@ -107,7 +120,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Networ
     kinds = LocalPrior.kinds | {PaperPrior.__name__: PaperPrior}
     if header["kind"] not in kinds:
         raise ValueError(f"there is no network {header['kind']}, only {[*kinds]}: import the module that has it first")
-    prior = kinds[header["kind"]](_climatology(tensors, len(labels.components)), **header["settings"])
+    with _Unfilled():
+        prior = kinds[header["kind"]](_climatology(tensors, len(labels.components)), **header["settings"])
     prior.load_state_dict(tensors, assign=True)  # in the dtype of the file
     return prior, card
 

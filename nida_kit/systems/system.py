@@ -268,7 +268,7 @@ class System(ABC):
         spinup, seed = checks.count("spinup", spinup, 0), checks.seed(seed)
         dt, start_time = checks.positive("dt", dt), checks.finite("start_time", start_time)
         std, Q = self._read_noise(model_noise_std, model_noise_covariance)
-        device = torch.device(device)
+        device = checks.device(device)
         generator = torch.Generator(device).manual_seed(seed)
         x = self.start(samples, generator, dtype, device)
         self._check(x)

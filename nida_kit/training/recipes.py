@@ -118,10 +118,12 @@ class Recipe:
 
     def begin(self) -> Network:
         """The untrained network, around the climatology of fresh windows, or of the budget's."""
-        torch.manual_seed(self.settings.seed)
         generator = torch.Generator().manual_seed(self.settings.seed)
         x = self._all() if self.budget else self.windows()(self.climate, generator)
-        return self.kind(Climatology.fit(torch.cat(self.images(x)), self.order), **self.network)
+        climatology = Climatology.fit(torch.cat(self.images(x)), self.order)
+        with torch.random.fork_rng(devices=[]):  # the caller's own random numbers go on where they were
+            torch.manual_seed(self.settings.seed)
+            return self.kind(climatology, **self.network)
 
 
 _LORENZ63 = Recipe(

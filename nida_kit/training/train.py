@@ -31,7 +31,7 @@ from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
-from nida_kit.observing.laws import Law
+from nida_kit.observing.laws import Law, mixture, regular
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
 from nida_kit.systems.system import as_system
@@ -102,9 +102,7 @@ def fixed(windows: Float[Tensor, "N T n"]) -> Windows:
     return draw
 
 
-def simulated(
-    system, steps: int, dt: float, model_noise_std: float = 0.0, latest: int = 0, late: float = 0.5
-) -> Windows:
+def simulated(system, steps: int, dt: float, model_noise_std=0.0, latest: int = 0, late: float = 0.5) -> Windows:
     """Fresh windows of a system; the share `late` of them starts up to `latest` steps after its trajectory.
 
     Raises:
@@ -113,11 +111,11 @@ def simulated(
     system = as_system(system)
     steps, latest = checks.count("steps", steps, 1), checks.count("latest", latest, 0)
     dt, late = checks.positive("dt", dt), checks.share("late", late)
-    model_noise_std = checks.number("model_noise_std", model_noise_std)
+    noise = checks.noise(model_noise_std, system.labels.shape)
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
         x = system.start(batch, generator, torch.float64, torch.device("cpu"))
-        x = system.trajectories(x, steps + latest, dt, model_noise_std, generator)
+        x = system.trajectories(x, steps + latest, dt, noise, generator)
         starts_late = torch.rand(batch, generator=generator) < late
         begin = torch.randint(latest + 1, (batch,), generator=generator) * starts_late
         return x[torch.arange(batch)[:, None], begin[:, None] + torch.arange(steps)]
@@ -289,6 +287,12 @@ def train(
     every = checks.count("every", every, 1)
     for name, draw in (("windows", windows), ("law", law)):
         checks.function(name, draw, "Try windows=nk.fixed(tensor) and law=functools.partial(nk.mixture, scale=...).")
+    if law in (mixture, regular):  # the function itself
+        raise ValueError(
+            f"law=nk.{law.__name__} is what laws are made of: give law=functools.partial(nk.{law.__name__}, ...), with "
+            "its own arguments."
+        )
+    device = checks.device(device)
     path = Path(checkpoint) if checkpoint is not None else None
     state = _State(prior.to(device).train(), settings)
     if path is not None and path.exists():
