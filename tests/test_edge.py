@@ -401,3 +401,18 @@ def test_only_values_with_good_flags_are_kept(tmp_path, obs, flag, kept):
 def test_flags_that_are_not_there_are_refused(obs, flag, said):
     with pytest.raises(ValueError, match=said):
         nk.load_observations(obs, flag=flag)
+
+
+@pytest.mark.parametrize("name", ["start", "cost", "converged", "distance", "forecast", "log_evidence", "residual"])
+def test_no_coordinate_takes_the_place_of_what_methods_say(name):
+    obs = nk.observe(nk.Lorenz63().simulate(2, 8, 0.05), every=4, noise_std=1.0)
+    with pytest.raises(ValueError, match=f"'{name}', a name that results use themselves: rename it"):
+        nk.KalmanSmoother(nk.Lorenz63(), 0.2).assimilate(obs.assign_coords({name: ("sample", [1.0, 2.0])}))
+    with pytest.raises(ValueError, match="that observations or results use"):
+        nk.GridLabels({name: range(3)})
+
+
+def test_units_of_windows_are_not_those_of_components():
+    obs = nk.observe(nk.Lorenz63().simulate(2, 8, 0.05), every=4, noise_std=1.0)
+    with pytest.raises(ValueError, match=r"'units' along \('sample',\)"):
+        nk.KalmanSmoother(nk.Lorenz63(), 0.2).assimilate(obs.assign_coords(units=("sample", ["m", "m"])))

@@ -184,9 +184,10 @@ def _unmasked(operator, like: xr.DataArray) -> np.ndarray:
     """Where a mask lets the values `like` be observed: everywhere, if the operator is none."""
     if isinstance(operator, xr.DataArray):
         return _aligned(operator, like)
-    mask = np.asarray(True if operator is None or callable(operator) else operator)
+    mask = np.asarray(operator.detach() if isinstance(operator, torch.Tensor) else operator)
+    mask = mask if mask.dtype == bool else np.asarray(True)
     try:
-        return np.broadcast_to(mask if mask.dtype == bool else True, like.shape)
+        return np.broadcast_to(mask, like.shape)
     except ValueError:
         raise ValueError(
             f"The mask of shape {mask.shape} does not broadcast over {like.shape}: give (component,), "

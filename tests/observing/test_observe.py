@@ -475,3 +475,60 @@ def test_a_field_has_no_components():
         observe(FIELD, components=["y"], noise_std=0.1)
     with pytest.raises(ValueError, match="time and, after it, those of a grid"):
         observe(FIELD.drop_vars(["y", "x"]), noise_std=0.1)
+
+
+class Turning(nk.System):
+    """Three numbers whose tendency depends on time."""
+
+    labels = nk.StateLabels(("a", "b", "c"), ("m",) * 3, ("a", "b", "c"))
+    longest_substep = 0.05
+
+    def tendency(self, x, t):
+        a, b, c = x.unbind(-1)
+        t = t[..., 0]
+        return torch.stack([b * torch.cos(t) - 0.3 * a, -a * torch.cos(t) - 0.1 * c, 0.5 * b - 0.2 * c], -1)
+
+    def start(self, samples, generator, dtype, device):
+        return torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
+
+
+TURNING = Turning().simulate(3, 8, 0.2, seed=1, start_time=3.0)
+
+
+@pytest.mark.parametrize(
+    ("operator", "said"),
+    [
+        (lambda x: x.cumsum(0), "values of one window depend on other windows"),
+        (lambda x, t: x.cumsum(0) * t, "values of one window depend on other windows"),
+        (nk.over_window(lambda x: x.cumsum(0)), "values of one window depend on other windows"),
+        (nk.over_window(lambda x, t: x.mean(0, keepdim=True) * t + x), "values of one window depend on other windows"),
+        (lambda x, t: torch.cat([x[..., :1, :], x[..., :-1, :] + x[..., 1:, :]], -2) * t, "mixes times.*over_window"),
+        (lambda x, t: torch.cat([x[..., :1, :], x[..., 1:2, :] + x[..., :1, :], x[..., 2:, :]], -2), "mixes times"),
+        (nk.over_window(lambda x: x.mean(-2)), "over a window it gives a row of values for each time step"),
+        (lambda x: x.sel(component=["a"]), "AttributeError.*no attribute 'sel'.*torch tensors"),
+        (lambda x: {}["a"], "KeyError"),
+        ([[1, 2], [3]], "no array of numbers"),
+    ],
+)
+def test_an_operator_that_mixes_or_fails_is_refused_whatever_its_kind(operator, said):
+    with pytest.raises(ValueError, match=said):
+        nk.observe(TURNING, noise_std=0.3, operator=operator, seed=1)
+
+
+def test_a_matrix_that_has_gradients_serves_as_one_that_has_not():
+    one, two = (nk.observe(TURNING, noise_std=0.3, operator=torch.ones(1, 3).requires_grad_(g)) for g in (True, False))
+    xr.testing.assert_equal(one, two)
+
+
+@pytest.mark.parametrize("method", [nk.KalmanSmoother, nk.WeakFourDVar, nk.ExtendedKalmanFilter])
+def test_slopes_that_were_lost_are_missed_where_they_are_needed(method):
+    def lost(x):
+        return torch.from_numpy(np.tanh(x.detach().numpy())[..., :2])
+
+    obs = nk.observe(TURNING, noise_std=0.3, operator=lost, seed=1)
+    with pytest.raises(ValueError, match="values but no slopes"):
+        method(Turning(), 0.1).assimilate(obs, operator=lost)
+    nk.EnKF(Turning(), 0.1, members=8).assimilate(obs, operator=lost)
+    constant = lambda x: torch.ones_like(x[..., :1])  # noqa: E731
+    obs = nk.observe(TURNING, noise_std=0.3, operator=constant, seed=1)
+    assert method(Turning(), 0.1).assimilate(obs, operator=constant)["mean"].notnull().all()

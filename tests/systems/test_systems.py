@@ -478,3 +478,17 @@ def test_a_field_that_does_not_fit_together_says_what_is_wrong():
     ):
         with pytest.raises(ValueError, match=why):
             nk.EnKF(changed(**parts), members=5)
+
+
+def test_a_start_that_is_given_is_known_exactly():
+    system = nk.Started(nk.Lorenz63(), [1.0, 2.0, 3.0], std=[2.0, 1.0, 0.5])
+    mean, covariance = system.start_moments()
+    assert mean.tolist() == [1, 2, 3] and covariance.tolist() == np.diag([4.0, 1.0, 0.25]).tolist()
+    assert nk.KalmanSmoother(system, 0.1).settings["start_mean"] == [1.0, 2.0, 3.0]
+
+
+def test_components_have_names_that_tell_them_apart():
+    with pytest.raises(ValueError, match=r"\['a', 'a'\] need different names"):
+        nk.StateLabels(("a", "a"), ("1", "1"), ("a", "b"))
+    with pytest.raises(ValueError, match="components=None must be a list"):
+        nk.StateLabels(None, None, None)
