@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def test_conda_and_pip_install_the_same_set():
     extras = PROJECT["optional-dependencies"]
     wanted = {"pip", f"python{PROJECT['requires-python']}"}
-    for requirement in PROJECT["dependencies"] + extras["notebooks"] + extras["test"]:
+    for requirement in PROJECT["dependencies"] + extras["notebooks"] + extras["data"] + extras["test"]:
         name, bounds = re.fullmatch(r"([\w.\[\]-]+?)([<>=].*)", requirement).groups()
         wanted.add(CONDA_NAMES.get(name, name) + bounds)
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
