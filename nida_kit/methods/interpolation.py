@@ -8,6 +8,7 @@ It is one step of the loop (`loop.py`), exact for Gaussian states and a linear h
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from nida_kit.loop import incremental
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.weights import load
 from nida_kit.reconstruction import Reconstruction
 from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
@@ -70,6 +72,19 @@ class OptimalInterpolation(Method):
         method = cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
         if method.settings["order"] == len(values[0]) - 1 and SINCE not in windows[TIME].attrs:
             method.begins = float(model_times(windows[TIME], labels.time_units)[0])
+        return method
+
+    @classmethod
+    def load(cls, path: str | Path) -> OptimalInterpolation:
+        """What `nk.save` wrote of one; of a network's file, that of its climatology.
+
+        Raises:
+            ValueError: no such file, or none of ours.
+        """
+        prior, card = load(path)
+        method = cls(prior if isinstance(prior, Climatology) else prior.climatology, card.labels, card.dt)
+        method.begins = card.about.get("begins")
+        method.settings["weights"] = str(path)
         return method
 
     def laid_over(self, observations: Observations) -> Climatology:

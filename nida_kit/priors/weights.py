@@ -20,7 +20,7 @@ from nida_kit import checks, html
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import Network, PaperPrior
 from nida_kit.priors.parts import LocalPrior
-from nida_kit.state import StateLabels
+from nida_kit.state import GridLabels, Labels, StateLabels
 
 FORMAT = "nida_kit prior 1"
 
@@ -30,12 +30,12 @@ class Card:
     """What a weight file says of itself.
 
     Attributes:
-        labels: the state's components.
+        labels: of the state.
         dt: time step.
         about: data law, seed, settings, minutes, scores, command; free form.
     """
 
-    labels: StateLabels
+    labels: Labels
     dt: float
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -46,25 +46,51 @@ class Card:
         return html.card("Card", {"state": html.state(self.labels), "time step": self.dt} | self.about)
 
 
-def save(prior: Network, path: str | Path, card: Card) -> None:
-    """Write weights and card to `path`, which ends in .safetensors; beside it the card alone, as readable JSON.
+def save(prior, path: str | Path, card: Card | None = None) -> None:
+    """Write a prior and its card to `path`, which ends in .safetensors; beside it the card alone, as readable JSON.
+
+    >>> import nida_kit as nk, tempfile
+    >>> interpolation = nk.OptimalInterpolation.fit(nk.Lorenz63().simulate(200, 8, 0.05), order=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nk.save(interpolation, f"{folder}/mine.safetensors")
+    ...     again = nk.OptimalInterpolation.load(f"{folder}/mine.safetensors")
+    >>> again.dt
+    0.05
+
+    Args:
+        prior: a network, a climatology, or a fitted `nk.OptimalInterpolation`.
+        path: of the file.
+        card: what it says of itself; a fitted method knows it.
 
     Raises:
-        ValueError: another ending, or a card of another state.
+        ValueError: another ending, no prior, or a card that is missing or of another state.
     """
-    components = prior.climatology.mean.shape[-1]
-    if Path(path).suffix != ".safetensors" or len(card.labels.components) != components:
+    if not isinstance(prior, Network | Climatology):
+        if not isinstance(getattr(prior, "climatology", None), Climatology):
+            kinds = "a network, an nk.Climatology or a fitted nk.OptimalInterpolation"
+            raise checks.refused("prior", prior, kinds, "A method with a network has it as method.prior.")
+        begins = getattr(prior, "begins", None)
+        card = Card(prior.labels, prior.dt, {} if begins is None else {"begins": begins}) if card is None else card
+        prior = prior.climatology
+    checks.instance("card", card, Card, "an nk.Card", "Try nk.Card(system.labels, dt).")
+    of_network = isinstance(prior, Network)
+    components = (prior.climatology if of_network else prior).mean.shape[-1]
+    if Path(path).suffix != ".safetensors" or card.labels.size != components:
         raise ValueError(
-            f"{path} must end in .safetensors, and the card name {components} components, not "
-            f"{list(card.labels.components)}."
+            f"{path} must end in .safetensors, and the card name {components} components, not {card.labels.size}: "
+            f"{card.labels}."
         )
-    header = {"kind": type(prior).__name__, "settings": prior.settings, **asdict(card)}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in prior.state_dict().items()}
+    header = {"kind": type(prior).__name__, "settings": prior.settings if of_network else {}, **asdict(card)}
+    own = prior.state_dict() if of_network else {f"climate.{k}": getattr(prior, k) for k in _TENSORS}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in own.items()}
     save_file(tensors, path, {"format": FORMAT, "card": json.dumps(header)})
     Path(path).with_suffix(".json").write_text(json.dumps(header, indent=2) + "\n")
 
 
-def load(path: str | Path) -> tuple[Network, Card]:
+_TENSORS = ("mean", "factor", "spread")  # of a climatology
+
+
+def load(path: str | Path) -> tuple[Network | Climatology, Card]:
     """Read what `save` wrote.
 
     Raises:
@@ -82,7 +108,7 @@ def load(path: str | Path) -> tuple[Network, Card]:
         raise ValueError(
             f"{path} holds weights that are not finite; it is damaged, or its training failed. Copy or retrain it."
         )
-    return prior.eval(), card
+    return prior.eval() if isinstance(prior, Network) else prior, card
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -112,23 +138,30 @@ class _Unfilled(TorchFunctionMode):
         return (args[0] if args else kwargs["tensor"]) if fills else func(*args, **kwargs)
 
 
-def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network, Card]:
-    """Network and card; any error means that they do not fit."""
-    names = {k: tuple(header["labels"][k]) for k in ("components", "units", "long_names")}
-    labels = StateLabels(**names, time_units=header["labels"]["time_units"])
+def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network | Climatology, Card]:
+    """Prior and card; any error means that they do not fit."""
+    given = header["labels"]
+    if "coords" in given:
+        coords, units = ({dim: own for dim, own in given[k]} for k in ("coords", "coord_units"))
+        labels = GridLabels(coords, given["units"], given["long_name"], units, given["time_units"])
+    else:
+        names = {k: tuple(given[k]) for k in ("components", "units", "long_names")}
+        labels = StateLabels(**names, time_units=given["time_units"])
     card = Card(labels, header["dt"], header["about"])
+    if header["kind"] == Climatology.__name__:
+        return _climatology(tensors, labels.size), card
     kinds = LocalPrior.kinds | {PaperPrior.__name__: PaperPrior}
     if header["kind"] not in kinds:
         raise ValueError(f"there is no network {header['kind']}, only {[*kinds]}: import the module that has it first")
     with _Unfilled():
-        prior = kinds[header["kind"]](_climatology(tensors, len(labels.components)), **header["settings"])
+        prior = kinds[header["kind"]](_climatology(tensors, labels.size), **header["settings"])
     prior.load_state_dict(tensors, assign=True)  # in the dtype of the file
     return prior, card
 
 
 def _climatology(tensors: dict[str, Tensor], n: int) -> Climatology:
     """Of n components; its shapes say how long it is, and must agree."""
-    mean, factor, spread = (tensors[f"climate.{k}"] for k in ("mean", "factor", "spread"))
+    mean, factor, spread = (tensors[f"climate.{k}"] for k in _TENSORS)
     length = len(mean) if mean.ndim else 0
     for name, tensor, shape in (
         ("mean", mean, (length, n)),
@@ -153,8 +186,11 @@ def _shipped() -> str:
 
 
 def load_pretrained(name: str | Path) -> tuple[Network, Card]:
-    """Shipped weights by name, or a file by path; errors as in `load`."""
+    """A network: shipped weights by name, or a file by path; errors as in `load`."""
     if not isinstance(name, str | Path):
         raise ValueError(f"{name!r} is neither a name nor a path. {_shipped()}")
     shipped = _FOLDER / f"{name}.safetensors"
-    return load(shipped if shipped.is_file() else name)
+    prior, card = load(shipped if shipped.is_file() else name)
+    if not isinstance(prior, Network):
+        raise ValueError(f"{name} holds a climatology and no network: nk.OptimalInterpolation.load({str(name)!r}).")
+    return prior, card

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 from safetensors.torch import load_file, save_file
 
 import nida_kit as nk
@@ -152,3 +154,46 @@ def test_an_unknown_name_is_told_what_there_is():
 def test_a_file_of_ones_own_is_loaded_by_its_path(path):
     assert weights.load_pretrained(path)[1] == CARD
     assert weights.load_pretrained(str(path))[1] == CARD
+
+
+@pytest.mark.parametrize("order", [None, 1])
+def test_a_fitted_interpolation_comes_back_from_its_file(tmp_path, order):
+    past = nk.Lorenz63().simulate(300, 8, 0.05, seed=1)
+    method = nk.OptimalInterpolation.fit(past, order=order)
+    nk.save(method, tmp_path / "oi.safetensors")
+    again = nk.OptimalInterpolation.load(tmp_path / "oi.safetensors")
+    obs = nk.observe(past.isel(sample=slice(3)), every=3, noise_std=0.5, seed=2)
+    xr.testing.assert_equal(again.assimilate(obs), method.assimilate(obs))
+    assert again.labels == method.labels and again.dt == method.dt
+    if order is None:
+        with pytest.raises(ValueError, match="observations lie from 3"):
+            again.assimilate(obs.assign_coords(time=obs["time"] + 3))
+    with pytest.raises(ValueError, match=r"a climatology and no network: nk.OptimalInterpolation.load"):
+        nk.NeuralIncremental.pretrained(tmp_path / "oi.safetensors")
+    climatology, card = nk.load(tmp_path / "oi.safetensors")
+    assert torch.equal(climatology.factor, method.climatology.factor) and card.labels == method.labels
+
+
+def test_a_field_s_interpolation_and_a_network_s_climatology_come_back(tmp_path):
+    labels = nk.GridLabels({"y": (0.0, 1.0), "x": (0.0, 2.0)}, "K", "temperature", {"y": "km"})
+    values = np.random.default_rng(0).normal(size=(60, 4, 2, 2))
+    coords = {"time": np.arange(4.0), **labels.coordinates()}
+    past = xr.DataArray(values, coords, ("sample", "time", "y", "x"), attrs=labels.attributes)
+    nk.save(nk.OptimalInterpolation.fit(past, order=1), tmp_path / "field.safetensors")
+    assert nk.OptimalInterpolation.load(tmp_path / "field.safetensors").labels == labels
+    neural = nk.NeuralIncremental.pretrained("lorenz63")
+    shipped = nk.OptimalInterpolation.load(weights._FOLDER / "lorenz63.safetensors")
+    assert torch.equal(shipped.climatology.mean, neural.prior.climatology.mean)
+
+
+@pytest.mark.parametrize(
+    ("prior", "card", "said"),
+    [
+        (nk.NeuralIncremental.pretrained("lorenz63"), None, "must be a network.*method.prior"),
+        (nk.NeuralIncremental.pretrained("lorenz63").prior, None, "card=None must be an nk.Card"),
+        (nk.Lorenz63(), None, "must be a network"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused(tmp_path, prior, card, said):
+    with pytest.raises(ValueError, match=said):
+        nk.save(prior, tmp_path / "no.safetensors", card)
