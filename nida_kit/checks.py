@@ -180,10 +180,11 @@ def covariance(value, n: int, name: str = "covariance") -> Float[Tensor, "n n"]:
 
 def not_a_covariance(matrices: Float[Tensor, "*batch n n"]) -> tuple[tuple[int, ...], str] | None:
     """Where in a batch the first matrix is that is no covariance, and why it is none; None if all are."""
+    symmetric_part = (matrices + matrices.mT) / 2
     scale = matrices.diagonal(dim1=-2, dim2=-1).abs().sqrt()
     off = (matrices - matrices.mT).abs() > 1e-6 * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     finite, symmetric = (x.flatten(-2).all(-1) for x in (matrices.isfinite(), ~off))
-    filled = matrices.where((finite & symmetric)[..., None, None], 0.0)
+    filled = symmetric_part.where((finite & symmetric)[..., None, None], 0.0)
     bad = torch.linalg.cholesky_ex(filled).info != 0
     if not bad.any():
         return None
@@ -194,7 +195,7 @@ def not_a_covariance(matrices: Float[Tensor, "*batch n n"]) -> tuple[tuple[int, 
         i, j = off[where].nonzero()[0].tolist()
         above, below = matrices[where][i, j].item(), matrices[where][j, i].item()
         return where, f"is not symmetric: [{i}, {j}] is {above:g} and [{j}, {i}] is {below:g}; is it a root of one?"
-    lowest = torch.linalg.eigvalsh(matrices[where])[0].item()
+    lowest = torch.linalg.eigvalsh(symmetric_part[where])[0].item()
     return where, (
         f"is not positive definite: its lowest eigenvalue is {lowest:.3g}; np.cov(states.T) of many more states than "
         "components is, and so is a matrix with a small variance added to its diagonal"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Diagonal
+from nida_kit.linalg.solvers import coarse, failed
 from nida_kit.loop import incremental, linearised
 from nida_kit.observing.observations import Observations
 from nida_kit.statement import Statement
@@ -132,12 +133,16 @@ class Laplace:
     def distance(self) -> Float[Tensor, "*batch"]:
         """How far an undamped step would lead from the estimate: no value moves by more of its standard deviations."""
         local = self._linearised
-        return (2 * (local.misfit(self.mean) - local.misfit(local.estimate))).clamp(min=0.0).sqrt()
+        step = local.rows.push(local.estimate - self.mean)
+        return sum(each.square().sum((-2, -1)) for each in step).sqrt()
 
     @property
     def std(self) -> Float[Tensor, "*batch T n"]:
-        """Marginal standard deviations."""
-        return self.gaussian.std
+        """Marginal standard deviations; a ValueError where the estimate has not as many digits."""
+        std = self.gaussian.std
+        if (bad := coarse(self.mean, std)).any():
+            raise failed("the mean", bad)
+        return std
 
     def sample(self, noise: Float[Tensor, "*draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise."""

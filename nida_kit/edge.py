@@ -322,7 +322,6 @@ def read_observations(
     about = {"long_name": "time"} | ({} if dated else {"units": state.time_units})
     coords[TIME] = value[TIME].assign_attrs(about | value[TIME].attrs)
     labels = dict(state.indexes) if direct else {OBS_COMPONENT: value[COMPONENT].values.tolist()}
-    coords |= {} if direct else labels
     return ObservedTensors(
         torch.from_numpy(y.copy()),
         torch.from_numpy(std),
@@ -692,7 +691,8 @@ def label(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors, first
 def label_values(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors) -> dict[str, xr.Variable]:
     """Tensors `(..., T, p)`, a number for each observed value, as labelled variables, by name."""
     dims, shape = (*read.dims, TIME, *read.labels), [len(labels) for labels in read.labels.values()]
-    return {
+    along = {dim: xr.Variable(dim, labels) for dim, labels in read.labels.items() if dim not in read.state.dims}
+    return along | {
         name: xr.Variable(dims, unfold(x.cpu(), shape).numpy(), {"long_name": long_name})
         for name, (x, long_name) in arrays.items()
     }

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from nida_kit.linalg.banded import BlockBanded
 from nida_kit.linalg.rows import Diagonal, Rows, Stack, Through
-from nida_kit.linalg.solvers import Solver, after, by_size
+from nida_kit.linalg.solvers import Solver, after, by_size, coarse, failed
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,15 @@ class Gaussian:
         Raises:
             ValueError: it cannot be told to 1% of a posterior standard deviation.
         """
-        return self._moved(lambda: self._solver.minimise(self.residual))
+        mean = self._moved(lambda: self._solver.minimise(self.residual))
+        if self._certifies and (bad := coarse(mean, self.std)).any():
+            raise failed("the mean", bad)
+        return mean
+
+    @property
+    def _certifies(self) -> bool:
+        """Whether the spread is at hand against which a mean is held; in training nobody asks."""
+        return self.generator is None and self._solver.closed and not torch.is_grad_enabled()
 
     @cached_property
     def estimate(self) -> Float[Tensor, "*#batch T n"]:

@@ -467,3 +467,9 @@ def test_everything_else_takes_numpys_numbers_too():
     assert nk.setups.run("blanke2024-lorenz63", "optimal interpolation", int64(3), int64(0)).notna().all().all()
     mean, std, truth = (nk.Lorenz63().simulate(3, 4, 0.1, seed=k) for k in range(3))
     assert nk.spread_error(mean, abs(std), truth, bins=int64(2)).sizes["bin"] == 2
+
+
+def test_a_matrix_that_rounding_made_unsymmetric_is_judged_as_it_is_used():
+    almost = [[1, 1 + 5e-7, 0], [1 - 1e-8, 1, 0], [0, 0, 1]]
+    with pytest.raises(ValueError, match="not positive definite"):
+        checks.covariance(almost, 3)

@@ -185,3 +185,42 @@ def test_a_refusal_names_the_windows_that_lost_their_digits():
     for ask in ("mean", "std"):
         with pytest.raises(ValueError, match=r"In 1 of 3 windows, first in window 2 counted from 0, the .*1% of a"):
             getattr(g, ask)
+
+
+@pytest.mark.parametrize(
+    ("start", "noise", "error"), [(1e11, 1e8, 1e-8), (1e11, 1e4, 1e-8), (1e12, 1.0, 1e-12), (1e11, 1.0, 1e-6)]
+)
+def test_a_mean_that_double_precision_cannot_hold_is_refused(start, noise, error):
+    """One unit in the last place of the mean, or of what is left of the observations, is more than a deviation."""
+    system = nk.Started(nk.LinearOscillator(), 0.0, start)
+    obs = nk.observe(system.simulate(1, 9, 0.2, seed=1), every=2, noise_std=error, seed=2)
+    for method in (
+        nk.KalmanSmoother(system, noise),
+        nk.WeakFourDVar(system, noise),
+        nk.ExtendedKalmanFilter(system, noise),
+    ):
+        with pytest.raises(ValueError, match="double precision"):
+            method.assimilate(obs)
+
+
+@pytest.mark.parametrize(("start", "error"), [(1e8, 1e-10), (1e10, 1e-8)])
+def test_strong_4d_var_claims_no_digits_that_it_has_not(start, error):
+    system = nk.Started(nk.LinearOscillator(), 0.0, start)
+    obs = nk.observe(system.simulate(1, 9, 0.2, seed=1), every=2, noise_std=error, seed=2)
+    with pytest.raises(ValueError, match="double precision"):
+        nk.StrongFourDVar(system).assimilate(obs)
+
+
+@pytest.mark.parametrize(("start", "noise", "error"), [(1e4, 1e-8, 1e-6), (1e8, 1e-2, 1e-6), (1e3, 0.1, 1e-2)])
+def test_a_filter_is_right_or_says_that_it_has_lost_its_digits(start, noise, error):
+    """Against the smoother's last time, which is the filter's."""
+    system = nk.Started(nk.LinearOscillator(), 0.0, start)
+    obs = nk.observe(system.simulate(1, 9, 0.2, seed=1), every=2, noise_std=error, seed=2)
+    if start / error > 1e7:
+        with pytest.raises(ValueError, match="The standard deviation cannot be told"):
+            nk.ExtendedKalmanFilter(system, noise).assimilate(obs)
+        return
+    exact = nk.KalmanSmoother(system, noise).assimilate(obs).isel(time=-1)
+    found = nk.ExtendedKalmanFilter(system, noise).assimilate(obs).isel(time=-1)
+    np.testing.assert_allclose(found["std"], exact["std"], rtol=1e-2)
+    assert (abs(found["mean"] - exact["mean"]) < 1e-2 * exact["std"]).all()

@@ -171,3 +171,19 @@ def test_a_full_climatology_is_laid_over_observations_by_time_not_by_index():
             method.assimilate(xr.Dataset({"value": past[0], "noise_std": 0.1}).assign_coords(time=past["time"] + shift))
     pooled = nk.OptimalInterpolation.fit(past, order=1)
     pooled.assimilate(xr.Dataset({"value": past[0], "noise_std": 0.1}).assign_coords(time=past["time"] + 3))
+
+
+def test_a_part_of_a_full_climatology_loses_no_digits():
+    """Of nearly singular windows: the same as one that was fitted to these steps alone."""
+    past = nk.Lorenz63().simulate(1500, 20, 0.04, seed=1, spinup=100)
+    some = {"time": slice(4, 16)}
+    obs = nk.observe(past.isel(time=slice(4, 16), sample=slice(3)), every=5, noise_std=0.5, seed=2)
+    found = nk.OptimalInterpolation.fit(past).assimilate(obs)
+    expected = nk.OptimalInterpolation.fit(past.isel(some)).assimilate(obs)
+    assert (abs(found["mean"] - expected["mean"]) < 1e-3 * expected["std"]).all()
+
+
+@pytest.mark.parametrize("kind", [str, object, complex, bool])
+def test_windows_to_fit_to_are_real_numbers(kind):
+    with pytest.raises(ValueError, match="real numbers are needed"):
+        nk.OptimalInterpolation.fit(nk.Lorenz63().simulate(50, 4, 0.05).astype(kind), order=1)

@@ -24,6 +24,7 @@ Residual = Sequence[Tensor | None]
 """Of each of the stacked rows; None is zero."""
 
 MOST = 0.01  # standard deviations that a mean, and share of itself that a standard deviation may be wrong by
+EPS = torch.finfo(torch.float64).eps
 LONG = 1000  # values of a window: above, rows that see all of it are kept beside the band
 
 
@@ -32,9 +33,11 @@ class Solver(ABC):
 
     Attributes:
         rows: J.
+        closed: whether it has variances.
     """
 
     rows: Stack
+    closed: bool = True
 
     def prepare(self) -> None:
         """Make what gradients need, within the graph."""
@@ -109,10 +112,24 @@ def converged(rows: Stack, residual: Residual, solve: Callable[[Tensor], Tensor]
     for _ in range(most):
         dx, moved = refined(rows, residual, solve, dx)
         # A step mends what is left but for a small share: so this, too, is far below what is allowed.
-        restless = moved > MOST / 10
+        restless = ~(moved <= MOST / 10)
         if not restless.any():
             break
-    return dx, restless
+    return dx, restless | blurred(residual)
+
+
+def blurred(residual: Residual) -> Tensor:
+    """In which windows the residuals' own last digits say more than is allowed, `(...)`.
+
+    No error e of the residuals moves the mean by more than |e| of its standard deviations.
+    """
+    squares = sum(r.detach().double().square().sum((-2, -1)) for r in residual if r is not None)
+    return ~(EPS * torch.as_tensor(squares).sqrt() <= MOST)
+
+
+def coarse(mean: Tensor, std: Tensor) -> Tensor:
+    """In which windows a number of double precision is too coarse for the mean, `(...)`; NaN is left to who looks."""
+    return (EPS * mean.detach().abs() > MOST * std.detach()).flatten(-2).any(-1)
 
 
 def failed(what: str, where: Tensor) -> ValueError:
@@ -295,6 +312,8 @@ class Iterative(Solver):
         tolerance: of the residual.
         most: iterations.
     """
+
+    closed = False
 
     def __init__(self, rows: Stack, tolerance: float = 1e-10, most: int = 1000):
         self.rows, scale = rows, 1.0

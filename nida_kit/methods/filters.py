@@ -22,6 +22,7 @@ from torch import Tensor
 from nida_kit import checks
 from nida_kit.linalg.banded import apply
 from nida_kit.linalg.jacobian import FEW, linearise
+from nida_kit.linalg.solvers import EPS, MOST, failed
 from nida_kit.methods.sequential import Sequential, advance, model_noise, noise_settings, start_moments
 from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations
@@ -48,7 +49,7 @@ def gaussian_filter(
     A filter forgets its start. So one long window is cut into segments that walk side by side, each from the law of
     the first state; then those walk again whose start is not where the segment before ended, until none is left. The
     answer is that of one walk, in far fewer calls. A filter that has lost the truth forgets nothing: after some rounds
-    the segments left walk one after the other, which takes no longer than one walk.
+    the segments left walk one after the other, which takes hardly longer than one walk.
 
     Args:
         forecast: mean and covariance of the next states, from those of these `(..., C, n)` and their steps `(C,)`.
@@ -59,7 +60,8 @@ def gaussian_filter(
     value = observations.value
     steps = value.shape[-2]
     alone = value[..., 0, 0].numel() == 1 and covariance.numel() * math.isqrt(steps) < FEW
-    length = math.isqrt(steps) if alone and steps >= LONG else steps
+    # A guessed start may lie where a nonlinear h has no value.
+    length = math.isqrt(steps) if alone and steps >= LONG and observations.linear else steps
     begin = torch.arange(0, steps, length)
     mean = mean.expand(*value.shape[:-2], len(begin), -1).clone()
     covariance = covariance.expand(*mean.shape, -1).clone()
@@ -157,6 +159,12 @@ class _GaussianFilter(Sequential):
             return self.forecast(mean, spread, dt, observations.times[steps])
 
         forecasts, analyses = gaussian_filter(forecast, *self.start(), observations)
+        # Of a variance that an analysis makes so much smaller, the last digits are those of the larger one.
+        left = (analyses.std / forecasts.std).square().nan_to_num(nan=1.0)
+        if (bad := (~(MOST * left >= EPS)).flatten(-2).any(-1)).any() or analyses.std.isnan().any():
+            lost = bad | (analyses.std.isnan() & forecasts.std.isfinite()).flatten(-2).any(-1)
+            if lost.any():
+                raise failed("the standard deviation", lost)
         return {"forecast": forecasts, "analysis": analyses}
 
 

@@ -62,6 +62,8 @@ class OptimalInterpolation(Method):
         if missing:
             raise ValueError(f"windows has no coordinates along {missing}: give it some by windows.assign_coords(...).")
         windows = windows.transpose(..., TIME, *own)
+        if windows.dtype.kind not in "iuf":
+            raise ValueError(f"windows has dtype {windows.dtype}; real numbers are needed.")
         if windows.ndim == 1 + len(own) or not np.isfinite(windows.values).all():
             raise ValueError(
                 f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows, and "

@@ -87,7 +87,7 @@ class Sequential(Method):
 
 def refuse_whole_windows(observations: Observations, system: System) -> None:
     """Raises ValueError for what cannot be taken one time after the other, or an operator that does not fit."""
-    check_operator(observations.at(0), system)
+    check_operator(observations.at(slice(0, 2)), system)  # two times, of which it may mix one with the other
 
 
 def check_operator(observations: Observations, system: System) -> None:
@@ -165,7 +165,8 @@ def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covar
         raise ValueError(f"Say how large the errors are: {what}_std=, or {what}_covariance= if they are correlated.")
     if matrix is None:
         return Covariance.diagonal(checks.noise(std, labels.shape, f"{what}_std"))
-    if std is not None and not (isinstance(std, Real) and std == 0):
+    unsaid = what == "model_noise" and isinstance(std, Real) and std == 0
+    if std is not None and not unsaid:
         raise ValueError(f"{what}_std= and {what}_covariance= both say how large the errors are: give one of them.")
     return Covariance.full(checks.covariance(matrix, labels.size, f"{what}_covariance"))
 

@@ -128,7 +128,9 @@ class Climatology:
     def part(self, begin: int, steps: int) -> Climatology:
         """That of some of its own steps alone, from the one of this number on."""
         length, n = self.mean.shape
-        covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
+        rows = Stack((Banded(self.factor),)).dense()
+        root = torch.linalg.solve_triangular(rows, torch.eye(length * n).to(rows), upper=False)
+        covariance = (root @ root.mT).view(length, n, length, n)
         some = slice(begin, begin + steps)
         square = covariance[some, :, some].reshape(steps * n, steps * n)
         return type(self).from_covariance(self.mean[some], (square + square.mT) / 2, self.spread)

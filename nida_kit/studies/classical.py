@@ -83,7 +83,7 @@ def _error(setup: Setup, method: Method, truth: xr.DataArray, obs: xr.Dataset) -
     try:
         return setup.score(method.assimilate(obs)["mean"], truth)
     except ValueError as error:
-        if "run apart" not in str(error):
+        if not any(said in str(error) for said in ("run apart", "overflowed")):
             raise
         return float("inf")
 

@@ -443,20 +443,20 @@ def descents(
     Args:
         setup: the experiment.
         obs: of the one window, without further dims.
-        first_guesses: `(start, time, component)`.
+        first_guesses: `(guess, time, component)`.
         iterations: at most.
 
     Returns:
-        The cost after each step, `(start, step)`, the start's own as step 0; and the results, `(start, ...)`.
+        The cost after each step, `(guess, step)`, the guess's own as step 0; and the results, `(guess, ...)`.
     """
-    count = first_guesses.sizes["start"]
-    same = obs.expand_dims(start=count).copy()
+    count = first_guesses.sizes["guess"]
+    same = obs.expand_dims(guess=count).copy()
     found = WeakFourDVar(setup.system, setup.model_noise_std, iterations=iterations).assimilate(
         same, first_guesses, trace=True
     )
     steps = [cost(setup, same, found["first_guess"])[None], cost(setup, same, found["mean"].transpose("step", ...))]
-    costs = xr.DataArray(np.concatenate(steps), dims=("step", "start"), coords={"step": range(len(found["step"]) + 1)})
-    return costs.transpose("start", "step"), found.isel(step=-1)
+    costs = xr.DataArray(np.concatenate(steps), dims=("step", "guess"), coords={"step": range(len(found["step"]) + 1)})
+    return costs.transpose("guess", "step"), found.isel(step=-1)
 
 
 if __name__ == "__main__":

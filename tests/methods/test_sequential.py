@@ -444,8 +444,13 @@ def test_an_operator_is_never_asked_about_what_nobody_saw():
         result = method.assimilate(obs, operator=logarithms)
         assert np.isfinite(result["mean"]).all()
     value[..., 0] = value[..., 2]
+    seen = obs.assign(value=(("sample", "time", "component"), value))
+    with pytest.warns(
+        UserWarning, match="Members of the ensemble left"
+    ):  # those whose x is negative are strays, for this instrument
+        assert np.isfinite(nk.EnKF(system).assimilate(seen, operator=logarithms)["mean"]).all()
     with pytest.raises(ValueError, match="defined for all states"):
-        nk.EnKF(system).assimilate(obs.assign(value=(("sample", "time", "component"), value)), operator=logarithms)
+        nk.LETKF(system, distances=np.ones((3, 3))).assimilate(seen, operator=logarithms)
 
 
 @pytest.mark.parametrize("name", ["EnKF", "EnKS", "LETKF", "iEnKS"])
@@ -645,3 +650,30 @@ def test_a_window_in_one_piece_is_the_method_itself_and_more_pieces_find_lower_m
     assert four["cost"].mean() < 0.9 * plain["cost"].mean()
     with pytest.raises(ValueError, match="pieces=0"):
         nk.QuasiStatic(method, 0)
+
+
+def test_a_long_window_behind_an_operator_with_a_domain_is_filtered_where_it_is():
+    """Segments that start from a guess could ask the logarithm of states that are never there."""
+
+    class Decay(nk.System):
+        labels = StateLabels(("x",), ("1",), ("x",))
+        longest_substep = 1.0
+
+        def tendency(self, x):
+            return -0.002 * x
+
+        def start(self, samples, generator, dtype, device):
+            return 10 + torch.randn(samples, 1, generator=generator, dtype=dtype, device=device)
+
+    logarithm = lambda x: x.log()  # noqa: E731
+    truth = Decay().simulate(1, 1200, 1.0, model_noise_std=0.001, seed=0)
+    obs = nk.observe(truth, noise_std=0.01, operator=logarithm, seed=1)
+    for method in (nk.ExtendedKalmanFilter(Decay(), 0.001), nk.KalmanSmoother(Decay(), 0.001)):
+        assert abs(method.assimilate(obs, operator=logarithm)["mean"] - truth).max() < 0.2
+
+
+def test_an_operator_that_mixes_times_is_found_before_anything_is_simulated():
+    obs = nk.observe(nk.Lorenz63().simulate(1, 8, 0.05), noise_std=1.0)
+    mixed = lambda x: x - x.mean(-2, keepdim=True) + 1e-3 * x  # noqa: E731
+    with pytest.raises(ValueError, match="mixes times"):
+        nk.ParticleSmoother(nk.Lorenz63(), particles=50, model_noise_std=0.5).sample(obs, 2, operator=mixed)

@@ -124,16 +124,16 @@ def test_time_to_accuracy_is_that_of_the_fastest_that_reaches_the_error():
 def test_descents_begin_at_their_starts_and_end_where_4d_var_does():
     setup = common.lorenz63()
     _, obs = common.observed(setup, common.LAWS["paper"], 2)
-    starts = setup.windows(3, seed=5).rename(sample="start")
+    starts = setup.windows(3, seed=5).rename(sample="guess")
     costs, found = cost.descents(setup, obs.isel(sample=1), starts, iterations=8)
-    assert costs.dims == ("start", "step")
+    assert costs.dims == ("guess", "step")
     assert (costs.diff("step") <= 1e-9).all()
-    same = xr.concat([obs.isel(sample=1)] * 3, "start")
+    same = xr.concat([obs.isel(sample=1)] * 3, "guess")
     np.testing.assert_allclose(costs[:, 0], cost.cost(setup, same, starts))
     alone = nk.WeakFourDVar(setup.system, setup.model_noise_std, iterations=8)
     for i in range(3):
         np.testing.assert_allclose(
-            costs[i, -1], alone.assimilate(obs.isel(sample=1), starts.isel(start=i))["cost"], rtol=1e-6
+            costs[i, -1], alone.assimilate(obs.isel(sample=1), starts.isel(guess=i))["cost"], rtol=1e-6
         )
     np.testing.assert_allclose(found["cost"], costs[:, -1], rtol=1e-9)
 
