@@ -303,7 +303,7 @@ MAKERS = {
     "Climatology.on_ring": (partial(unwrap(nk.Climatology.on_ring), RING), {"sites": [*WHOLE, 0]}),
     "Climatology.fit": (
         partial(unwrap(nk.Climatology.fit.__func__), nk.Climatology, torch.randn(40, 3, 2).double()),
-        {"order": [*WHOLE, 3]},
+        {"order": [*WHOLE, 3], "shrinkage": [*SHARE, "much", None]},
     ),
     "Card": (lambda dt: plain_card(dt), {"dt": [*POSITIVE, None]}),
     "schedule.linear": (nk.schedule.linear, {"steps": [*WHOLE, 0, None]}),
