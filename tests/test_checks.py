@@ -289,6 +289,7 @@ MAKERS = {
             "width": [*WHOLE, 0],
             "order": WHOLE,
             "dilations": [3, "12", [0], [2.5], [True]],
+            "anchored": FLAG,
             "odd": [3, [3], [-1], [0.0]],
         },
     ),
