@@ -289,6 +289,7 @@ MAKERS = {
             "width": [*WHOLE, 0],
             "order": WHOLE,
             "dilations": [3, "12", [0], [2.5], [True]],
+            "anchored": FLAG,
             "odd": [3, [3], [-1], [0.0]],
         },
     ),
@@ -303,7 +304,7 @@ MAKERS = {
     "Climatology.on_ring": (partial(unwrap(nk.Climatology.on_ring), RING), {"sites": [*WHOLE, 0]}),
     "Climatology.fit": (
         partial(unwrap(nk.Climatology.fit.__func__), nk.Climatology, torch.randn(40, 3, 2).double()),
-        {"order": [*WHOLE, 3]},
+        {"order": [*WHOLE, 3], "shrinkage": [*SHARE, "much", None]},
     ),
     "Card": (lambda dt: plain_card(dt), {"dt": [*POSITIVE, None]}),
     "schedule.linear": (nk.schedule.linear, {"steps": [*WHOLE, 0, None]}),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
 import xarray as xr
 
@@ -23,6 +22,7 @@ from nida_kit.loop import incremental
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.moments import amount
 from nida_kit.priors.weights import load
 from nida_kit.reconstruction import Reconstruction
 from nida_kit.record import SINCE
@@ -48,10 +48,16 @@ class OptimalInterpolation(Method):
         self.settings = {"order": len(climatology.factor) - 1}
 
     @classmethod
-    def fit(cls, windows: xr.DataArray, order: int | None = None) -> OptimalInterpolation:
+    def fit(cls, windows: xr.DataArray, order: int | None = None, shrinkage: float | str = 0.0) -> OptimalInterpolation:
         """From past trajectories `(sample, time, component)`, or those of a field, `(sample, time, y, x)`.
 
-        Order and errors as in `Climatology.fit`.
+        Missing values are NaN. Order, shrinkage and errors as in `Climatology.fit`; `settings` record both.
+
+        >>> import nida_kit as nk
+        >>> past = nk.Pendulum().simulate(samples=8, steps=6, dt=0.1, seed=0)
+        >>> method = nk.OptimalInterpolation.fit(past, shrinkage="auto")
+        >>> 0 < method.settings["shrinkage"] < 1
+        True
         """
         if not isinstance(windows, xr.DataArray) or TIME not in windows.dims or not (own := state_dims(windows)):
             raise ValueError(
@@ -64,15 +70,19 @@ class OptimalInterpolation(Method):
         windows = windows.transpose(..., TIME, *own)
         if windows.dtype.kind not in "iuf":
             raise ValueError(f"windows has dtype {windows.dtype}; real numbers are needed.")
-        if windows.ndim == 1 + len(own) or not np.isfinite(windows.values).all():
+        if windows.ndim == 1 + len(own):
             raise ValueError(
-                f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows, and "
-                "no NaN or infinite value: drop the windows that have any."
+                f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows: "
+                "nk.windows(record, steps) cuts a record into some."
             )
         labels = labels_of(windows)
-        values = fold(torch.from_numpy(windows.values).double(), labels.shape)
-        method = cls(Climatology.fit(values.flatten(0, -3), order), labels, time_step(windows["time"]))
-        if method.settings["order"] == len(values[0]) - 1 and SINCE not in windows[TIME].attrs:
+        values = fold(torch.from_numpy(windows.values).double(), labels.shape).flatten(0, -3)
+        steps = values.shape[-2]
+        order = steps - 1 if order is None else checks.count("order", order, 0, steps - 1)
+        shrinkage = amount(shrinkage, values, order)
+        method = cls(Climatology.fit(values, order, shrinkage), labels, time_step(windows["time"]))
+        method.settings["shrinkage"] = shrinkage
+        if method.settings["order"] == steps - 1 and SINCE not in windows[TIME].attrs:
             method.begins = float(model_times(windows[TIME], labels.time_units)[0])
         return method
 

@@ -1,6 +1,7 @@
 """What is known of a trajectory before it is observed. Each prior is asked at an estimate, and answers with a Gaussian.
 
     climatology  mean and covariance of past trajectories, the same at every estimate
+    moments      these of windows with gaps, or of few
     physics      a start and the steps of a model, linearised at the estimate
     parts        what networks are made of, and `LocalPrior`, the base of all that look at the estimate
     temporal     the network for a few components that all differ

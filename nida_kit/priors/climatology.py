@@ -17,6 +17,7 @@ from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Banded, Stack, Whole
 from nida_kit.linalg.taper import gaspari_cohn
+from nida_kit.priors.moments import amount, moments, stretches_of
 
 
 @dataclass(frozen=True)
@@ -43,31 +44,40 @@ class Climatology:
         return html.card("Climatology", {"order": steps - 1, "components": n, "spread": spread})
 
     @classmethod
-    def fit(cls, windows: Float[Tensor, "N T n"], order: SupportsIndex | None = None) -> Climatology:
-        """From N windows; `order` w = None is T - 1. Smaller orders pool all stretches of w + 1 steps.
+    def fit(
+        cls, windows: Float[Tensor, "N T n"], order: SupportsIndex | None = None, shrinkage: float | str = 0.0
+    ) -> Climatology:
+        """From N windows, NaN where a value is missing (`priors/moments.py`).
+
+        >>> import torch
+        >>> windows = torch.randn(60, 5, 2, generator=torch.Generator().manual_seed(0))
+        >>> Climatology.fit(windows.where(windows < 1, torch.nan), order=1).mean.shape
+        torch.Size([2, 2])
+
+        Args:
+            windows: past trajectories.
+            order: w; None is T - 1. Smaller orders pool all stretches of w + 1 steps.
+            shrinkage: from 0, the covariance as it is, to 1, its diagonal alone; "auto" finds it, for windows that do
+                not overlap. With it fewer windows than numbers do.
 
         Raises:
-            ValueError: not enough windows for an invertible covariance, constant components, or values that are not
-                finite.
+            ValueError: not enough windows for an invertible covariance, or values that are hardly ever seen together;
+                constant components, infinite values, or no such order or shrinkage.
         """
         if not isinstance(windows, Tensor):
             raise ValueError(
                 f"windows is a tensor (N, T, n), not a {type(windows).__name__}: torch.from_numpy(windows.values) of "
                 "an xr.DataArray (sample, time, component)."
             )
-        if not windows.isfinite().all():
-            raise ValueError("windows hold NaN or infinite values: drop the windows that have any.")
+        if windows.isinf().any():
+            raise ValueError("windows hold infinite values: make them NaN, if they are missing, or drop their windows.")
         _, steps, n = windows.shape
         order = steps - 1 if order is None else checks.count("order", order, 0, steps - 1)
-        stretches = windows.double().unfold(1, order + 1, 1).flatten(0, 1).mT.flatten(1)
-        if stretches.shape[0] <= stretches.shape[1]:
-            raise ValueError(
-                f"{stretches.shape[0]} stretches cannot give an invertible covariance of {order + 1} steps of {n} "
-                "components: give more windows, or a smaller order."
-            )
-        return cls.from_covariance(
-            stretches.mean(0).view(order + 1, n), stretches.T.cov(), spread=windows.double().std((0, 1))
-        )
+        shrinkage = amount(shrinkage, windows, order)
+        mean, covariance = moments(stretches_of(windows, order).flatten(0, 1), shrinkage)
+        mean, gaps = mean.view(order + 1, n), windows.isnan().any()
+        spread = _spread_of(mean, covariance) if gaps else windows.double().std((0, 1))
+        return cls.from_covariance(mean, covariance, spread)
 
     @classmethod
     def from_covariance(
@@ -82,7 +92,7 @@ class Climatology:
         if info:
             raise ValueError(
                 "The covariance is singular (a constant component, or noise-free linear dynamics): "
-                "give a smaller order (1, say), or windows that differ."
+                "give a smaller order (1, say), windows that differ, or shrinkage=0.1 to `fit`."
             )
         length, n = mean.shape
         inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)
@@ -153,3 +163,8 @@ class Climatology:
     def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
         """Half the squared residuals at x."""
         return self.over(x.shape[-2]).misfit(x)
+
+
+def _spread_of(mean: Float[Tensor, "w n"], covariance: Float[Tensor, "N N"]) -> Float[Tensor, " n"]:
+    """Standard deviations over all steps, of each component."""
+    return (covariance.diagonal().view_as(mean).mean(0) + mean.var(0, correction=0)).sqrt()

@@ -61,6 +61,8 @@ class NeuralPrior(LocalPrior):
         odd: indices of the components that change sign in the mirror, about their climatological mean; none is no
             symmetry. Fit the climatology to windows and their mirror images, so that the first guess is mirrored too.
         order: steps before x_t that its row of F sees, the bandwidth of the precision; 0 is block-diagonal.
+        anchored: whether the network corrects the climatology rather than the estimate. Untrained it then is the
+            climatology, and the loop's answer optimal interpolation: the start for few windows.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class NeuralPrior(LocalPrior):
         dilations: Iterable[SupportsIndex] = (1, 2, 4, 8, 1, 2),
         odd: Iterable[SupportsIndex] = (),
         order: SupportsIndex = 1,
+        anchored: bool = False,
     ):
         n = climatology.mean.shape[-1]
         odd, order = checks.counts("odd", odd, 0, n - 1), checks.count("order", order, 0)
@@ -80,6 +83,9 @@ class NeuralPrior(LocalPrior):
             raise checks.refused("width", width, f"a multiple of {streams}", advice)
         super().__init__(climatology)
         self.settings = {"width": width, "dilations": dilations, "odd": odd, "order": order}
+        self.anchored = checks.flag("anchored", anchored)
+        if anchored:
+            self.settings["anchored"] = True
         width = width // streams
         self.inside = StreamwiseLinear(streams, 2 * n + 1, width)
         self.temperature = temperature_features(width)
@@ -98,7 +104,9 @@ class NeuralPrior(LocalPrior):
 
     def local_model(self, scaled, log_std, s):
         # The constant tells steps within the window from the zeros around it.
-        return self._read(self._network(torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1), s).double())
+        seen = torch.cat([scaled, log_std, torch.ones_like(scaled[..., :1])], -1)
+        correction, factor = self._read(self._network(seen, s).double())
+        return self._about_the_climatology(scaled, correction, factor) if self.anchored else (correction, factor)
 
     def _network(self, seen: Float[Tensor, "*batch T i"], s: float | Tensor) -> Float[Tensor, "*batch T o"]:
         """From what is seen at each time step to the correction and the entries of U and W."""
@@ -123,3 +131,15 @@ class NeuralPrior(LocalPrior):
         U[..., rows, columns] = triangle
         U = (U.tril(-1) + torch.diag_embed(U.diagonal(dim1=-2, dim2=-1).clamp(-8, 8).exp())).unsqueeze(-3)
         return correction, torch.cat([U, -U @ W.unflatten(-1, (-1, n, n))], -3) if W.shape[-1] else U
+
+    def _about_the_climatology(self, scaled: Tensor, correction: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        """The climatology's mean and rows in place of the estimate and of no rows at all."""
+        climate, steps = self.climatology, scaled.shape[-2]
+        index = torch.arange(steps, device=scaled.device).clamp(max=len(climate.mean) - 1)
+        mean = (climate.mean[index] - climate.mean[-1]) / climate.spread
+        own = climate.factor[index, : min(steps, len(climate.mean))] * climate.spread
+        inverse_error, coupling = factor.tensor_split([1], -3)
+        own, more = inverse_error @ own, torch.cat([torch.zeros_like(inverse_error), coupling], -3)
+        lags = max(own.shape[-3], more.shape[-3])
+        own, more = (pad(rows, (0, 0, 0, 0, 0, lags - rows.shape[-3])) for rows in (own, more))
+        return correction + mean - scaled.double(), own + more

@@ -1,7 +1,7 @@
 """A prior for a system of one's own, learnt from trajectories of it in one call.
 
-A climatology of order w is fitted to all windows; around it a network is trained on observations of every spacing and
-noise that fit the window.
+A climatology of order w is fitted to the windows; around it a network is trained on observations of every spacing and
+noise that fit the window. The last windows are held out: the weights that do best there are kept.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 
@@ -46,6 +47,7 @@ def learn(
     odd: Sequence[str] = (),
     seed: int = 0,
     progress: bool = True,
+    held_out: float = 0.1,
 ) -> tuple[NeuralPrior, Card]:
     """A network trained on trajectories, and its card.
 
@@ -64,15 +66,25 @@ def learn(
         odd: components that a mirror changes the sign of, all at once.
         seed: of everything that is random.
         progress: show a bar.
+        held_out: share of the trajectories, the last ones, on which weights are compared, with each other and with
+            optimal interpolation; windows that overlap belong side by side. 0 keeps the last weights, unseen.
 
     Raises:
-        ValueError: sizes out of range, unknown components, or too few trajectories for the order.
+        ValueError: sizes out of range, unknown components, values that are not finite, or too few trajectories for
+            the order.
     """
     batches, order = checks.count("batches", batches, 1), checks.count("order", order, 0)
     odd = checks.names("odd", odd)
     checks.known("components in odd", odd, trajectories[COMPONENT].values.tolist())
     sign = xr.DataArray([-1.0 if c in odd else 1.0 for c in trajectories[COMPONENT].values], dims=COMPONENT)
-    images = xr.concat([trajectories, trajectories * sign], SAMPLE) if odd else trajectories
+    if not np.isfinite(trajectories.values).all():
+        raise ValueError(
+            "The trajectories hold NaN or infinite values, and a network learns from whole windows: drop the others by "
+            "trajectories.dropna('sample'), or use nk.OptimalInterpolation.fit, which takes gaps."
+        )
+    some = round(trajectories.sizes[SAMPLE] * checks.within("held_out", held_out, 0.0, 0.5))
+    past, rest = (trajectories[part] for part in (slice(None, -some or None), slice(len(trajectories) - some, None)))
+    images = xr.concat([past, past * sign], SAMPLE) if odd else past
     steps = trajectories.sizes[TIME]
     interpolation = OptimalInterpolation.fit(images, order=min(order, steps - 1))
     climatology, labels = interpolation.climatology, interpolation.labels
@@ -81,7 +93,12 @@ def learn(
         prior = NeuralPrior(climatology, width=width, odd=[labels.components.index(name) for name in odd])
     law = partial(mixture, scale=climatology.spread, spacing=(2, max(2, steps // 3)), count=(4, 12))
     settings = Settings(steps=batches, batch=batch, rate=5e-3, longest=4, log_score=0.1, seed=seed)
-    windows = fixed(torch.from_numpy(trajectories.values).double())
-    history = train(prior, windows, law, settings, progress=progress)
-    about = {"windows": trajectories.sizes[SAMPLE], "batches": batches, "seed": seed}
-    return prior, Card(labels, interpolation.dt, about | {"minutes": round(history.attrs["seconds"] / 60, 1)})
+    windows, unseen = (torch.from_numpy(x.values).double() for x in (past, rest))
+    validation = (unseen, law) if some else None
+    history = train(prior, fixed(windows), law, settings, validation=validation, progress=progress)
+    about = {"windows": len(windows), "batches": batches, "seed": seed}
+    about |= {"minutes": round(history.attrs["seconds"] / 60, 1)}
+    if some:
+        kept = {"validation": float(history["validation"].min()), "kept_after": history.attrs["kept_after"]}
+        about |= {"held_out": some, "interpolation": history.attrs["interpolation"]} | kept
+    return prior, Card(labels, interpolation.dt, about)

@@ -11,6 +11,9 @@ differentiation. Two kinds of batches teach two uses:
 * *unrolled*: the loop as it will be used for the posterior mean, from the first guess on;
 * *one step* from x_s = s x_0 + (1 - s) x for a random s, as in the paper: a state on the way from the first guess to a
   possible truth, with the first guess's spread. That is what incremental sampling meets.
+
+Few windows are soon learnt by heart. On others, held out, the error tells when: the weights that do best there are kept
+(`validation.py`).
 """
 
 from __future__ import annotations
@@ -31,11 +34,12 @@ from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
-from nida_kit.observing.laws import Law, mixture, regular
+from nida_kit.observing.laws import Law
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
 from nida_kit.systems.system import as_system
 from nida_kit.training.muon import Muon
+from nida_kit.training.validation import Validation, check_law, observe_law
 
 Windows = Callable[[int, torch.Generator], Tensor]
 """windows(batch, generator) -> trajectories `(batch, T, n)`."""
@@ -55,6 +59,8 @@ class Settings:
         decay: decoupled weight decay.
         clip: largest gradient norm.
         seed: of everything drawn.
+        look: batches between two looks at the validation windows, if there are any.
+        patience: looks without a smaller error after which training stops; None goes on to the end.
     """
 
     steps: int = 2400
@@ -66,10 +72,14 @@ class Settings:
     decay: float = 1e-4
     clip: float = 1.0
     seed: int = 0
+    look: int = 50
+    patience: int | None = None
 
     def __post_init__(self):
-        for name in ("steps", "batch", "longest"):
+        for name in ("steps", "batch", "longest", "look"):
             checks.store(self, **{name: checks.count(name, getattr(self, name), 1)})
+        if self.patience is not None:
+            checks.store(self, patience=checks.count("patience", self.patience, 1))
         for name in ("rate", "clip"):
             checks.store(self, **{name: checks.positive(name, getattr(self, name))})
         for name in ("log_score", "decay"):
@@ -123,13 +133,6 @@ def simulated(system, steps: int, dt: float, model_noise_std=0.0, latest: int = 
     return draw
 
 
-def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator) -> Observations:
-    """Observations of a batch under a law."""
-    seen, noise_std = law(tuple(x.shape), generator)
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-    return Observations((x + noise_std * noise).where(seen, torch.nan), noise_std)
-
-
 def loss_of(posterior: Gaussian, x: Tensor, spread: Tensor, log_score: float) -> tuple[Tensor, Tensor]:
     """(loss, squared error), both means over windows, times and components in climatological units."""
     squared = ((posterior.estimate - x) / spread).square()
@@ -163,8 +166,8 @@ def _optimisers(prior: nn.Module, settings: Settings) -> list[torch.optim.Optimi
 class _State:
     """All that a training changes, so that it can be written and read back."""
 
-    def __init__(self, prior: Network, settings: Settings):
-        self.prior, self.settings = prior, settings
+    def __init__(self, prior: Network, settings: Settings, validation: Validation | None):
+        self.prior, self.settings, self.validation = prior, settings, validation
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.optimisers = _optimisers(prior, settings)
         # A cycle of less than ten batches has no room to rise.
@@ -175,6 +178,8 @@ class _State:
             for optimiser in self.optimisers
         ]
         self.history: list[tuple[float, float]] = []
+        self.looks: list[tuple[int, float]] = []
+        self.best: dict[str, Tensor] = {}
         self.seconds = 0.0
 
     def _parts(self):
@@ -186,7 +191,8 @@ class _State:
     def _identity(self) -> dict:
         """What must not change between two parts of one training."""
         network = {"kind": type(self.prior).__name__, **self.prior.settings}
-        return {"settings": asdict(self.settings), "network": network}
+        held_out = {} if self.validation is None else {"validation": self.validation.shape}
+        return {"settings": asdict(self.settings) | held_out, "network": network}
 
     def step(self, loss: Tensor, mse: Tensor) -> None:
         """Descend."""
@@ -202,10 +208,39 @@ class _State:
             part.step()
         self.history.append((loss.item(), mse.item()))
 
+    @property
+    def done(self) -> int:
+        """Batches so far."""
+        return len(self.history)
+
+    def look(self) -> None:
+        """At the validation windows, if it is time and there are any; the best weights are kept."""
+        due = self.done % self.settings.look == 0 or self.done == self.settings.steps
+        if self.validation is None or not due or (self.looks and self.looks[-1][0] == self.done):
+            return
+        error = self.validation.error(self.prior)
+        if all(error < other for _, other in self.looks):
+            self.best = {name: value.detach().clone() for name, value in self.prior.state_dict().items()}
+        self.looks.append((self.done, error))
+
+    @property
+    def over(self) -> bool:
+        """Whether all batches are done, or the error has long not fallen."""
+        errors = [error for _, error in self.looks]
+        since = len(errors) - 1 - errors.index(min(errors)) if errors else 0
+        impatient = self.settings.patience is not None and since >= self.settings.patience
+        return self.done >= self.settings.steps or impatient
+
+    def keep_the_best(self) -> None:
+        """The weights with the smallest error on the validation windows."""
+        if self.best:
+            self.prior.load_state_dict(self.best)
+
     def save(self, path: Path) -> None:
         """Write everything; never a half-written file."""
         state = {name: part.state_dict() for name, part in self._parts().items()} | self._identity()
         state |= {"generator": self.generator.get_state(), "history": self.history, "seconds": self.seconds}
+        state |= {"looks": self.looks, "best": self.best}
         partial = path.with_suffix(".part")
         torch.save(state, partial)
         partial.replace(path)
@@ -229,15 +264,22 @@ class _State:
             part.load_state_dict(saved[name])
         self.generator.set_state(saved["generator"].cpu())
         self.history, self.seconds = [tuple(row) for row in saved["history"]], saved["seconds"]
+        self.looks, self.best = [tuple(row) for row in saved["looks"]], saved["best"]
 
     def dataset(self) -> xr.Dataset:
         """The history."""
         loss, mse = (list(column) for column in zip(*self.history, strict=True))
-        return xr.Dataset(
+        found = xr.Dataset(
             {"loss": ("batch", loss), "mse": ("batch", mse)},
             {"batch": range(1, len(loss) + 1)},
-            asdict(self.settings) | {"seconds": self.seconds},
+            {name: value for name, value in asdict(self.settings).items() if value is not None}
+            | {"seconds": self.seconds},
         )
+        if self.validation is None:
+            return found
+        after, errors = (list(column) for column in zip(*self.looks, strict=True))
+        kept = {"kept_after": after[errors.index(min(errors))], "interpolation": self.validation.interpolation}
+        return found.assign(validation=("after", errors)).assign_coords(after=after).assign_attrs(kept)
 
 
 def _batch(prior, x: Tensor, law: Law, settings: Settings, generator: torch.Generator, device):
@@ -257,6 +299,7 @@ def train(
     law: Law,
     settings: Settings = Settings(),
     *,
+    validation: tuple[Tensor, Law] | None = None,
     device: str | torch.device = "cpu",
     checkpoint: str | Path | None = None,
     every: int = 100,
@@ -269,47 +312,65 @@ def train(
         windows: draws trajectories, see `fixed` and `simulated`.
         law: draws observation processes, see `mixture` and `regular`.
         settings: all that is random depends on settings.seed alone.
+        validation: windows `(N, T, n)` that `windows` does not draw, best of other years, and how they are observed.
+            Before the first and after each `settings.look` batches the loop runs on them, always with the same
+            observations, drawn by random numbers of their own. The weights with the smallest squared error are kept,
+            and if optimal interpolation errs less, a warning says so.
         device: where the network and the solves run; windows and laws are drawn on the CPU, so that they are the same
             everywhere.
         checkpoint: a file written every `every` batches and at the end. If it exists, training goes on from it, to
             the same weights, bit for bit, as without a break; it must belong to the same settings, network and
-            climatology, and windows and law must be given again as they were.
+            climatology, and windows, law and validation must be given again as they were.
         every: batches between checkpoints, positive.
         progress: show a progress bar.
 
     Returns:
         The history: `loss` and `mse` (climatological units) of each batch, along `batch`; settings and seconds in
-        `attrs`.
+        `attrs`. With validation, its mean squared error `validation` along `after`, the batches done, and in `attrs`
+        `kept_after`, those that made the kept weights, and the error of optimal `interpolation`.
 
     Raises:
         ValueError: a checkpoint that is damaged or of another training, or windows or a loss that are not finite.
+
+    >>> import nida_kit as nk, functools, torch
+    >>> past = torch.from_numpy(nk.Pendulum().simulate(samples=60, steps=6, dt=0.1, seed=0).values)
+    >>> prior = nk.NeuralPrior(nk.Climatology.fit(past[:50], order=1), width=4, dilations=(1,))
+    >>> law = functools.partial(nk.regular, components=[0], every=2, noise_std=0.1)
+    >>> settings = nk.Settings(steps=4, batch=8, look=2)
+    >>> history = nk.train(prior, nk.fixed(past[:50]), law, settings, validation=(past[50:], law), progress=False)
+    >>> history["after"].values.tolist()
+    [0, 2, 4]
     """
     every = checks.count("every", every, 1)
-    for name, draw in (("windows", windows), ("law", law)):
-        checks.function(name, draw, "Try windows=nk.fixed(tensor) and law=functools.partial(nk.mixture, scale=...).")
-    if law in (mixture, regular):  # the function itself
-        raise ValueError(
-            f"law=nk.{law.__name__} is what laws are made of: give law=functools.partial(nk.{law.__name__}, ...), with "
-            "its own arguments."
-        )
+    checks.function("windows", windows, "Try windows=nk.fixed(tensor).")
+    check_law(law)
     device = checks.device(device)
     path = Path(checkpoint) if checkpoint is not None else None
-    state = _State(prior.to(device).train(), settings)
+    prior = prior.to(device).train()
+    held_out = None if validation is None else Validation.of(validation, prior, settings, device)
+    state = _State(prior, settings, held_out)
     if path is not None and path.exists():
         state.resume(path, device)
-    began, done = time.perf_counter() - state.seconds, len(state.history)
-    bar = tqdm(range(done, settings.steps), initial=done, total=settings.steps, disable=not progress)
-    for step in bar:
-        x = windows(settings.batch, state.generator)
-        if not x.isfinite().all():
-            raise ValueError(
-                f"The windows of batch {step} hold NaN or infinite values: drop those, or integrate finer."
-            )
-        state.step(*_batch(prior, x, law, settings, state.generator, device))
-        state.seconds = time.perf_counter() - began
-        if step % 20 == 0:
-            bar.set_postfix(mse=f"{state.history[-1][1]:.3f}")
-        if path is not None and ((step + 1) % every == 0 or step + 1 == settings.steps):
-            state.save(path)
+    began = time.perf_counter() - state.seconds
+    state.look()
+    with tqdm(initial=state.done, total=settings.steps, disable=not progress) as bar:
+        while not state.over:
+            x = windows(settings.batch, state.generator)
+            if not x.isfinite().all():
+                raise ValueError(
+                    f"The windows of batch {state.done} hold NaN or infinite values: drop those, or integrate finer."
+                )
+            state.step(*_batch(prior, x, law, settings, state.generator, device))
+            state.look()
+            state.seconds = time.perf_counter() - began
+            bar.update()
+            if state.done % 20 == 1:
+                bar.set_postfix(mse=f"{state.history[-1][1]:.3f}")
+            if path is not None and (state.done % every == 0 or state.over):
+                state.save(path)
+    state.keep_the_best()
     prior.eval()
-    return state.dataset()
+    history = state.dataset()
+    if held_out is not None:
+        held_out.compare(float(history["validation"].min()))
+    return history

@@ -286,8 +286,9 @@ def test_windows_to_interpolate_from_must_be_usable():
         (windows.to_dataset(name="x"), "windows is an xr.DataArray"),
         (windows.drop_vars("time"), "no coordinates along"),
         (windows[0], "needs a leading one"),
-        (windows.where(windows["sample"] > 0), "no NaN"),
-        (windows[:5], "more windows, or a smaller order"),
+        (windows.where(windows["sample"] > 0, np.inf), "infinite values: make them NaN"),
+        (windows.where(windows["component"] != "y"), "seen together in 0 of 60 stretches"),
+        (windows[:5], "more windows, a smaller order, or shrinkage="),
     ):
         with pytest.raises(ValueError, match=why):
             nk.OptimalInterpolation.fit(wrong)

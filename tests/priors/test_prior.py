@@ -88,12 +88,13 @@ def test_the_climatology_knows_each_components_spread():
 @pytest.mark.parametrize(
     ("windows", "order", "said"),
     [
-        (draw(8, 4, N), None, "8 stretches cannot.*4 steps of 2"),
+        (draw(8, 4, N), None, "8 stretches cannot.*8 numbers.*shrinkage="),
         (draw(50, 4, N), 4, "order=4 must be a whole number from 0 to 3"),
         (draw(50, 4, N), -1, "order=-1"),
         (draw(50, 4, N) * torch.tensor([1.0, 0.0]), None, "singular.*constant"),
-        (draw(50, 1, N).expand(-1, 4, -1), None, "singular.*smaller order"),
-        (draw(50, 4, N) * torch.tensor([1.0, float("nan")]), None, "NaN.*drop the windows"),
+        (draw(50, 1, N).expand(-1, 4, -1), None, "singular.*smaller order.*shrinkage="),
+        (draw(50, 4, N) * torch.tensor([1.0, float("nan")]), None, "seen together in 0 of 50 stretches"),
+        (draw(50, 4, N) * torch.tensor([1.0, float("inf")]), None, "infinite values: make them NaN"),
     ],
 )
 def test_a_climatology_without_an_inverse_is_an_error(windows, order, said):
@@ -222,11 +223,15 @@ def mirrored():
     return wake(NeuralPrior(climatology(), width=8, dilations=(1, 2), odd=(1,)))
 
 
+def anchored():
+    return wake(NeuralPrior(climatology(), width=8, dilations=(1, 2), anchored=True))
+
+
 def ring():
     return wake(RingPrior(climatology(), width=8, dilations=(1, 2), reach=0))
 
 
-every_network = pytest.mark.parametrize("make", [neural, mirrored, ring, paper])
+every_network = pytest.mark.parametrize("make", [neural, mirrored, anchored, ring, paper])
 
 
 @pytest.mark.parametrize("steps", [1, 16, 32, 100])
@@ -255,6 +260,36 @@ def test_the_papers_precision_is_the_identity_plus_a_low_rank():
     rest = torch.linalg.eigvalsh(whitened) - 1
     assert (rest[:-3].abs() < 1e-10).all()
     assert (rest[-3:] > 1e-3).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 7])
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("remembers", [0, 1, 4])
+def test_an_untrained_anchored_prior_is_the_climatology_wherever_it_is_asked(steps, order, remembers):
+    base = climatology(order=order)
+    prior = NeuralPrior(base, width=8, dilations=(1,), order=remembers, anchored=True)
+    local = prior(around(draw(3, steps, N), 0.3), 0.5)
+    torch.testing.assert_close(local.mean, base.over(steps).mean.expand(3, -1, -1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(local.precision.dense(), base.over(steps).precision.dense().expand(3, -1, -1))
+
+
+def test_the_loop_of_an_untrained_anchored_prior_is_optimal_interpolation():
+    past = nk.Lorenz63().simulate(200, 8, 0.05, seed=0)
+    first = nk.OptimalInterpolation.fit(past, order=2)
+    prior = NeuralPrior(first.climatology, width=8, anchored=True)
+    obs = nk.observe(past[:5], components=["x"], every=3, noise_std=0.5, seed=1)
+    found = nk.NeuralIncremental(prior, first.labels, first.dt, 3).assimilate(obs)
+    expected = first.assimilate(obs)
+    for name in ("mean", "std"):
+        np.testing.assert_allclose(found[name].isel(temperature=-1, missing_dims="ignore"), expected[name], atol=1e-4)
+
+
+def test_an_anchored_prior_is_saved_as_one(tmp_path):
+    prior = anchored()
+    nk.save(prior, tmp_path / "a.safetensors", nk.Card(nk.Pendulum().labels, 0.1))
+    again, _ = nk.load(tmp_path / "a.safetensors")
+    x = draw(3, 5, N)
+    assert_same(again(around(x), 0.5).mean, prior(around(x), 0.5).mean)
 
 
 def test_an_untrained_neural_prior_keeps_the_estimate():

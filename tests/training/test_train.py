@@ -11,7 +11,8 @@ from nida_kit.observing.laws import regular
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.temporal import NeuralPrior
-from nida_kit.training.train import Settings, _posteriors, draw_schedule, fixed, loss_of, observe_law, simulated, train
+from nida_kit.training.train import Settings, _posteriors, draw_schedule, fixed, loss_of, simulated, train
+from nida_kit.training.validation import observe_law
 
 SYSTEM, STEPS, DT = nk.Lorenz63(), 6, 0.1
 WINDOWS = torch.from_numpy(SYSTEM.simulate(samples=200, steps=STEPS, dt=DT, spinup=20, seed=0).values)
@@ -227,6 +228,8 @@ def test_drawn_schedules_fall_from_one_with_every_length():
         {"clip": -1.0},
         {"log_score": -1.0},
         {"one_step": 1.5},
+        {"look": 0},
+        {"patience": 0},
     ],
 )
 def test_settings_that_cannot_train_are_an_error(wrong):
