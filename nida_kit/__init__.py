@@ -8,12 +8,13 @@
 
 What there is, by what one wants to do; `help(nk.observe)` and so on say more:
 
-    read observations     load_observations, grid
+    read observations     load_observations, grid; extend (further steps, to forecast)
     make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, System (a system of your own), Started,
                           OnAttractor; observe, over_window
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
                           WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
                           ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
+                          Cycled (a long record, window by window);
                           schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
@@ -82,6 +83,7 @@ from nida_kit.evaluate import (
 )
 from nida_kit.gaussian import Gaussian
 from nida_kit.methods.compose import Chain, QuasiStatic
+from nida_kit.methods.cycled import Cycled
 from nida_kit.methods.enkf import EnKF, EnKS
 from nida_kit.methods.filters import ExtendedKalmanFilter, ThreeDVar
 from nida_kit.methods.ienks import IEnKS
@@ -96,6 +98,7 @@ from nida_kit.methods.seasonal import Seasonal
 from nida_kit.methods.smoothers import KalmanSmoother
 from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.observing.extend import extend
 from nida_kit.observing.grid import grid
 from nida_kit.observing.laws import mixture, regular
 from nida_kit.observing.observe import observe
@@ -122,6 +125,7 @@ __all__ = [
     "Chain",
     "ClimatologicalForecast",
     "Climatology",
+    "Cycled",
     "EnKF",
     "EnKS",
     "ExtendedKalmanFilter",
@@ -158,6 +162,7 @@ __all__ = [
     "crps",
     "crps_ensemble",
     "energy_score",
+    "extend",
     "fixed",
     "grid",
     "load",

@@ -7,6 +7,7 @@ that monthly data are evenly spaced, wherever in its month a date lies.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from nida_kit.units import NONE, conversion, is_calendar
@@ -93,3 +94,49 @@ def natural_unit(time: xr.DataArray) -> str:
         return "1"  # what cannot be read is refused where it is read
     steps = np.diff(_seconds(time, time.dtype.kind == "m"))
     return next((u for u, s in (("d", 86400), ("h", 3600), ("min", 60)) if (steps % s == 0).all()), "s")
+
+
+def later(time: xr.DataArray, steps: int) -> xr.DataArray:
+    """The times that follow evenly spaced ones.
+
+    >>> months = xr.DataArray(np.array(["2001-11-30", "2001-12-31"], "datetime64[ns]"), dims="time")
+    >>> later(months, 2).dt.strftime("%Y-%m-%d").values.tolist()
+    ['2002-01-31', '2002-02-28']
+
+    Args:
+        time: `(T,)`, two or more, in any form; months follow by the calendar, on the latest day that any of them has.
+        steps: how many.
+    """
+    dates = decoded(time)
+    monthly = are_dates(dates) and natural_unit(dates) == "months"
+    values = time.values
+    if monthly:
+        found = _later_months(dates, steps)
+        found = found if dates is time else _counted(found, time.attrs)
+    elif values.dtype == object:
+        found = [values[-1] + (values[-1] - values[0]) * k / (len(values) - 1) for k in range(1, steps + 1)]
+    else:
+        k, gaps = np.arange(1, steps + 1), len(values) - 1
+        whole = values.dtype.kind in "mM" or (values.dtype.kind in "iu" and (values[-1] - values[0]) % gaps == 0)
+        span = values[-1] - values[0]
+        found = values[-1] + (span * k // gaps if whole else span / gaps * k)
+    return xr.DataArray(np.asarray(found), dims=time.dims, attrs=time.attrs)
+
+
+def _later_months(dates: xr.DataArray, steps: int) -> np.ndarray:
+    """Dates of the months that follow."""
+    numpy, last = dates.dtype.kind == "M", dates.values[-1]
+    last = pd.Timestamp(last) if numpy else last
+    day, counted = int(dates.dt.day.max()), model_times(dates, "months")
+    found = []
+    for k in range(1, steps + 1):
+        year, month = divmod(round(counted[-1] + k * (counted[1] - counted[0])), 12)
+        first = last.replace(year=year + 1970, month=month + 1, day=1)
+        found.append(first.replace(day=min(day, first.days_in_month if numpy else first.daysinmonth)))
+    return np.array(found, dates.dtype if numpy else object)
+
+
+def _counted(dates: np.ndarray, attrs: dict) -> np.ndarray:
+    """Dates as numbers, as the attributes of a CF coordinate say."""
+    encoding = {name: attrs[name] for name in ("units", "calendar") if name in attrs}
+    return xr.conventions.encode_cf_variable(xr.Variable("time", dates, encoding=encoding)).values

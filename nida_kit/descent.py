@@ -144,6 +144,10 @@ class Laplace:
             raise failed("the mean", bad)
         return std
 
+    def covariance_at(self, t: int) -> Float[Tensor, "*batch n n"]:
+        """Of the values of one time."""
+        return self.gaussian.covariance_at(t)
+
     def sample(self, noise: Float[Tensor, "*draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise."""
         return self.gaussian.sample(noise)

@@ -28,11 +28,12 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit.checks import not_a_covariance
-from nida_kit.dates import model_times, natural_unit
+from nida_kit.dates import later, model_times, natural_unit
 from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved, storable
 from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
+NEXT = ("next_mean", "next_covariance", "next_time")  # in results: where one may go on
 OBS_COMPONENT = "obs_component"  # in results: what was observed behind an operator
 
 
@@ -651,6 +652,76 @@ def _check_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, wha
             )
 
 
+# States in
+
+
+def read_next(start: xr.Dataset, obs: xr.Dataset, state: Labels) -> tuple[Tensor, Tensor]:
+    """What a result says of the step after its window, for observations that begin there.
+
+    Args:
+        start: a result, or its `next_mean`, `next_covariance` and `next_time`.
+        obs: of the same records, if there are several.
+        state: the labels of the state that the method knows.
+
+    Returns:
+        Mean `(W, n)` and covariance `(W, n, n)` of each of W records.
+
+    Raises:
+        ValueError: no such result, or one of another state, time or other records.
+    """
+    if not isinstance(start, xr.Dataset) or (missing := [name for name in NEXT if name not in start]):
+        has = f"lacks {missing}" if isinstance(start, xr.Dataset) else f"is a {type(start).__name__}"
+        raise ValueError(
+            f"start {has}: pass the result of nk.Cycled(...).assimilate(earlier), or its {list(NEXT)}, of a method "
+            "with a model."
+        )
+    check_observations(obs)
+    mean, covariance = start["next_mean"], start["next_covariance"]
+    for dim, known in state.indexes.items():
+        for name, array in ((dim, mean), (dim, covariance), (OTHER + dim, covariance)):
+            given = array[name].values.tolist() if name in array.coords else None
+            if given is None or _like(known, given) != list(known):
+                raise ValueError(
+                    f"start is the state of another system: along {name!r} it has {given and _shortened(given)}, and "
+                    f"here there are {_shortened(known)}."
+                )
+    _check_next_units(start, state)
+    lead = [dim for dim in obs["value"].dims if dim in mean.dims and dim not in (TIME, *state.dims)]
+    sizes = {d: n for d, n in obs["value"].sizes.items() if d not in (TIME, COMPONENT, *state.dims)}
+    if {d: n for d, n in mean.sizes.items() if d not in state.dims} != sizes:
+        raise ValueError(f"start has {dict(mean.sizes)}, and the observations are records along {sizes}: select these.")
+    for dim in lead:
+        if dim in mean.coords and dim in obs.coords and not np.array_equal(mean[dim], obs[dim]):
+            raise ValueError(f"start has other coordinates along {dim!r} than the observations: .sel({dim}=obs.{dim}).")
+    _check_next_time(start["next_time"], obs[TIME], state)
+    values = _folded(mean, lead, state.dims).reshape(-1, state.size)
+    square = _folded(covariance, lead, state.dims, [OTHER + dim for dim in state.dims])
+    found = torch.from_numpy(values.copy()), torch.from_numpy(square.reshape(-1, state.size, state.size).copy())
+    if not all(x.isfinite().all() for x in found):
+        raise ValueError("start holds NaN or infinite values: pass the result as assimilate gave it.")
+    return found
+
+
+def _check_next_units(start: xr.Dataset, state: Labels) -> None:
+    """A state is carried in the units of its method, or not at all."""
+    given = start.coords.get("units")
+    own = state.coordinates().get("units")
+    if given is not None and own is not None and given.dims == (COMPONENT,) and list(given.values) != own[1]:
+        raise ValueError(f"start is in the units {list(given.values)}, and here they are {own[1]}: use one system.")
+
+
+def _check_next_time(due: xr.DataArray, time: xr.DataArray, state: Labels) -> None:
+    """Observations begin where the record before them ended."""
+    numbers = model_times(xr.DataArray(np.ravel(due.values), dims=TIME, attrs=due.attrs), state.time_units)
+    begins = model_times(time, state.time_units)[0]
+    near = 1e-3 * time_step(time, unit=state.time_units)
+    if np.abs(numbers - begins).max() > near:
+        raise ValueError(
+            f"start is the state at the time {np.ravel(due.values)[0]}, and the observations begin at "
+            f"{time.values[0]}: let them begin there, with NaN where nothing was measured."
+        )
+
+
 # Trajectories and results out
 
 
@@ -686,6 +757,22 @@ def label(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors, first
         first: names of dims before those of the windows.
     """
     return {name: _variable(x, long_name, read, tuple(first)) for name, (x, long_name) in arrays.items()}
+
+
+def label_next(mean: Tensor, covariance: Tensor, read: ObservedTensors) -> dict[str, xr.Variable]:
+    """The state of the step after the window, mean `(..., n)` and covariance `(..., n, n)`, as labelled variables."""
+    own, lead, state = read.state.dims, read.value.shape[:-2], read.state
+    others = tuple(OTHER + dim for dim in own)
+    time = later(read.coords[TIME], 1)
+    about = {"long_name": "forecast at next_time"}
+    square = covariance.reshape(*lead, *state.shape, *state.shape)
+    return {
+        "next_mean": xr.Variable((*read.dims, *own), unfold(mean, state.shape).numpy(), about),
+        "next_covariance": xr.Variable(
+            (*read.dims, *own, *others), square.numpy(), about | {"long_name": "covariance of the forecast"}
+        ),
+        "next_time": xr.Variable(read.dims, np.broadcast_to(time.values[0], lead), time.attrs | {"long_name": "time"}),
+    } | {OTHER + dim: xr.Variable(OTHER + dim, list(labels)) for dim, labels in state.indexes.items()}
 
 
 def label_values(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors) -> dict[str, xr.Variable]:

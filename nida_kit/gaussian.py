@@ -149,6 +149,24 @@ class Gaussian:
         """Marginal standard deviations."""
         return self.variances.sqrt()
 
+    def covariance_at(self, t: int) -> Float[Tensor, "*#batch n n"]:
+        """How the values of one time vary together, by a solve for each of them.
+
+        >>> x = Gaussian.of(torch.zeros(4, 2), Diagonal(torch.full((4, 2), 0.5)))
+        >>> x.covariance_at(-1)
+        tensor([[4., 0.],
+                [0., 4.]])
+        """
+        self._refuse_generated()
+        units = torch.eye(self.centre.shape[-1]).to(self.centre)
+        columns = []
+        for unit in units:
+            b = torch.zeros_like(self.mean)
+            b[..., t, :] = unit
+            columns.append(self._solver.solve(b)[..., t, :])
+        found = torch.stack(columns, -1)
+        return (found + found.mT) / 2
+
     def at(self, point: Float[Tensor, "*#batch T n"]) -> Gaussian:
         """The same spread around another mean."""
         moved = replace(self, centre=point, residual=(None,) * len(self.rows.parts))

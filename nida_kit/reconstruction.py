@@ -39,6 +39,19 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class State:
+    """What is known of the states of one time.
+
+    Attributes:
+        mean: `(..., n)`.
+        covariance: `(..., n, n)`.
+    """
+
+    mean: Float[Tensor, "*batch n"]
+    covariance: Float[Tensor, "*batch n n"]
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """What a method found.
 
@@ -47,9 +60,11 @@ class Reconstruction:
         temperatures: of each step; NaN where the method has none.
         first_guess: where it started, `(..., T, n)`.
         diagnostics: more about each window, `(...)`, or about each value, `(..., T, n)`, by name.
+        following: the forecast of the step after the window, where one may go on from it.
     """
 
     posteriors: Sequence[Posterior]
     temperatures: list[float]
     first_guess: Tensor
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    following: State | None = None

@@ -45,6 +45,7 @@ RESERVED = (
     # what methods say beside mean and std
     *("start", "cost", "iterations", "distance", "converged", "log_evidence", "effective_particles", "mean_error"),
     *("forecast", "forecast_std", "analysis", "analysis_std"),
+    *("next_mean", "next_covariance", "next_time"),
 )
 
 

@@ -29,6 +29,7 @@ from nida_kit.edge import (
     flags_of,
     fold,
     label,
+    label_next,
     label_values,
     place,
     read_observations,
@@ -319,8 +320,11 @@ def _label(
         "observed": ((~read.value.isnan()).sum((-2, -1)), "number of observed values"),
     }
     arrays |= {name: (x, name) for name, x in found.diagnostics.items()}
+    said = label_values(values, read)
+    if found.following is not None:
+        said |= label_next(found.following.mean, found.following.covariance, read)
     if not trace:
-        return xr.Dataset(label(arrays, read) | label_values(values, read))
+        return xr.Dataset(label(arrays, read) | said)
     shape = (*read.value.shape[:-1], read.state.size)
     steps = {
         name: (torch.stack([getattr(x, name).expand(shape) for x in found.posteriors]), f"{long_name} after each step")
@@ -330,7 +334,7 @@ def _label(
     arrays |= {"first_guess": (found.first_guess.expand(shape), "first guess")}
     numbers = np.arange(1, len(found.posteriors) + 1)
     coords = {"step": numbers, "temperature": ("step", np.array(found.temperatures, float))}
-    variables = label(arrays, read) | label_values(values, read) | label(steps, read, ("step",))
+    variables = label(arrays, read) | said | label(steps, read, ("step",))
     return xr.Dataset(variables, coords)
 
 

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from nida_kit import checks
-from nida_kit.edge import fold, in_state_units
+from nida_kit.edge import NEXT, fold, in_state_units
 from nida_kit.methods.compose import Composed
 from nida_kit.methods.method import Method
 from nida_kit.observing.operators import Operator, OverWindow, identity, is_linear, takes_time
@@ -59,6 +59,7 @@ class Seasonal(Composed):
         if first_guess is not None:
             first_guess = first_guess - season
         result = self.methods[0].eagerly(obs, first_guess, operator, **how)
+        result = result.drop_vars([name for name in NEXT if name in result])  # of an anomaly, and nobody goes on here
         whole = {name: (result[name] + season).transpose(*result[name].dims) for name in STATES if name in result}
         result = result.assign({name: x.assign_attrs(result[name].attrs) for name, x in whole.items()})
         return result.assign_attrs(method=type(self).__name__, **self.settings)

@@ -8,9 +8,12 @@ linearised once, along the means of the extended Kalman filter.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
+from typing import Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import checks
@@ -58,6 +61,16 @@ class PhysicalMethod(Method):
             draws = self.system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
             own = draws.mean(0), Covariance.diagonal(draws.std(0))
         return own[0] if mean is None else mean, own[1] if spread is None else spread
+
+    def started(self, mean: Float[Tensor, " n"], covariance: Float[Tensor, "n n"]) -> Self:
+        """The same method from another first state on.
+
+        Raises:
+            ValueError: a covariance that is none, or too near to a singular one.
+        """
+        other = copy(self)
+        other._start_mean, other._start = mean, Covariance.full(checks.covariance(covariance, len(mean)))
+        return other
 
     def implausibility(self, x, observations, dt):
         return self.physics(dt, observations.times).misfit(x)

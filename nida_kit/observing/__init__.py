@@ -7,6 +7,7 @@
     table         a user's table or dataset as checked columns, a row for each value
     axes          where these lie between the steps and points of the model's grid
     grid          as observations on that grid: combined by their errors, or interpolating
+    extend        further steps at which nothing is observed
     laws          random patterns of observations, for training
 
 Systems, observing and priors do not import one another; methods bring them together.
