@@ -187,3 +187,18 @@ def test_a_part_of_a_full_climatology_loses_no_digits():
 def test_windows_to_fit_to_are_real_numbers(kind):
     with pytest.raises(ValueError, match="real numbers are needed"):
         nk.OptimalInterpolation.fit(nk.Lorenz63().simulate(50, 4, 0.05).astype(kind), order=1)
+
+
+def test_a_record_with_gaps_serves_nearly_as_well_as_the_whole():
+    record, *_ = monthly(40)
+    gappy = record.where(np.random.default_rng(2).random(record.shape) < 0.7)
+    truth, *_ = monthly(20, seed=5)
+    scores = []
+    for past in (record, gappy):
+        season = nk.Season.fit(past)
+        windows = nk.windows(season.anomalies(past), STEPS)
+        method = nk.Seasonal(nk.OptimalInterpolation.fit(windows, order=1), season)
+        seen = [some(truth, begin) for begin in range(0, 228, STEPS)]
+        errors = [float(((method.assimilate(obs)["mean"] - window) ** 2).mean()) for window, obs in seen]
+        scores.append(np.mean(errors) ** 0.5)
+    assert scores[1] < 1.1 * scores[0]

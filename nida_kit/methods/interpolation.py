@@ -96,6 +96,7 @@ class OptimalInterpolation(Method):
         prior, card = load(path)
         method = cls(prior if isinstance(prior, Climatology) else prior.climatology, card.labels, card.dt)
         method.begins = card.about.get("begins")
+        method.settings |= {name: value for name, value in card.about.items() if name == "shrinkage"}
         method.settings["weights"] = str(path)
         return method
 

@@ -69,8 +69,9 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
         if not isinstance(getattr(prior, "climatology", None), Climatology):
             kinds = "a network, an nk.Climatology or a fitted nk.OptimalInterpolation"
             raise checks.refused("prior", prior, kinds, "A method with a network has it as method.prior.")
-        begins = getattr(prior, "begins", None)
-        card = Card(prior.labels, prior.dt, {} if begins is None else {"begins": begins}) if card is None else card
+        known = {"begins": getattr(prior, "begins", None), "shrinkage": prior.settings.get("shrinkage")}
+        about = {name: value for name, value in known.items() if value is not None}
+        card = Card(prior.labels, prior.dt, about) if card is None else card
         prior = prior.climatology
     checks.instance("card", card, Card, "an nk.Card", "Try nk.Card(system.labels, dt).")
     of_network = isinstance(prior, Network)

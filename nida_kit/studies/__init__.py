@@ -3,6 +3,7 @@
     limit         the least error that any method can have, and the posterior itself under the paper's law (NetCDF)
     laws          error of every method under many observation laws, beside that limit
     training      what matters in training, by ablation on validation windows
+    few           a prior from few windows of a real record
     calibration   whether the spread is a probability forecast
     sampling      draws against the particle reference
     cost          error against time, physics steps and model evaluations

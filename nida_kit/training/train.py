@@ -94,20 +94,29 @@ def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
     return [s**bend for s in schedules.linear(steps)]
 
 
-def fixed(windows: Float[Tensor, "N T n"]) -> Windows:
+def fixed(windows: Float[Tensor, "N T n"], jitter: float = 0.0) -> Windows:
     """Random windows of a fixed set, `torch.from_numpy(windows.values)` of an xr.DataArray `(sample, time, component)`.
 
+    With `jitter` each is further off the mean of all, or closer to it, by a factor of 1 + jitter N(0, 1): so few
+    windows, of a linear kind, are not so soon learnt by heart.
+
     Raises:
-        ValueError: no tensor `(N, T, n)`.
+        ValueError: no tensor `(N, T, n)`, or a jitter that is negative.
     """
     if not isinstance(windows, Tensor) or windows.ndim != 3:
         raise ValueError(
             f"windows={type(windows).__name__} must be a tensor (N, T, n): torch.from_numpy(windows.values) of an "
             "xr.DataArray (sample, time, component)."
         )
+    jitter = checks.number("jitter", jitter)
+    centre = windows.mean((0, 1)) if jitter else None
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
-        return windows[torch.randint(len(windows), (batch,), generator=generator)]
+        drawn = windows[torch.randint(len(windows), (batch,), generator=generator)]
+        if centre is None:
+            return drawn
+        factor = 1 + jitter * torch.randn(batch, 1, 1, generator=generator, dtype=windows.dtype)
+        return centre + factor * (drawn - centre)
 
     return draw
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import xarray as xr
+from advection import Advection
 
 import nida_kit as nk
-from advection import Advection
 
 SYSTEM = nk.LinearOscillator()
 KALMAN = nk.KalmanSmoother(SYSTEM, 0.05, start_mean=[0.3, -0.2], start_std=[1.0, 0.7])

@@ -191,7 +191,7 @@ def test_a_fit_that_has_not_ended_says_so(monkeypatch):
         Climatology.fit(with_gaps(draw(100, 17)))
 
 
-def test_a_fitted_interpolation_takes_gaps_and_records_how_it_was_fitted():
+def test_a_fitted_interpolation_takes_gaps_and_records_how_it_was_fitted(tmp_path):
     past = nk.Pendulum().simulate(60, 4, 0.1, model_noise_std=0.1, seed=0)
     holes = past.where(np.random.default_rng(0).random(past.shape) > 0.2)
     method = nk.OptimalInterpolation.fit(holes, order=1)
@@ -200,3 +200,6 @@ def test_a_fitted_interpolation_takes_gaps_and_records_how_it_was_fitted():
     obs = nk.observe(past[:2], components=["angle"], every=2, noise_std=0.1)
     assert few.assimilate(obs).attrs["shrinkage"] == few.settings["shrinkage"] > 0
     assert nk.OptimalInterpolation.fit(holes[:6], shrinkage=0.25).settings["shrinkage"] == 0.25
+    nk.save(few, tmp_path / "few.safetensors")
+    again = nk.OptimalInterpolation.load(tmp_path / "few.safetensors")
+    assert again.settings["shrinkage"] == few.settings["shrinkage"]

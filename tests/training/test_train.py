@@ -191,6 +191,21 @@ def test_fixed_windows_are_drawn_from_the_set():
     assert len({tuple(window.flatten().tolist()) for window in drawn}) > 25
 
 
+def test_jittered_windows_are_larger_and_smaller_images_of_those_of_the_set():
+    drawn = fixed(WINDOWS, jitter=0.3)(400, torch.Generator().manual_seed(0))
+    centre = WINDOWS.mean((0, 1))
+    directions = [
+        ((x - centre) / (x - centre).flatten(-2).norm(dim=-1)[:, None, None]).flatten(1) for x in (drawn, WINDOWS)
+    ]
+    along, which = (directions[0] @ directions[1].mT).abs().max(1)
+    torch.testing.assert_close(along, torch.ones_like(along))
+    factor = (drawn - centre).flatten(1).norm(dim=1) / (WINDOWS[which] - centre).flatten(1).norm(dim=1)
+    assert float(factor.mean()) == pytest.approx(1, abs=5 * 0.3 / 20)
+    assert float(factor.std()) == pytest.approx(0.3, abs=5 * 0.3 / 800**0.5)
+    with pytest.raises(ValueError, match="jitter=-1"):
+        fixed(WINDOWS, jitter=-1)
+
+
 def test_simulated_windows_follow_the_dynamics_from_early_or_late_starts():
     draw = simulated(SYSTEM, STEPS, DT, latest=40)
     x = draw(200, torch.Generator().manual_seed(0))
