@@ -30,14 +30,17 @@ from nida_kit.methods.compose import Chain, Composed
 from nida_kit.methods.interpolation import OptimalInterpolation
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.robust import Law
 from nida_kit.methods.sequential import Sequential
 from nida_kit.methods.smoothers import PhysicalMethod
 from nida_kit.observing.observations import Observations
-from nida_kit.observing.operators import OverWindow
+from nida_kit.observing.operators import OverWindow, takes_time
 from nida_kit.reconstruction import Moments, Reconstruction, State
 
 # What is said of the worst window, `(..., windows)`.
 WORST: dict[str, Callable[[Tensor], Tensor]] = {"converged": lambda x: x.all(-1), "distance": lambda x: x.amax(-1)}
+
+AT_ONCE = 2**14  # values of windows that are reconstructed side by side
 
 _ADVICE = "Try nk.Cycled(nk.KalmanSmoother(system, 0.1), window=100)."
 
@@ -53,6 +56,10 @@ class Window:
 
     steps: range
     kept: range
+
+
+Found = tuple[Sequence[Window], Reconstruction, State | None]
+"""Some windows, what was found there, and the state that the next one starts from."""
 
 
 def cut(steps: int, window: int, overlap: int, share: float) -> list[Window]:
@@ -94,7 +101,12 @@ class Cycled(Composed):
     `next_covariance` and `next_time` what is known of the step after the record; start from there when there are new
     data. A method of a climatology (`nk.OptimalInterpolation`, `nk.NeuralIncremental`) reconstructs each window by
     itself; the answer changes from one to the next in the middle of what they share, and there is nothing to start
-    from: give it the last `window` steps of the old record with the new ones.
+    from: give it the last `window` steps of the old record with the new ones. So it is inside `nk.Seasonal`, too, which
+    goes around the whole.
+
+    A system that is not linear is walked through step by step; windows of 1,000 steps and more are walked side by side,
+    and so take far less time. Memory does not grow with the number of windows. Two runs equal one over both records
+    where the first one's length is a multiple of window - overlap; else they differ in how far the answers look ahead.
 
     `converged` and `distance`, where the method gives them, are those of the worst window.
 
@@ -126,7 +138,17 @@ class Cycled(Composed):
         self._start: tuple[Tensor, Tensor] | None = None  # mean and covariance of each record's first state
         self._progress = False
 
-    def assimilate(self, obs, first_guess=None, *, start=None, progress=False, operator=None, robust=None, trace=False):
+    def assimilate(
+        self,
+        obs: xr.Dataset,
+        first_guess: xr.DataArray | None = None,
+        *,
+        start: xr.Dataset | None = None,
+        progress: bool = False,
+        operator=None,
+        robust: str | Law | None = None,
+        trace: bool = False,
+    ) -> xr.Dataset:
         """Reconstruct long records.
 
         Args:
@@ -151,7 +173,7 @@ class Cycled(Composed):
             run._start = self._read(start, obs)
             own = {k: v for k, v in self.settings.items() if not k.startswith("start_")}
             run.settings = own | {"start": "next_mean and next_covariance of an earlier result"}
-        return Method.assimilate(run, obs, first_guess, operator=operator, robust=robust, trace=trace)
+        return run._labelled(obs, first_guess, operator, robust=robust, trace=trace)
 
     def _read(self, start: xr.Dataset, obs: xr.Dataset) -> tuple[Tensor, Tensor]:
         """The law of the first state; errors as in `read_next`."""
@@ -191,34 +213,43 @@ class Cycled(Composed):
             for k in range(len(records.value)):
                 record = Record(records.select(k), dt, None if guess is None else guess[k])
                 method = self.method if self._start is None else started(self.method, *(x[k] for x in self._start))
-                for window, found, state in self._along(record, method, windows):  # noqa: B007 (the last one is kept)
-                    _write(whole[:, k], window, found)
+                for some, found, state in self._along(record, method, windows):  # noqa: B007 (the last is kept)
+                    _write(whole[:, k], some, found)
                     worst.append({name: found.diagnostics[name] for name in WORST if name in found.diagnostics})
-                    bar.update()
+                    bar.update(len(some))
                 ends.append(state)
         mean, std, began = whole.view(3, *lead, steps, n)
         said = {name: WORST[name](torch.stack([x[name] for x in worst]).view(*lead, -1)) for name in worst[0]}
         following = _together(ends, lead) if self.carries else None
         return Reconstruction([Moments(mean, std)], [0.0], began, said, following)
 
-    def _along(
-        self, record: Record, method: Method, windows: Sequence[Window]
-    ) -> Iterator[tuple[Window, Reconstruction, State | None]]:
-        """Each window of a record, what was found there, and the state that the next one starts from."""
-        following = [w.steps.start for w in windows[1:]] + [windows[-1].steps.stop]
-        for window, until in zip(windows, following, strict=True):
-            begin, state = window.steps.start, None
-            part = record.part(begin, window.steps.stop)
-            found = part.reconstructed(method)
-            if self.carries:
-                # A filter's means, where it is linearised, are the same up to there: one walk does for both.
-                same = isinstance(method, PhysicalMethod)
-                state = replace(part, first_guess=found.first_guess if same else part.first_guess).forecast(
-                    method, until - begin
-                )
-            yield window, found, state
-            if state is not None:
-                method = started(self.method, state.mean, state.covariance)
+    def _along(self, record: Record, method: Method, windows: Sequence[Window]) -> Iterator[Found]:
+        """One window after the other, or some side by side where neither start nor time matters."""
+        if self.carries:
+            yield from _carried(record, method, windows)
+            return
+        interpolation = isinstance(method, OptimalInterpolation) and method.begins is None
+        timeless = isinstance(method, NeuralIncremental) or interpolation
+        alone = not timeless or takes_time(record.observations.operator)
+        few = 1 if alone else max(1, AT_ONCE // (self.window * self.labels.size))
+        for k in range(0, len(windows), few):
+            some = windows[k : k + few]
+            part = record.part(some[0].steps) if len(some) == 1 else record.parts([w.steps for w in some])
+            yield some, part.reconstructed(method), None
+
+
+def _carried(record: Record, method: Method, windows: Sequence[Window]) -> Iterator[Found]:
+    """Each window of a record, from the state that the one before it ends with."""
+    following = [w.steps.start for w in windows[1:]] + [windows[-1].steps.stop]
+    for window, until in zip(windows, following, strict=True):
+        part = record.part(window.steps)
+        found = part.reconstructed(method)
+        if isinstance(method, PhysicalMethod):
+            # A filter's means, where it is linearised, are the same up to there: one walk does for both.
+            part = replace(part, first_guess=found.first_guess)
+        state = part.forecast(method, until - window.steps.start)
+        yield [window], found, state
+        method = started(method, state.mean, state.covariance)
 
 
 @dataclass(frozen=True)
@@ -235,11 +266,17 @@ class Record:
     dt: float
     first_guess: Float[Tensor, "T n"] | None
 
-    def part(self, begin: int, end: int) -> Record:
+    def part(self, steps: range) -> Record:
         """Some of its steps."""
-        steps = slice(begin, end)
-        guess = None if self.first_guess is None else self.first_guess[steps]
-        return Record(self.observations.at(steps), self.dt, guess)
+        some = slice(steps.start, steps.stop)
+        guess = None if self.first_guess is None else self.first_guess[some]
+        return Record(self.observations.at(some), self.dt, guess)
+
+    def parts(self, windows: Sequence[range]) -> Record:
+        """Several parts of one length as a batch, without their times."""
+        index = torch.tensor(windows)
+        guess = None if self.first_guess is None else self.first_guess[index]
+        return Record(replace(self.observations.at(index), times=None), self.dt, guess)
 
     def reconstructed(self, method: Method) -> Reconstruction:
         """What a method finds."""
@@ -256,12 +293,13 @@ class Record:
         return State(found.mean[-1], found.covariance_at(-1))
 
 
-def _write(whole: Float[Tensor, "three T n"], window: Window, found: Reconstruction) -> None:
-    """Write a window's answer into the record's, and forget the rest."""
-    last, shape = found.posteriors[-1], (len(window.steps), whole.shape[-1])
-    here = slice(window.kept.start - window.steps.start, window.kept.stop - window.steps.start)
+def _write(whole: Float[Tensor, "three T n"], windows: Sequence[Window], found: Reconstruction) -> None:
+    """Write the answer of some windows into the record's, and forget the rest."""
+    last, shape = found.posteriors[-1], (len(windows), len(windows[0].steps), whole.shape[-1])
     for row, x in zip(whole, (last.mean, last.std, found.first_guess), strict=True):
-        row[window.kept.start : window.kept.stop] = x.expand(shape)[here]
+        for w, each in zip(windows, x.expand(shape), strict=True):
+            begin, kept = w.steps.start, w.kept
+            row[kept.start : kept.stop] = each[kept.start - begin : kept.stop - begin]
 
 
 def _together(states: Sequence[State], lead: Sequence[int]) -> State:
