@@ -121,6 +121,15 @@ def test_the_errors_on_the_same_windows_that_are_shown_are_on_record():
         assert [mse, crps, covered] == [f"{row['mse']:.3f}", f"{row['crps']:.3f}", f"{100 * row['coverage_90']:.0f}"]
 
 
+def test_the_errors_from_few_windows_that_are_shown_are_on_record():
+    rows = recorded("few")["blocks"]
+    for (years, *numbers), row in zip(cells_of("Few windows of a real record"), rows, strict=True):
+        assert years == "{} to {}".format(*row["test"])
+        means = [row["optimal interpolation"], *(sum(row[k]) / len(row[k]) for k in ("corrected", "plain"))]
+        assert numbers == [f"{mean:.3f}" for mean in means]
+        assert means[1] <= means[0] + 1e-9 and means[0] < means[2]
+
+
 def test_the_published_scores_that_are_shown_are_on_record():
     setups = recorded("published")["setups"]
     shown = cells_of("Classical methods and their published scores")
