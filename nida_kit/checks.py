@@ -29,6 +29,39 @@ def refused(name: str, value, expected: str, advice: str) -> ValueError:
     return ValueError(f"{name}={shown} must be {expected}. {advice}")
 
 
+def sentence(said: object) -> str:
+    """What others say, with one mark at its end.
+
+    >>> sentence("is it a root of one?"), sentence(IndexError("no such axis"))
+    ('is it a root of one?', 'no such axis.')
+    """
+    text = str(said).rstrip(" .")
+    return text if text.endswith(("?", "!")) else f"{text}."
+
+
+# Functions of users
+
+
+def called(what: str, function: Callable, *given, advice: str = "") -> Any:
+    """What a user's function gives; whatever it raises becomes a ValueError that says so.
+
+    >>> called("The operator fails", lambda x: x["a"], {}, advice="Its components are x[..., 0], ...")
+    Traceback (most recent call last):
+    ValueError: The operator fails: KeyError 'a'. Its components are x[..., 0], ...
+
+    Args:
+        what: how the error begins.
+        function: the user's.
+        given: its arguments.
+        advice: what to try.
+    """
+    try:
+        return function(*given)
+    except Exception as error:  # only the user knows which
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__} "
+        raise ValueError(f"{what}: {sentence(f'{kind}{error}')} {advice}".rstrip()) from error
+
+
 # Whole numbers
 
 
@@ -76,6 +109,8 @@ def _real(value) -> float:
         return float(value)
     except OverflowError:
         return math.inf
+    except TypeError:  # numpy counts spans of time among whole numbers
+        return math.nan
 
 
 def finite(name: str, value) -> float:
@@ -131,14 +166,25 @@ def numbers(name: str, value, expected: str = "an array of numbers") -> Tensor:
     if isinstance(value, Tensor):
         if value.dtype == torch.bool or value.is_complex():
             raise refused(name, value, expected, advice)
-        return value.to(torch.float64)
+        return value.to_dense().to(torch.float64)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:  # lists of different lengths, say
-        raise refused(name, value, expected, f"{error}. {advice}") from error
+        raise refused(name, value, expected, f"{sentence(error)} {advice}") from error
     if array.dtype.kind not in "iuf" or _holds_flags(value):
         raise refused(name, value, expected, advice)
     return torch.from_numpy(array.astype(np.float64))
+
+
+def array(name: str, value, expected: str = "an array of numbers") -> np.ndarray:
+    """The same for numpy, which follows no gradients and is in main memory."""
+    return numbers(name, value, expected).detach().cpu().numpy()
+
+
+def real(name: str, labelled) -> None:
+    """A labelled array of real numbers; one that is not in memory yet is not read."""
+    if labelled.dtype.kind not in "iuf":
+        raise ValueError(f"{name} has dtype {labelled.dtype}; real numbers are needed.")
 
 
 def _per_component(name: str, value, shape: Sequence[int], expected: str, valid: Callable[[Tensor], Tensor]) -> Tensor:
@@ -167,14 +213,17 @@ def spread(value, shape: Sequence[int], name: str) -> Float[Tensor, " n"]:
     return _per_component(name, value, shape, "finite and positive", lambda x: x > 0)
 
 
-def covariance(value, n: int, name: str = "covariance") -> Float[Tensor, "n n"]:
-    """A symmetric positive definite matrix with a row per component."""
+def covariance(value, shape: Sequence[int], name: str = "covariance") -> Float[Tensor, "n n"]:
+    """A symmetric positive definite matrix with a row per number of a state of this shape; `(*shape, *shape)`, too."""
+    n = math.prod(shape)
     expected = f"a matrix ({n}, {n}), one row per component, finite, symmetric and positive definite"
     matrix = numbers(name, value, expected)
+    if matrix.shape == (*shape, *shape):
+        matrix = matrix.reshape(n, n)
     if matrix.shape != (n, n):
         raise refused(name, value, f"{expected}, not {tuple(matrix.shape)}", "Try np.cov(states.T) of many states.")
     if (found := not_a_covariance(matrix)) is not None:
-        raise refused(name, value, expected, f"It {found[1]}.")
+        raise refused(name, value, expected, sentence(f"It {found[1]}"))
     return (matrix + matrix.mT) / 2
 
 
@@ -212,6 +261,20 @@ def flag(name: str, value) -> bool:
     return bool(value)
 
 
+def text(name: str, value) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise refused(name, value, "a text", f'Try {name}="1".')
+    return str(value)
+
+
+def dtype(value) -> torch.dtype:
+    """In which numbers to compute: real ones that numpy has, too."""
+    if not any(value is each for each in (torch.float64, torch.float32, torch.float16)):
+        raise refused("dtype", value, "a dtype of torch for real numbers", "Try dtype=torch.float64.")
+    return value
+
+
 def one_of(name: str, value, allowed: Iterable[str], advice: str = "") -> str:
     """One of some names."""
     allowed = list(allowed)
@@ -221,13 +284,11 @@ def one_of(name: str, value, allowed: Iterable[str], advice: str = "") -> str:
 
 
 def several(name: str, values) -> list:
-    """What a list, or anything like it, holds; a text is no list."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise refused(name, values, "a list", f"Try {name}=[{values!r}].")
-    try:
-        return list(values)
-    except TypeError as error:  # an array without axes
-        raise refused(name, values, "a list", f"{error}. Try {name}=[...].") from error
+    """What a list, or anything like it, holds; a text is no list. Of an array it is numbers or texts of Python."""
+    found = np.asarray(values).tolist() if hasattr(values, "__array__") else values
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise refused(name, values, "a list", f"Try {name}=[{found!r}].")
+    return list(found)
 
 
 def names(name: str, values) -> tuple[str, ...]:

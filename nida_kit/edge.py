@@ -27,9 +27,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from nida_kit.checks import not_a_covariance
+from nida_kit import checks
 from nida_kit.dates import later, model_times, natural_unit
-from nida_kit.state import COMPONENT, OTHER, SAMPLE, TIME, Labels, reserved, storable
+from nida_kit.state import COMPONENT, OBSERVED, OTHER, SAMPLE, TIME, Labels, reserved, storable
 from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
@@ -241,21 +241,23 @@ def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> No
             raise ValueError(f"obs has no coordinate {dim!r}; assign_coords it, so that it is known what was measured.")
     if value.ndim < 2:
         raise ValueError("obs.value has the dim time alone: expand_dims(component=['x']), with the name of the value.")
-    taken = [name for name in (*value.dims, *value.coords) if reserved(name)]
+    if len(set(value.dims)) < value.ndim:
+        raise ValueError(f"obs.value has the dims {value.dims}, one of them twice: rename the dim of the windows.")
+    taken = [name for name in (*value.dims, *value.coords) if reserved(name) or name in OBSERVED]
     if taken:
         raise ValueError(
             f"obs has a dim or coordinate {taken[0]!r}, a name that results use themselves: rename it, "
             f'obs.rename({taken[0]}="{taken[0]}_of_obs"), or drop_vars it.'
         )
     for name in ("units", "long_name"):
-        if name in value.coords and COMPONENT in value.dims and value.coords[name].dims not in ((COMPONENT,), ()):
+        along = value.coords[name].dims if name in value.coords else ()
+        if name in value.dims or (COMPONENT in value.dims and along not in ((COMPONENT,), ())):
             raise ValueError(
-                f"obs has a coordinate {name!r} along {value.coords[name].dims}; results have one along 'component': "
-                f"rename it, obs.rename({name}='{name}_of_obs')."
+                f"obs has a dim or coordinate {name!r} along {along or value.dims}; results have one along "
+                f"'component': rename it, obs.rename({name}='{name}_of_obs')."
             )
     for array in (value, error):
-        if array.dtype.kind not in "iuf":
-            raise ValueError(f"obs.{array.name} has dtype {array.dtype}; real numbers are needed.")
+        checks.real(f"obs.{array.name}", array)
     foreign = set(error.dims) - set(value.dims)
     if error.name == COVARIANCE:
         foreign -= {f"{OTHER}{dim}" for dim in value.dims}
@@ -444,6 +446,28 @@ def _shortened(labels: Sequence) -> str:
     return str(labels) if len(labels) <= 8 else f"[{labels[0]}, {labels[1]}, ..., {labels[-1]}]"
 
 
+def with_labels_of(value: xr.DataArray, array: xr.DataArray, what: str) -> xr.DataArray:
+    """An array with the labels of values, where its own are others by rounding only; further ones stay.
+
+    Raises:
+        ValueError: another size along a dim without labels, or labels that come twice.
+    """
+    for dim in [d for d in array.dims if d in value.dims]:
+        if dim not in array.coords or dim not in value.coords:
+            if array.sizes[dim] != value.sizes[dim]:
+                raise ValueError(
+                    f"{what} has {array.sizes[dim]} along {dim!r}, the values {value.sizes[dim]}: label it, or give as "
+                    "many."
+                )
+            continue
+        given, known = array[dim].values.tolist(), value[dim].values.tolist()
+        labels = [own if label is None else label for own, label in zip(given, _like(known, given), strict=True)]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"{what} repeats a label along {dim!r}: select each once.")
+        array = _relabelled(array, dim, labels)
+    return array
+
+
 def _relabelled(array: xr.DataArray, dim: str, labels: list) -> xr.DataArray:
     """The array with these labels along a dim that it may have."""
     if dim not in array.dims or array[dim].values.tolist() == labels:
@@ -487,14 +511,12 @@ def align_covariance(R: xr.DataArray, value: xr.DataArray, lead: Sequence[Hashab
     window = OTHER + TIME in R.dims
     paired = (TIME, *dims) if window else tuple(dims)
     _check_covariance_dims(R, value, paired, lead)
+    R = with_labels_of(value, R, "noise_covariance")
     for dim in paired:
         R = _paired(R, dim, value)
     shared = [dim for dim in (TIME, *lead) if dim in R.coords and dim in R.dims and dim in value.coords]
     R = R.reindex({dim: value[dim] for dim in (*shared, *paired) if not R[dim].equals(value[dim])})
     R = R.reindex({OTHER + dim: value[dim].values for dim in paired})
-    sizes = {dim: R.sizes[dim] for dim in R.dims if dim in lead and R.sizes[dim] != value.sizes[dim]}
-    if sizes:
-        raise ValueError(f"noise_covariance has the sizes {sizes}, the values {dict(value.sizes)}: select the same.")
     R = R.expand_dims([dim for dim in (*lead, TIME) if dim not in R.dims])
     others = [OTHER + dim for dim in dims]
     return _folded(R, lead, [TIME], dims, *([[OTHER + TIME]] if window else []), others)
@@ -519,10 +541,6 @@ def _paired(R: xr.DataArray, dim: str, value: xr.DataArray) -> xr.DataArray:
     """The covariance with the labels of its rows on its columns; labelled columns may be more, as after obs.sel."""
     other = OTHER + dim
     if dim not in R.coords:
-        if R.sizes[dim] != value.sizes[dim]:
-            raise ValueError(
-                f"noise_covariance has {R.sizes[dim]} along {dim!r}, the values {value.sizes[dim]}: label it."
-            )
         R = R.assign_coords({dim: value[dim]})
     rows = R[dim].values.tolist()
     if other not in R.coords and R.sizes[other] != len(rows):
@@ -565,7 +583,7 @@ def check_covariance(R: np.ndarray, value: xr.DataArray, lead: Sequence[Hashable
     """
     window = R.ndim > len(lead) + 3
     matrices = R.reshape(*R.shape[: len(lead)], math.prod(R.shape[-2:]), -1) if window else R
-    found = not_a_covariance(torch.from_numpy(matrices))
+    found = checks.not_a_covariance(torch.from_numpy(matrices))
     if found is None:
         return
     bad, why = found
@@ -573,8 +591,8 @@ def check_covariance(R: np.ndarray, value: xr.DataArray, lead: Sequence[Hashable
     places = {dim: value[dim].values[k].item() for dim, k, n in zip(names, bad, R.shape, strict=False) if n > 1}
     where = f" (at {', '.join(f'{dim} {label!r}' for dim, label in places.items())})" if places else ""
     raise ValueError(
-        f"noise_covariance must be finite, symmetric and positive definite on what was measured; it is not{where}: it "
-        f"{why}."
+        "noise_covariance must be finite, symmetric and positive definite on what was measured; it is not"
+        f"{where}: it {checks.sentence(why)}"
     )
 
 
@@ -629,6 +647,7 @@ def _check_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, wha
     foreign = [dim for dim in x.dims if dim not in (*like.dims, *core)]
     if foreign:
         raise ValueError(f"{what} has dims {foreign} that the observations have not; select one of each.")
+    checks.real(what, x)
     for dim, known in state.indexes.items():
         given = x[dim].values.tolist()
         if len(given) != len(known) or set(_like(known, given)) != set(known):

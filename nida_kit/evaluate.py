@@ -43,6 +43,7 @@ def _check_labelled(*arrays: xr.DataArray) -> None:
     for array in arrays:
         if not isinstance(array, xr.DataArray):
             raise ValueError(f"Scores compare xr.DataArrays, not a {type(array).__name__}: pass result['mean'], say.")
+        checks.real("What scores compare", array)
 
 
 def _matched(dim: Dims, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
@@ -79,6 +80,19 @@ def _at_times_of(first: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
     return array.assign_coords({TIME: first[TIME]}) if np.abs(wanted - own).max() <= 1e-6 * step else array
 
 
+def _matched_spread(dim: Dims, mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray) -> list[xr.DataArray]:
+    """The same of a mean, a standard deviation and the truth; where lazy, a negative one is refused once computed."""
+    mean, std, truth = _matched(dim, mean, std, truth)
+    std = xr.apply_ufunc(_not_negative, std, dask="parallelized", output_dtypes=[std.dtype], keep_attrs=True)
+    return [mean, std, truth]
+
+
+def _not_negative(std: np.ndarray) -> np.ndarray:
+    if (std < 0).any():
+        raise ValueError(f"std holds {std.min():g}; a standard deviation is never negative: pass result['std'], say.")
+    return std
+
+
 def mse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """Mean squared error, in squared state units."""
     import xskillscore
@@ -97,7 +111,7 @@ def crps(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims =
     """Continuous ranked probability score of Gaussian marginals (Gneiting & Raftery 2007), in state units."""
     import xskillscore
 
-    mean, std, truth = _matched(dim, mean, std, truth)
+    mean, std, truth = _matched_spread(dim, mean, std, truth)
     return xskillscore.crps_gaussian(truth, mean, std, dim=[]).mean(_over(dim, truth), skipna=False)
 
 
@@ -111,14 +125,14 @@ def coverage(
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1: 0.9 is the 90% interval.")
-    mean, std, truth = _matched(dim, mean, std, truth)
+    mean, std, truth = _matched_spread(dim, mean, std, truth)
     margin = NormalDist().inv_cdf((1 + level) / 2) * std - abs(truth - mean)
     return (margin >= 0).where(margin.notnull()).mean(dim, skipna=False)
 
 
 def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """Root mean variance over root mean squared error: 1 if calibrated, below 1 if overconfident."""
-    mean, std, truth = _matched(dim, mean, std, truth)
+    mean, std, truth = _matched_spread(dim, mean, std, truth)
     return (std**2).mean(dim, skipna=False) ** 0.5 / rmse(mean, truth, dim)
 
 
@@ -161,7 +175,7 @@ def spread_error(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, bin
     Raises:
         ValueError: fewer values than bins.
     """
-    mean, std, truth = xr.broadcast(*_matched(None, mean, std, truth))
+    mean, std, truth = xr.broadcast(*_matched_spread(None, mean, std, truth))
     bins = checks.count("bins", bins, 1, std.size)
     squares = np.stack([std.values.ravel() ** 2, (mean - truth).values.ravel() ** 2])
     if np.isnan(squares).any():

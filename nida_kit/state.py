@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from nida_kit import checks
@@ -46,7 +46,11 @@ RESERVED = (
     *("start", "cost", "iterations", "distance", "converged", "log_evidence", "effective_particles", "mean_error"),
     *("forecast", "forecast_std", "analysis", "analysis_std"),
     *("next_mean", "next_covariance", "next_time"),
+    "_layer",  # along it lies the noise of draws
 )
+
+
+OBSERVED = ("value", "noise_std", "noise_covariance")  # what observations are made of
 
 
 _AXIS = "state_axis"  # in the attrs of a grid's coordinates: which axis of the state this is
@@ -118,9 +122,10 @@ class StateLabels(_Labels):
     def __post_init__(self):
         for name in ("components", "units", "long_names"):
             checks.store(self, **{name: checks.names(name, getattr(self, name))})
-        if len(set(self.components)) < len(self.components):
+        checks.store(self, time_units=checks.text("time_units", self.time_units))
+        if not self.components or len(set(self.components)) < len(self.components):
             raise ValueError(
-                f"The components {list(self.components)} need different names: no method tells them apart."
+                f"The components {list(self.components)} need different names, one or more: no method tells them apart."
             )
         if not len(self.components) == len(self.units) == len(self.long_names):
             raise ValueError(
@@ -172,17 +177,21 @@ class GridLabels(_Labels):
     time_units: str = "1"
 
     def __post_init__(self):
-        coords, units = dict(self.coords), dict(self.coord_units)
+        coords = _by_dim("coords", self.coords, '{"y": [0.0, 1.0], "x": [0.0, 1.0]}')
+        units = _by_dim("coord_units", self.coord_units, '{"y": "km", "x": "km"}')
+        for name in ("units", "long_name", "time_units"):
+            checks.store(self, **{name: checks.text(name, getattr(self, name))})
         if not coords or (foreign := sorted(set(units) - set(coords))):
             raise ValueError(
                 f"A grid needs a dim or more, and units of these only; it has the dims {list(coords)} and units of "
                 f'{list(units)}{f", of which {foreign} are no dims" if coords else ""}: GridLabels({{"y": [...], '
                 '"x": [...]}), say.'
             )
-        for dim, values in coords.items():
-            _check_dim(dim, values)
-        object.__setattr__(self, "coords", tuple((dim, tuple(map(float, values))) for dim, values in coords.items()))
-        object.__setattr__(self, "coord_units", tuple((dim, units.get(dim, "1")) for dim in coords))
+        checks.store(
+            self,
+            coords=tuple((dim, _coordinates(dim, values)) for dim, values in coords.items()),
+            coord_units=tuple((dim, checks.text(f"coord_units[{dim!r}]", units.get(dim, "1"))) for dim in coords),
+        )
 
     def __repr__(self) -> str:
         sizes = " x ".join(f"{len(values)} {dim}" for dim, values in self.coords)
@@ -210,20 +219,31 @@ Labels = StateLabels | GridLabels
 
 
 # What a dim of a grid cannot be called, beside what results add.
-_TAKEN = (TIME, COMPONENT, SAMPLE, "obs", "value", "noise_std", "noise_covariance", "units", "long_name")
+_TAKEN = (TIME, COMPONENT, SAMPLE, "obs", *OBSERVED, "units", "long_name")
 
 
-def _check_dim(dim, values) -> None:
-    """Raises a ValueError if this is no dim of a grid."""
+def _by_dim(name: str, given, example: str) -> dict:
+    """What is given for each dim: a mapping, or pairs, as they are kept."""
+    try:
+        return dict(given)
+    except (TypeError, ValueError):
+        raise checks.refused(name, given, "a mapping from dims", f"Try {name}={example}.") from None
+
+
+def _coordinates(dim, values) -> tuple[float, ...]:
+    """The coordinates along a dim of a grid; a ValueError if this is none."""
     if not isinstance(dim, str) or dim in _TAKEN or reserved(dim):
         raise ValueError(
             f"A grid cannot have the dim {dim!r}, a name that observations or results use themselves: rename it, "
             f'"{dim}_of_grid", or as the axis is called: "y", "x", "level".'
         )
-    if isinstance(values, str | Real) or not all(isinstance(v, Real) and math.isfinite(v) for v in values):
-        raise ValueError(f"The coordinates of {dim!r} must be a sequence of finite numbers, not {values!r}.")
-    if len(values) == 0 or len(set(values)) < len(values):
-        raise ValueError(f"The coordinates of {dim!r} must be one or more and none twice: {list(values)}.")
+    name, expected = f"The coordinates of {dim!r}", "a sequence of finite numbers"
+    found = checks.array(name, values, expected)
+    if found.ndim != 1 or not np.isfinite(found).all():
+        raise checks.refused(name, values, expected, "Try [0.0, 1.0].")
+    if found.size == 0 or np.unique(found).size < found.size:
+        raise ValueError(f"{name} must be one or more and none twice: {found.tolist()}.")
+    return tuple(found.tolist())
 
 
 def labels_of(array: xr.DataArray) -> Labels:

@@ -109,7 +109,7 @@ def test_what_a_field_is_given_may_have_its_shape_and_becomes_a_vector():
 )
 def test_why_a_matrix_is_no_covariance_is_said(matrix, why):
     with pytest.raises(ValueError, match=f"It {why}"):
-        checks.covariance(matrix, 3)
+        checks.covariance(matrix, (3,))
 
 
 def test_the_gradient_of_a_vector_is_kept():
@@ -120,12 +120,12 @@ def test_the_gradient_of_a_vector_is_kept():
 
 def test_a_covariance_is_symmetric_and_positive_definite():
     for value in (EYE, EYE.astype(int), EYE.tolist(), torch.eye(3, dtype=torch.float32)):
-        assert torch.equal(checks.covariance(value, 3), torch.eye(3, dtype=torch.float64))
+        assert torch.equal(checks.covariance(value, (3,)), torch.eye(3, dtype=torch.float64))
     skew = EYE + np.triu(EYE[::-1], 1)
     wrong = [EYE[:2], EYE[:2, :2], EYE * np.nan, EYE * np.inf, -EYE, np.ones((3, 3)), skew, EYE.astype(bool), EYE * 1j]
     for value in [*wrong, [[1, 0, 0], [0, 1], [0]], 1.0, *NO_NUMBERS]:
         with pytest.raises(ValueError, match=r"^background=.* must be a matrix \(3, 3\)"):
-            checks.covariance(value, 3, "background")
+            checks.covariance(value, (3,), "background")
 
 
 def test_true_and_false_are_kept_apart_from_numbers_and_names():
@@ -473,4 +473,4 @@ def test_everything_else_takes_numpys_numbers_too():
 def test_a_matrix_that_rounding_made_unsymmetric_is_judged_as_it_is_used():
     almost = [[1, 1 + 5e-7, 0], [1 - 1e-8, 1, 0], [0, 0, 1]]
     with pytest.raises(ValueError, match="not positive definite"):
-        checks.covariance(almost, 3)
+        checks.covariance(almost, (3,))

@@ -416,3 +416,29 @@ def test_units_of_windows_are_not_those_of_components():
     obs = nk.observe(nk.Lorenz63().simulate(2, 8, 0.05), every=4, noise_std=1.0)
     with pytest.raises(ValueError, match=r"'units' along \('sample',\)"):
         nk.KalmanSmoother(nk.Lorenz63(), 0.2).assimilate(obs.assign_coords(units=("sample", ["m", "m"])))
+
+
+@pytest.mark.parametrize("name", ["value", "noise_std", "noise_covariance", "_layer", "start", "analysis_std", "units"])
+def test_windows_lie_along_no_name_that_observations_or_results_have(name):
+    with pytest.raises(ValueError, match=f"'{name}'.*rename"):
+        nk.KalmanSmoother(nk.Lorenz63(), 0.1).sample(OBS.rename(sample=name), 2)
+
+
+def test_a_dim_that_comes_twice_is_named():
+    with pytest.raises(ValueError, match="one of them twice"):
+        nk.KalmanSmoother(nk.Lorenz63(), 0.1).assimilate(OBS.rename(sample="time"))
+
+
+@pytest.mark.parametrize("kind", [complex, str, bool, object])
+def test_a_first_guess_is_of_real_numbers(kind):
+    with pytest.raises(ValueError, match=r"first_guess has dtype.*real numbers are needed"):
+        nk.WeakFourDVar(nk.Lorenz63(), 0.1).assimilate(OBS, first_guess=TRUTH.astype(kind))
+
+
+def test_a_mask_has_the_shape_of_the_states():
+    method = nk.KalmanSmoother(nk.Lorenz63(), 0.1)
+    for mask in (np.array([True, False]), np.ones((3, 5), bool)):
+        with pytest.raises(ValueError, match="The mask has the shape"):
+            method.assimilate(OBS, operator=mask)
+    for mask in (True, np.array([True, False, True]), np.ones((5, 3), bool), np.ones((2, 5, 1), bool)):
+        xr.testing.assert_equal(method.assimilate(OBS, operator=mask)["mean"], method.assimilate(OBS)["mean"])

@@ -336,3 +336,32 @@ def test_fields_on_other_points_are_not_compared():
         nk.rmse(truth.assign_coords(x=truth["x"] + 1), truth, "time")
     with pytest.raises(ValueError, match="not all of these are to be compared"):
         nk.rmse(truth.isel(x=0), truth, "time")
+
+
+@pytest.mark.parametrize("kind", [complex, str, bool, object])
+def test_scores_compare_real_numbers(case, kind):
+    mean, std, truth = case
+    draws = xr.concat([mean, mean + 1], "member")
+    for score in (
+        lambda x: nk.rmse(mean, x),
+        lambda x: nk.mse(x, truth),
+        lambda x: nk.crps(mean, std, x),
+        lambda x: nk.coverage(mean, x, truth),
+        lambda x: nk.crps_ensemble(draws, x),
+        lambda x: nk.energy_score(draws, x),
+        lambda x: nk.rank_histogram(draws, x),
+    ):
+        with pytest.raises(ValueError, match=r"dtype.*real numbers are needed"):
+            score(truth.astype(kind))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    "score", [nk.crps, nk.coverage, nk.reliability, nk.spread_error, nk.spread_error_ratio], ids=lambda f: f.__name__
+)
+def test_a_standard_deviation_is_never_negative(case, score, lazy):
+    mean, std, truth = (array.chunk() if lazy else array for array in case)
+    with pytest.raises(ValueError, match="a standard deviation is never negative"):
+        score(mean, std - 1.0, truth).compute()
+    right = score(mean, std.where(std != std[0, 0, 0], 0.0), truth).compute()  # zero is none that is refused
+    assert right is not None

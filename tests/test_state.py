@@ -3,7 +3,9 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from advection import Advection
 
@@ -48,11 +50,59 @@ def test_a_grid_knows_the_units_of_its_coordinates():
         ({"coords": {"x": [0, np.nan]}}, "sequence of finite numbers"),
         ({"coords": {"x": [0, 1, 0]}}, "none twice"),
         ({"coords": {"x": []}}, "one or more"),
+        *[({"coords": coords}, "coords=.*a mapping from dims") for coords in ([1, 2], None, "yx", 3)],
+        *[
+            ({"coords": {"y": values}}, "coordinates of 'y'.*sequence of finite numbers")
+            for values in (None, {1, 2}, np.array(3.0), np.ones((2, 2)), [True, False], [1j], [10**400])
+        ],
+        ({"coords": {"y": [1, 2]}, "coord_units": "km"}, "coord_units='km' must be a mapping"),
+        ({"coords": {"y": [1, 2]}, "coord_units": {"y": 3}}, "coord_units.*=3 must be a text"),
+        *[
+            ({"coords": {"y": [1, 2]}, n: None}, f"{n}=None must be a text")
+            for n in ("units", "long_name", "time_units")
+        ],
     ],
 )
 def test_a_grid_that_cannot_be_is_a_named_value_error(how, said):
     with pytest.raises(ValueError, match=said):
         nk.GridLabels(**how)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0.0, 2.5]),
+        torch.tensor([0.0, 2.5], requires_grad=True),
+        xr.DataArray([0.0, 2.5], dims="y"),
+        pd.Index([0, 2.5]),
+    ],
+    ids=lambda values: type(values).__name__,
+)
+def test_coordinates_and_names_come_in_arrays_of_any_kind(values):
+    grid = nk.GridLabels({"y": values})
+    assert grid == nk.GridLabels({"y": [0.0, 2.5]}) and hash(grid) == hash(nk.GridLabels({"y": [0.0, 2.5]}))
+    truth = nk.Lorenz63().simulate(1, 2, 0.1)
+    labels = nk.StateLabels(truth["component"], truth["units"].values, list(truth["long_name"].values))
+    assert labels.components == ("x", "y", "z") and labels == nk.StateLabels(
+        *map(tuple, (labels.components, labels.units, labels.long_names))
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a", "a"), "different names"),
+        ((), "one or more"),
+        (None, "components=None must be a list"),
+        ("ab", "components='ab' must be a list"),
+        ((1, 2), "a list of names"),
+    ],
+)
+def test_components_that_no_state_has_are_a_named_value_error(given, said):
+    with pytest.raises(ValueError, match=said):
+        nk.StateLabels(given, ("1",) * 2, ("a", "b"))
+    with pytest.raises(ValueError, match="time_units=3 must be a text"):
+        nk.StateLabels(("a",), ("1",), ("a",), 3)
 
 
 def test_the_dims_of_a_state_are_found_in_any_order():

@@ -41,13 +41,23 @@ def linearise(
 
 
 def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """f(x), and w -> J' w for any number of w."""
+    """f(x), and w -> J' w for any number of w.
+
+    Raises:
+        ValueError: f has lost all slopes on the way.
+    """
+    value, pull, known = _followed(function, x)
+    if not known:
+        check_slopes("The operator or the model", function, x)
+    return value, pull
+
+
+def _followed(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], bool]:
+    """f(x), its pullback, and whether there are any slopes."""
     follows = torch.is_grad_enabled() and x.requires_grad
     with torch.enable_grad():
         point = x if follows else x.detach().requires_grad_()
         value = function(point)
-    if not value.requires_grad:
-        _check_constant(function, x, value)
 
     def pull(w: Tensor) -> Tensor:
         if not value.requires_grad:  # f is constant
@@ -55,18 +65,57 @@ def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, C
         (slope,) = torch.autograd.grad(value, point, w, retain_graph=True, create_graph=follows, allow_unused=True)
         return torch.zeros_like(x) if slope is None else slope
 
-    return value if follows else value.detach(), pull
+    return value if follows else value.detach(), pull, value.requires_grad
 
 
-def _check_constant(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> None:
-    """Raises ValueError if a function without slopes is not constant: they were lost on the way."""
-    with torch.no_grad():
-        elsewhere = function(x + 1e-3 * (1 + x.abs()))
-    if not torch.equal(elsewhere.nan_to_num(), value.nan_to_num()):
-        raise ValueError(
-            "The operator or the model has values but no slopes, which this method needs: numpy, detach() or no_grad "
-            "lost them. Write it in torch functions of x, or use a method without slopes, nk.EnKF or nk.EnKS."
-        )
+def check_slopes(what: str, function: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch n"]) -> None:
+    """Check that automatic slopes are those of the values, near x.
+
+    The slopes along a random direction u are held against (f(x + h u) - f(x - h u)) / 2 h, where f moves. What f jumps
+    by, or rounds, differs between two h, and is left out.
+
+    Args:
+        what: f, for the error.
+        function: f, of each point of a batch.
+        x: the points.
+
+    Raises:
+        ValueError: slopes that were lost on the way, or values that change by jumps alone.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
+
+    x = x.detach()
+    size = x.abs().reshape(-1, x.shape[-1]).amax(0)
+    size = torch.where(size > 0, size, 1.0)
+    near = x + 1e-2 * size * noise(x.shape)
+    value, pull, _ = _followed(function, near)
+    for _ in range(3):  # so that no loss hides behind another by chance
+        u, w = size * noise(x.shape), noise(value.shape)
+        far, close = (_difference(function, near, u, h) for h in (1e-4, 5e-5))
+        moved = far.abs().nan_to_num(nan=0.0, posinf=0.0).reshape(-1, far.shape[-1]).amax(0)  # of each value
+        w = torch.where(far != 0, w / (moved + 1e-6 * moved.amax()), 0.0)
+        expected, closer, said = (w * far).sum(), (w * close).sum(), (pull(w) * u).sum()
+        if (said - expected).abs() > 1e-2 * (w * far).norm() + 10 * (expected - closer).abs():
+            raise ValueError(f"{what} has values but no slopes of them, or not all; {_LOST}")
+    if pull(noise(value.shape)).any():
+        return
+    others = [_followed(function, near + far * size * noise(x.shape)) for far in (1, 10, 100, 1000)]
+    flat = not any(pull(noise(value.shape)).any() for _, pull, _ in others)
+    if flat and any((other.nan_to_num() != value.nan_to_num()).any() for other, _, _ in others):
+        raise ValueError(f"{what} has values that change by jumps alone, so all its slopes are 0; {_LOST}")
+
+
+WITHOUT_SLOPES = "Write it in torch functions of x, or use a method without slopes, nk.EnKF or nk.EnKS."
+_LOST = f"this method needs slopes, which numpy, detach(), no_grad() and whole numbers lose. {WITHOUT_SLOPES}"
+
+
+@torch.no_grad()
+def _difference(function: Callable[[Tensor], Tensor], x: Tensor, u: Tensor, h: float) -> Tensor:
+    """The slope of f along u, by its values."""
+    return (function(x + h * u) - function(x - h * u)) / (2 * h)
 
 
 def pulled_at_once(function: Callable[[Tensor], Tensor], x: Tensor, w: Float[Tensor, "M *batch p"]) -> Tensor:

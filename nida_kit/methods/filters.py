@@ -179,7 +179,7 @@ class ThreeDVar(_GaussianFilter):
     """
 
     def __init__(self, system: System, background):
-        self.background = checks.covariance(background, as_system(system).labels.size, "background")
+        self.background = checks.covariance(background, as_system(system).labels.shape, "background")
         super().__init__(system, background=str(self.background.tolist()))
         self._mean = start_moments(system)[0]
 
@@ -204,6 +204,7 @@ class ExtendedKalmanFilter(_GaussianFilter):
         self.noise = model_noise(model_noise_std, model_noise_covariance, as_system(system).labels)
         self.inflation = checks.positive("inflation", inflation)
         super().__init__(system, **noise_settings(self.noise), inflation=self.inflation)
+        as_system(system, slopes=True)
         self._start = start_moments(system)
 
     def start(self):

@@ -33,8 +33,8 @@ class LETKF(EnKF):
         system: an `nk.System`; the first members are draws of its `start`.
         model_noise_std, model_noise_covariance: as for `EnKF`.
         radius: of localisation: the taper of `gaspari_cohn`, in units of `distances`.
-        distances: from each component to each observed value, `(n, p)`; None asks the system, which `nk.Lorenz96`
-            answers: sites along the ring.
+        distances: from each component to each observed value, `(n, p)`; of a field also `(*shape, p)` or
+            `(*shape, *shape)`. None asks the system, which `nk.Lorenz96` answers: sites along the ring.
         members, inflation, seed: as for `EnKF`.
     """
 
@@ -53,7 +53,10 @@ class LETKF(EnKF):
         noise = {"model_noise_std": model_noise_std, "model_noise_covariance": model_noise_covariance}
         super().__init__(system, **noise, members=members, inflation=inflation, seed=seed)
         distances = checks.numbers("distances", self.system.distances() if distances is None else distances)
-        n = self.labels.size
+        n, shape = self.labels.size, self.labels.shape
+        if distances.shape[: len(shape)] == shape:  # a field's own dims, of rows and perhaps of columns too
+            whole = distances.shape[len(shape) :] == shape
+            distances = distances.reshape(n, n) if whole else distances.flatten(0, len(shape) - 1)
         if distances.ndim != 2 or len(distances) != n:
             raise ValueError(
                 f"distances must be a matrix (component, observed value) of {n} rows, not {tuple(distances.shape)}."

@@ -168,7 +168,7 @@ def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covar
     unsaid = what == "model_noise" and isinstance(std, Real) and std == 0
     if std is not None and not unsaid:
         raise ValueError(f"{what}_std= and {what}_covariance= both say how large the errors are: give one of them.")
-    return Covariance.full(checks.covariance(matrix, labels.size, f"{what}_covariance"))
+    return Covariance.full(checks.covariance(matrix, labels.shape, f"{what}_covariance"))
 
 
 def noise_settings(noise: Covariance, what: str = "model_noise") -> dict[str, Any]:

@@ -42,7 +42,7 @@ class PhysicalMethod(Method):
         model_noise_covariance=None,
         start_covariance=None,
     ):
-        self.system, self.labels = as_system(system), system.labels
+        self.system, self.labels = as_system(system, slopes=True), system.labels
         self._noise = model_noise(model_noise_std, model_noise_covariance, self.labels)
         self._start_mean, self._start = self._started(start_mean, start_std, start_covariance)
         self.physics(1.0)  # refuses now what it would refuse later
@@ -69,7 +69,7 @@ class PhysicalMethod(Method):
             ValueError: a covariance that is none, or too near to a singular one.
         """
         other = copy(self)
-        other._start_mean, other._start = mean, Covariance.full(checks.covariance(covariance, len(mean)))
+        other._start_mean, other._start = mean, Covariance.full(checks.covariance(covariance, mean.shape))
         return other
 
     def implausibility(self, x, observations, dt):

@@ -28,7 +28,7 @@ from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, advance, observ
 from nida_kit.methods.starts import Search
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
-from nida_kit.systems.system import System
+from nida_kit.systems.system import System, as_system
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ class StrongFourDVar(Sequential):
         starts: int = 1,
         seed: int = 0,
     ):
+        shape = as_system(system, slopes=True).labels.shape
         self._mean, start_covariance = start_moments(system)
-        n = len(self._mean)
-        self.background = start_covariance if background is None else checks.covariance(background, n, "background")
+        self.background = start_covariance if background is None else checks.covariance(background, shape, "background")
         if background is None and torch.linalg.cholesky_ex(start_covariance).info:
             raise ValueError(
                 f"The start of {system.name} does not spread in every direction: its standard deviations are "

@@ -18,7 +18,14 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.jacobian import AT_ONCE, linearise, pulled_at_once
 from nida_kit.linalg.rows import Diagonal, Whole
 from nida_kit.observing.errors import Errors, Independent, root_of, solve_lower
-from nida_kit.observing.operators import Operator, OverWindow, apply_operator, identity, is_linear
+from nida_kit.observing.operators import (
+    Operator,
+    OverWindow,
+    apply_operator,
+    check_operator_slopes,
+    identity,
+    is_linear,
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ class Observations:
         if self.direct and isinstance(self.errors, Independent):
             weight = torch.where(seen, 1 / self.errors.std, 0.0)
             return Gaussian.of(x, Diagonal(weight), weight * (x - self.value.nan_to_num(nan=0.0)))
+        check_operator_slopes(self.operator, x, self.times)
         if isinstance(self.operator, OverWindow) or self.errors.correlated_in_time:
             return self._over_window(x)
         predicted, slopes = self._linearised(x)

@@ -25,9 +25,10 @@ from nida_kit.edge import (
     fold,
     unfold,
     variances,
+    with_labels_of,
 )
-from nida_kit.observing.operators import apply_operator, as_operator, is_direct
-from nida_kit.state import COMPONENT, OTHER, TIME, state_dims, storable
+from nida_kit.observing.operators import apply_operator, as_mask, as_operator, is_direct
+from nida_kit.state import COMPONENT, OBSERVED, OTHER, TIME, state_dims, storable
 
 
 def observe(
@@ -84,7 +85,8 @@ def observe(
     noise = exact.copy(data=generator.standard_normal(exact.shape))
     uniform = generator.random(exact.shape)
     start = generator.random(exact.shape[: len(lead)])
-    when = _on_grid(truth[TIME].values, times) if times is not None else _regularly(exact, every, offset, start)
+    times = None if times is None else _list_of_times(times)
+    when = _regularly(exact, every, offset, start) if times is None else _on_grid(truth[TIME].values, times)
     seen = when[(..., *[None] * len(dims))] & _among(components, exact) & _unmasked(operator, exact)
     seen = seen & (uniform < fraction)
     if not seen.any():
@@ -105,7 +107,7 @@ def observe(
     observed = (exact + errors).transpose(*exact.dims).where(seen)
     observed.attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
     observed.attrs |= {"units": truth.attrs["units"]} if "units" in truth.attrs and is_direct(operator) else {}
-    pattern = {"every": every, "offset": offset} if times is None else {"times": np.asarray(times, float).tolist()}
+    pattern = {"every": every, "offset": offset} if times is None else {"times": times.tolist()}
     attrs = pattern | {"fraction": fraction, "seed": seed}
     name = NOISE if noise_covariance is None else COVARIANCE
     return storable(xr.Dataset({"value": observed, name: said}, attrs=attrs))
@@ -118,6 +120,12 @@ def _check_asked(truth, every, offset, times, fraction, seed) -> None:
         raise ValueError(
             "truth is an xr.DataArray with the dims and coordinates time and component, or time and, after it, those "
             "of a grid."
+        )
+    checks.real("truth", truth)
+    if taken := [name for name in (*truth.dims, *truth.coords) if name in OBSERVED]:
+        raise ValueError(
+            f"truth has a dim or coordinate {taken[0]!r}, a name that observations use themselves: rename it, "
+            f'truth.rename({taken[0]}="{taken[0]}_of_truth"), or drop_vars it.'
         )
     checks.seed(seed)
     if not isinstance(fraction, Real) or not isinstance(every, Real) or not math.isfinite(every):
@@ -152,9 +160,16 @@ def _regularly(exact: xr.DataArray, every: int, offset: int | str, start: np.nda
     return (index >= first) & ((index - first) % every == 0)
 
 
-def _on_grid(grid: np.ndarray, times: Sequence[float]) -> np.ndarray:
+def _list_of_times(times) -> np.ndarray:
+    expected = "a list of times of the grid, numbers in its unit"
+    found = checks.array("times", times, expected)
+    if found.ndim != 1:
+        raise checks.refused("times", times, expected, "Try times=[0.0].")
+    return found
+
+
+def _on_grid(grid: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Which time steps lie at the given times, `(T,)`."""
-    times = np.asarray(times, float)
     nearest = np.abs(grid[:, None] - times).argmin(0)
     missed = times[~np.isclose(grid[nearest], times, atol=1e-6 * max(1.0, np.abs(grid).max()))]
     if missed.size:
@@ -174,18 +189,20 @@ def _among(components: Sequence[str] | None, exact: xr.DataArray) -> np.ndarray 
     names = exact[COMPONENT].values.tolist()
     if isinstance(components, str):
         raise ValueError(f'components="{components}" is one name; give a list of them: ["{components}"].')
-    unknown = sorted(set(components or ()) - set(names))
-    if unknown:
+    if components is None:
+        return True
+    asked = checks.several("components", components)
+    if unknown := [each for each in asked if each not in names]:
         raise ValueError(f"Components {unknown} are not among those observed, {names}: choose from these.")
-    return np.array([components is None or name in components for name in names])
+    return np.array([name in asked for name in names])
 
 
 def _unmasked(operator, like: xr.DataArray) -> np.ndarray:
     """Where a mask lets the values `like` be observed: everywhere, if the operator is none."""
     if isinstance(operator, xr.DataArray):
         return _aligned(operator, like)
-    mask = np.asarray(operator.detach() if isinstance(operator, torch.Tensor) else operator)
-    mask = mask if mask.dtype == bool else np.asarray(True)
+    found = None if operator is None or callable(operator) else as_mask(operator)
+    mask = np.asarray(True) if found is None else found
     try:
         return np.broadcast_to(mask, like.shape)
     except ValueError:
@@ -204,17 +221,16 @@ def _aligned(mask: xr.DataArray, like: xr.DataArray) -> np.ndarray:
     foreign = sorted(map(str, set(mask.dims) - set(like.dims)))
     if foreign:
         raise ValueError(f"The mask has the dims {foreign}, the values {like.dims}: rename, or select one of each.")
+    mask = with_labels_of(like, mask, "The mask")
     for dim in mask.dims:
         if dim in mask.coords and dim in like.coords:
             missing = np.setdiff1d(like[dim], mask[dim])
-            if missing.size or not mask.get_index(dim).is_unique:
+            if missing.size:
                 raise ValueError(
-                    f"The mask lacks {missing.tolist()} along {dim!r}, or has a label twice; it needs each label of "
-                    f"truth once: mask.reindex({dim}=truth.{dim}, fill_value=False)."
+                    f"The mask lacks {missing.tolist()} along {dim!r}; it needs each label of truth once: "
+                    f"mask.reindex({dim}=truth.{dim}, fill_value=False)."
                 )
             mask = mask.sel({dim: like[dim]})
-        elif mask.sizes[dim] != like.sizes[dim]:
-            raise ValueError(f"The mask has {mask.sizes[dim]} along {dim!r}, the values {like.sizes[dim]}: label it.")
     return mask.broadcast_like(like).transpose(*like.dims).values
 
 
@@ -224,13 +240,13 @@ def _read_noise(noise_std: float | xr.DataArray, like: xr.DataArray, seen: np.nd
     Raises:
         ValueError: it does not broadcast over the values, or is not positive where they are seen.
     """
-    noise_std = xr.DataArray(noise_std)
-    if set(noise_std.dims) - set(like.dims) or noise_std.dtype.kind not in "iuf":
-        raise ValueError(
-            f"noise_std has dims {noise_std.dims} and dtype {noise_std.dtype}; give a number, or an xr.DataArray of "
-            f"numbers with some of the dims {like.dims}."
-        )
-    noise_std = noise_std.reindex_like(like)
+    expected = f"a number, or an xr.DataArray of numbers with some of the dims {like.dims}"
+    if not isinstance(noise_std, xr.DataArray):
+        noise_std = xr.DataArray(checks.array("noise_std", noise_std, expected))
+    checks.real("noise_std", noise_std)
+    if foreign := sorted(map(str, set(noise_std.dims) - set(like.dims))):
+        raise ValueError(f"noise_std has the dims {foreign}; give {expected}.")
+    noise_std = with_labels_of(like, noise_std, "noise_std").reindex_like(like)
     needed = noise_std.broadcast_like(like).transpose(*like.dims).values[seen]
     if not (np.isfinite(needed) & (needed > 0)).all():
         raise ValueError(
@@ -249,8 +265,7 @@ def _read_covariance(
         ValueError: it does not fit the values, lacks some that are seen, or is not positive definite.
     """
     R = R if isinstance(R, xr.DataArray) else _labelled_covariance(R, exact, dims)
-    if R.dtype.kind not in "iuf":
-        raise ValueError(f"noise_covariance has dtype {R.dtype}; real numbers are needed.")
+    checks.real("noise_covariance", R)
     aligned = align_covariance(R, exact, lead, dims)
     given = ~np.isnan(variances(aligned, lead))
     folded = seen.reshape(*seen.shape[: len(lead) + 1], -1)
@@ -273,7 +288,7 @@ def _read_covariance(
 
 def _labelled_covariance(R, exact: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
     """An array of rows and columns in the order of the values."""
-    R = np.asarray(R)
+    R = checks.array("noise_covariance", R)
     for paired in (dims, (TIME, *dims)):
         whole = [exact.sizes[d] for d in paired]
         flat = [math.prod(exact.sizes[d] for d in group) for group in ((TIME,), dims) if set(group) <= set(paired)]

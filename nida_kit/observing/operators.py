@@ -27,7 +27,9 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.edge import unfold
+from nida_kit.linalg.jacobian import check_slopes
 
 Operator = Callable[..., Tensor]
 
@@ -71,15 +73,8 @@ class OfFields:
     def __call__(self, x: Tensor, *t: Tensor) -> Tensor:
         beside = [each[(..., *[None] * (len(self.shape) - 1))] for each in t]
         fields = unfold(x, self.shape)
-        try:
-            value = self.function(fields, *beside)
-        except ValueError:
-            raise
-        except Exception as error:  # whatever a user's function raises
-            raise ValueError(
-                f"The operator cannot be applied to fields of shape {tuple(fields.shape)}: {error}. It takes and gives "
-                "torch tensors, by torch functions; a matrix is (values, points)."
-            ) from error
+        what = f"The operator cannot be applied to fields of shape {tuple(fields.shape)}"
+        value = checks.called(what, self.function, fields, *beside, advice=f"{_TORCH} (values, points).")
         if not isinstance(value, Tensor) or value.shape[:-1] != x.shape[:-1]:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
@@ -113,47 +108,64 @@ def over_window(function: Operator) -> OverWindow:
 
 
 def as_operator(
-    operator: np.ndarray | Tensor | xr.DataArray | Operator | None, shape: tuple[int, ...] = (1,)
+    operator: np.ndarray | Tensor | xr.DataArray | Operator | None, shape: tuple[int, ...] | None = None
 ) -> Operator:
     """What `operator=` may be, as a torch callable on states `(..., n)`: None and boolean masks are the identity.
 
     Args:
         operator: as the module says.
-        shape: of a state; a callable gets fields of that shape, a matrix acts on their n numbers.
+        shape: of a state; a callable gets fields of that shape, a matrix acts on their n numbers. None is any vector.
 
     Raises:
-        ValueError: neither callable, mask, nor a finite matrix without labels.
+        ValueError: neither callable, nor a mask of such states, nor a finite matrix without labels.
     """
     if operator is None:
         return identity
     if callable(operator) and not isinstance(operator, Tensor | xr.DataArray):
-        if len(shape) == 1 or is_linear(operator) or isinstance(operator, OfFields):
+        if shape is None or len(shape) == 1 or is_linear(operator) or isinstance(operator, OfFields):
             return operator
         if isinstance(operator, OverWindow):
             return OverWindow(as_operator(operator.function, shape))
         return OfFields(operator, tuple(shape))
-    try:
-        array = np.asarray(operator.detach() if isinstance(operator, Tensor) else operator)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"operator= is no array of numbers: {error}. A matrix is (observed, component).") from error
-    if array.dtype == bool:
+    if (mask := as_mask(operator)) is not None:
+        _check_mask(operator, mask, shape)
         return identity
     if isinstance(operator, xr.DataArray):
         raise ValueError(
             f"operator= is a labelled array with the dims {operator.dims}, but a matrix acts by position: order its "
             "columns as the state's components, and pass its .values, (observed, component)."
         )
-    if array.ndim != 2 or array.dtype.kind not in "iuf":
-        raise ValueError(
-            f"operator= has dtype {array.dtype} and shape {array.shape}; give a boolean mask, a real matrix "
-            "(observed, component), or a torch callable on (..., component)."
-        )
+    wanted = "a boolean mask, a real matrix (observed, component), or a torch callable on (..., component)"
+    array = checks.array("operator", operator, wanted)
+    if array.ndim != 2:
+        raise ValueError(f"operator= has the shape {array.shape}; give {wanted}.")
     if not np.isfinite(array).all():
         raise ValueError(
             f"operator= holds {(~np.isfinite(array)).sum()} NaN or infinite entries: what does not enter a value has "
             "the weight 0, and a value that is not observed has no row."
         )
-    return partial(apply_matrix, torch.from_numpy(array.astype(float)))
+    return partial(apply_matrix, torch.from_numpy(array))
+
+
+def as_mask(operator) -> np.ndarray | None:
+    """The mask that an operator is; None if it is none, or all else."""
+    try:
+        mask = np.asarray(operator.detach().cpu() if isinstance(operator, Tensor) else operator)
+    except (TypeError, ValueError, RuntimeError):  # lists of different lengths, or numbers that numpy has not
+        return None
+    return mask if mask.dtype == bool else None
+
+
+def _check_mask(operator, mask: np.ndarray, shape: tuple[int, ...] | None) -> None:
+    """Raises a ValueError where a mask without labels cannot be one of such states."""
+    if shape is None or isinstance(operator, xr.DataArray):
+        return
+    own = mask.shape[-len(shape) :]
+    if any(n not in (1, m) for n, m in zip(reversed(own), reversed(shape), strict=False)):
+        raise ValueError(
+            f"The mask has the shape {mask.shape}, which is none of states of shape {tuple(shape)}: give one value "
+            "for each component, (component,) or (time, component), or an xr.DataArray, which is matched by name."
+        )
 
 
 def is_direct(operator) -> bool:
@@ -210,16 +222,12 @@ def _shaped(operator: Operator, x: Tensor, times: Tensor | None) -> Tensor:
     """h(x), with its shape checked."""
     if takes_time(operator) and times is None:
         raise ValueError("The operator is one of time, h(x, t), and no times are known here: give it h(x).")
-    try:
-        value = operator(x, times.to(x)[:, None]) if takes_time(operator) else operator(x)
-    except ValueError:
-        raise
-    except Exception as error:  # whatever a user's function raises
-        raise ValueError(
-            f"The operator cannot be applied to states of shape {tuple(x.shape)}: "
-            f"{type(error).__name__} {error}. It takes and gives torch tensors, by torch functions (not xarray's or "
-            "numpy's); a matrix is (values, components)."
-        ) from error
+    given = (x, times.to(x)[:, None]) if takes_time(operator) else (x,)
+    if isinstance(operator, OfFields) or isinstance(getattr(operator, "function", None), OfFields):
+        value = operator(*given)  # which says of what shape its fields are
+    else:
+        what = f"The operator cannot be applied to states of shape {tuple(x.shape)}"
+        value = checks.called(what, operator, *given, advice=f"{_TORCH} (values, components).")
     if not isinstance(value, Tensor) or value.shape[:-1] != x.shape[:-1]:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         if isinstance(operator, OverWindow):
@@ -240,7 +248,7 @@ def _shaped(operator: Operator, x: Tensor, times: Tensor | None) -> Tensor:
 
 
 _separate: WeakKeyDictionary[Operator, set[str]] = WeakKeyDictionary()
-"""Of which axes an operator is known to keep the states apart."""
+"""Along which axes an operator is known to keep the states apart, and whether its slopes are known."""
 
 
 def _check_separate(operator: Operator, x: Tensor, times: Tensor | None) -> None:
@@ -276,6 +284,21 @@ def _check_separate(operator: Operator, x: Tensor, times: Tensor | None) -> None
                     (0 * point if slope is None else slope).nan_to_num(), one, isinstance(operator, OverWindow)
                 )
     known |= axes
+
+
+def check_operator_slopes(operator: Operator, x: Tensor, times: Tensor | None) -> None:
+    """Raises a ValueError, once for each operator, where its values near x have lost their slopes."""
+    if is_linear(operator):
+        return
+    try:
+        known = _separate.setdefault(operator, set())
+    except TypeError:  # that cannot be looked up is checked each time
+        known = set()
+    if "slopes" in known:
+        return
+    some = x[tuple(slice(0, 2) for _ in range(x.ndim - 2))]
+    check_slopes("The operator", partial(_shaped, operator, times=times), some)
+    known.add("slopes")
 
 
 def _moved_a_little(x: Tensor) -> Tensor:
@@ -335,6 +358,9 @@ def _check_each_alone(operator: Operator, x: Tensor) -> None:
         raise ValueError(_MIXES_WINDOWS if ((first - side_by_side).abs() > scale).any() else _MIXES_TIMES)
 
 
+_TORCH = (
+    "It takes and gives torch tensors, by torch functions (not xarray's or numpy's, which have no slopes); a matrix is"
+)
 _IN_PLACE = (
     "The operator changes the states that it is given: work on a copy (x = x.clone()), or use functions that return "
     "new tensors (x * 2, not x.mul_(2); torch.stack instead of x[..., 0] = ...)."

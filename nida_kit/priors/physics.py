@@ -82,6 +82,12 @@ class Physics:
     def around(self, x: Float[Tensor, "*batch T n"]) -> Gaussian:
         """The statements about start and steps, linearised at x."""
         forecast, J = linearise(self._moved, x[..., :-1, :])
+        if not (forecast.isfinite().all() and J.isfinite().all()):
+            raise ValueError(
+                "At the current estimate, the model gives NaN or infinite values or slopes. Estimates may leave the "
+                "range of true states: use a tendency with a value everywhere (x.clamp(min=...) before a log), start "
+                "from another first_guess, or shorten longest_substep if it overflows."
+            )
         n, later = x.shape[-1], x.shape[-2] - 1
         whiteners = torch.cat([self.start.inverse_root.unsqueeze(0), self.noise.inverse_root.expand(later, n, n)])
         before = pad(self.noise.whiten_rows(-J), (0, 0, 0, 0, 1, 0))

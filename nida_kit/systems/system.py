@@ -50,6 +50,7 @@ from torch import Tensor
 from nida_kit import checks
 from nida_kit.checks import covariance, noise
 from nida_kit.edge import fold, trajectory, unfold
+from nida_kit.linalg.jacobian import WITHOUT_SLOPES, check_slopes
 from nida_kit.state import Labels
 
 
@@ -177,16 +178,16 @@ class System(ABC):
         Raises:
             ValueError: a longest_substep that is not positive and finite, or a time that is missing.
         """
-        if not 0 < self.longest_substep < math.inf:
+        longest = self.longest_substep
+        if not isinstance(longest, Real) or not 0 < longest < math.inf:
             raise ValueError(
-                f"longest_substep={self.longest_substep} must be positive and finite, in the system's time unit: a "
-                "tenth of its fastest time scale is a good start."
+                f"longest_substep={longest!r} must be positive and finite, in the system's time unit: a tenth of its "
+                "fastest time scale is a good start."
             )
-        substeps = max(1, math.ceil(dt / self.longest_substep - 1e-9))
+        substeps = max(1, math.ceil(dt / longest - 1e-9))
         if substeps > 100_000:
             raise ValueError(
-                f"dt={dt} takes {substeps:.1e} substeps of longest_substep={self.longest_substep}: is it in the "
-                "system's time unit?"
+                f"dt={dt} takes {substeps:.1e} substeps of longest_substep={longest}: is it in the system's time unit?"
             )
         t, h = self.times_of(x, t), dt / substeps
         for k in range(substeps):
@@ -267,17 +268,21 @@ class System(ABC):
         samples, steps = checks.count("samples", samples, 1), checks.count("steps", steps, 1)
         spinup, seed = checks.count("spinup", spinup, 0), checks.seed(seed)
         dt, start_time = checks.positive("dt", dt), checks.finite("start_time", start_time)
+        self._check_parts()
         std, Q = self._read_noise(model_noise_std, model_noise_covariance)
-        device = checks.device(device)
+        dtype, device = checks.dtype(dtype), checks.device(device)
         generator = torch.Generator(device).manual_seed(seed)
-        x = self.start(samples, generator, dtype, device)
-        self._check(x)
+        x = self._try_start(samples, generator, dtype, device)
+        self._try_tendency(x)
         noise = {"model_noise_std": std if isinstance(std, float) else std.to(x), "model_noise_covariance": Q}
         before = start_time - spinup * dt
         x = self.trajectories(x, spinup + steps, dt, generator=generator, start_time=before, **noise)
         x = fold(x, self.shape)[..., spinup:, :]
         if not x.isfinite().all():
-            raise ValueError(f"The trajectory overflows with dt={dt}: try a smaller dt or longest_substep.")
+            raise ValueError(
+                f"The trajectory overflows with dt={dt}: try a smaller dt or longest_substep. Or it comes to states "
+                "where the tendency has no value (a log or root of negative numbers): clamp them there."
+            )
         records = {"system": self.name, "dt": dt, "model_noise_std": _recorded(std, Q), "seed": seed}
         records |= {"spinup": spinup} | ({"start_time": float(start_time)} if start_time else {})
         return trajectory(x, self.labels, dt, attrs=records | self.parameters(), start=start_time)
@@ -289,7 +294,7 @@ class System(ABC):
                 raise ValueError(
                     "model_noise_std and model_noise_covariance both say how large the noise is: give one."
                 )
-            return 0.0, covariance(Q, self.labels.size, "model_noise_covariance")
+            return 0.0, covariance(Q, self.labels.shape, "model_noise_covariance")
         if isinstance(std, Real):
             return float(noise(std, (1,))), None
         return unfold(noise(std, self.shape), self.shape), None
@@ -301,32 +306,87 @@ class System(ABC):
             ValueError: what a subclass gives does not fit together.
         """
         if "_fits" not in vars(self):
-            generator = torch.Generator().manual_seed(0)
-            self._check(self.start(2, generator, torch.float64, torch.device("cpu")))
+            self._check_parts()
+            self._try_tendency(self._two_states())
+            self._try_moments()
             vars(self)["_fits"] = True
 
-    def _check(self, x: Float[Tensor, "samples n"]) -> None:
-        """Raises ValueError where what a subclass gives does not fit together."""
-        name, axes = type(self).__name__, _axes(self)
-        shape = (len(x), *self.shape)
-        if x.shape != shape:
-            dims = "components" if len(self.shape) == 1 else ", ".join(self.labels.dims)
-            raise ValueError(f"start of {name} gives {tuple(x.shape)}; (samples, {dims}) is {shape}.")
-        t = self.times_of(x, torch.arange(len(x)))
+    def check_slopes(self) -> None:
+        """Try once whether the tendency has the slopes that many methods need.
+
+        Raises:
+            ValueError: it has none, or not those of its values.
+        """
+        if "_has_slopes" not in vars(self):
+            x, name = self._two_states(), type(self).__name__
+            t = self.times_of(x, torch.arange(len(x)))
+            what, advice = f"tendency of {name} fails where its slopes are asked for", f"{_axes(self)} {WITHOUT_SLOPES}"
+
+            def tendency(x: Tensor) -> Tensor:
+                return checks.called(what, self.tendency, x, *([] if t is None else [t]), advice=advice)
+
+            check_slopes(f"tendency of {name}", tendency, x)
+            vars(self)["_has_slopes"] = True
+
+    def _two_states(self) -> Float[Tensor, "two n"]:
+        generator = torch.Generator().manual_seed(0)
+        return self._try_start(2, generator, torch.float64, torch.device("cpu"))
+
+    def _check_parts(self) -> None:
+        """Raises ValueError where a subclass gives no labels, or no function."""
+        for name in ("tendency", "start"):
+            checks.function(name, getattr(self, name), f"Write a method, def {name}(self, ...).")
+        advice = 'Try nk.StateLabels(("x", "y"), ("1", "1"), ("x", "y")).'
+        checks.instance("labels", self.labels, Labels, "nk.StateLabels or nk.GridLabels", advice)
+
+    def _try_start(self, samples: int, generator, dtype, device) -> Float[Tensor, "samples n"]:
+        """The states that a subclass starts from; a ValueError where they are none."""
+        name, shape = type(self).__name__, (samples, *self.shape)
+        dims = "components" if len(self.shape) == 1 else ", ".join(self.labels.dims)
+        advice = (
+            f"start(self, samples, generator, dtype, device) gives a tensor (samples, {dims}) of this dtype, here "
+            f"{shape} of {dtype}: torch.randn(samples, ..., generator=generator, dtype=dtype, device=device)."
+        )
+        given = samples, generator, dtype, device
+        x = checks.called(f"start of {name} fails", self.start, *given, advice=advice)
+        if not isinstance(x, Tensor) or x.shape != shape or x.dtype != dtype:
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"start of {name} gives {got}. {advice}")
+        if not x.isfinite().all():
+            raise ValueError(f"start of {name} gives NaN or infinite values: trajectories start from finite states.")
+        return x
+
+    def _try_moments(self) -> None:
+        """Raises ValueError where the moments of the start are none."""
+        what = f"start_moments of {type(self).__name__}"
+        found = checks.called(f"{what} fails", self.start_moments)
+        if found is None:
+            return
+        n = self.labels.size
+        shapes = [tuple(getattr(each, "shape", ())) for each in found] if isinstance(found, tuple | list) else None
+        if shapes != [(n,), (n, n)] or not all(isinstance(each, Tensor) for each in found):
+            raise ValueError(
+                f"{what} gives {shapes or type(found).__name__}; they are a mean ({n},) and a covariance ({n}, {n}), "
+                "tensors, or None."
+            )
+
+    def _try_tendency(self, x: Float[Tensor, "samples n"]) -> None:
+        """Raises ValueError where the tendency that a subclass gives does not fit its states."""
+        name, axes, shape = type(self).__name__, _axes(self), tuple(x.shape)
+        t = checks.called(f"tendency of {name} is no function", self.times_of, x, torch.arange(len(x)))
         given = (x.clone(),) if t is None else (x.clone(), t)
-        try:
-            slope = self.tendency(*given)
-            alone = self.tendency(*(each[-1:].clone() for each in given))  # one state tells axes that were mistaken
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"tendency of {name} fails for states {shape}: {error}. {axes}") from error
+        what = f"tendency of {name} fails for states {shape}"
+        slope = checks.called(what, self.tendency, *given, advice=axes)
+        # One state tells axes that were mistaken.
+        alone = checks.called(what, self.tendency, *(each[-1:].clone() for each in given), advice=axes)
         if not torch.equal(given[0].nan_to_num(), x.nan_to_num()):
             raise ValueError(
                 f"tendency of {name} changes the states that it is given: work on x = x.clone(), or write "
                 "x = x + y for x += y, and torch.stack([...], -1) for x[..., 0] = y."
             )
-        if not isinstance(slope, Tensor) or slope.shape != shape or not slope.is_floating_point():
+        if not isinstance(slope, Tensor) or slope.shape != shape or slope.dtype != x.dtype:
             got = f"{slope.dtype} {tuple(slope.shape)}" if isinstance(slope, Tensor) else type(slope).__name__
-            raise ValueError(f"tendency of {name} gives {got} for states {shape}. {axes}")
+            raise ValueError(f"tendency of {name} gives {got} for states {shape} of {x.dtype}. {axes}")
         # Rounding is far below a thousandth, another axis far above.
         if ((slope[-1:] - alone).abs() > 1e-3 * slope.abs().amax(0)).any():
             raise ValueError(f"tendency of {name} mixes the states of a batch {shape}. {axes}")
@@ -362,8 +422,12 @@ def checked(system) -> System:
     return system
 
 
-def as_system(system) -> System:
+def as_system(system, *, slopes: bool = False) -> System:
     """The system as methods take it: tried once, and with states `(..., n)`, vectors, whatever shape its own have.
+
+    Args:
+        system: what should be one.
+        slopes: whether the method needs those of its tendency.
 
     Raises:
         ValueError: it is no system, or what it gives does not fit together.
@@ -371,6 +435,8 @@ def as_system(system) -> System:
     from nida_kit.systems.wrapped import Folded  # here: what is wrapped is a system itself
 
     system = checked(system)
+    if slopes:
+        system.check_slopes()
     return system if len(system.shape) == 1 else Folded(system)
 
 

@@ -44,6 +44,9 @@ class _Wrapped(System):
     def check(self):
         self.system.check()
 
+    def check_slopes(self):
+        self.system.check_slopes()
+
     def parameters(self):
         return self.system.parameters()
 
@@ -125,7 +128,7 @@ class Started(_Wrapped):
             raise ValueError("The start needs std= or covariance=, and not both: each says how far it spreads.")
         labels, full = self.labels, covariance is not None
         if full:
-            self.covariance = checks.covariance(covariance, labels.size, "covariance")
+            self.covariance = checks.covariance(covariance, labels.shape, "covariance")
             std = self.covariance.diagonal().sqrt()
         self.mean, self.std = checks.vector("mean", mean, labels.shape), checks.spread(std, labels.shape, "std")
         self.root = torch.linalg.cholesky(self.covariance) if full else None

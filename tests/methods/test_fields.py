@@ -257,3 +257,24 @@ def test_optimal_interpolation_of_a_field_is_that_of_its_numbers_in_a_row():
         nk.OptimalInterpolation.fit(past.drop_vars("x"), order=1)
     with pytest.raises(ValueError, match="time and those of a field"):
         nk.OptimalInterpolation.fit(past.isel(time=0))
+
+
+def test_covariances_and_distances_may_have_the_shape_of_the_field():
+    shape, start = (NY, NX), nk.Started(Advection(), 1.0, 0.8)
+    B = np.exp(-np.abs(np.subtract.outer(np.arange(72.0), np.arange(72.0))))
+    field = B.reshape(*shape, *shape)
+    Q, one = "model_noise_covariance", {"samples": 1, "steps": 3, "dt": DT}
+    xr.testing.assert_equal(start.simulate(**one, **{Q: B}), start.simulate(**one, **{Q: field}))
+    apart = Advection().distances()
+    for method in (
+        lambda B, _: nk.EnKF(start, model_noise_covariance=B, members=6),
+        lambda B, _: nk.EnKF(nk.Started(Advection(), 1.0, covariance=B), members=6),
+        lambda B, _: nk.ThreeDVar(start, B),
+        lambda _, apart: nk.LETKF(start, members=6, radius=3.0, distances=apart),
+    ):
+        found = [
+            method(b, torch.as_tensor(apart).reshape(d)).assimilate(OBS)["mean"]
+            for b, d in ((B, (72, 72)), (field, (*shape, *shape)), (field, (*shape, 72)))
+        ]
+        for each in found[1:]:
+            xr.testing.assert_equal(found[0], each)

@@ -211,7 +211,7 @@ def test_covariances_that_cannot_be_used_are_a_named_value_error(obs, said):
         ({"noise_std": 0.1, "noise_covariance": R}, "noise_std= or noise_covariance="),
         ({"noise_covariance": np.eye(4)}, r"shape \(4, 4\); it is \(3, 3\).*\(5, 3, 5, 3\)"),
         ({"noise_covariance": -R}, "symmetric and positive definite"),
-        ({"noise_covariance": R.astype(str)}, "noise_covariance has dtype"),
+        ({"noise_covariance": R.astype(str)}, "noise_covariance=.* must be an array of numbers"),
         ({"noise_covariance": xr.DataArray(R, dims=("a", "b"))}, r"are missing and \['a', 'b'\] unknown"),
     ],
 )

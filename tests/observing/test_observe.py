@@ -318,16 +318,16 @@ def test_linearise_says_what_an_operator_must_return():
         ({"noise_std": 0.0}, "noise_std must be positive"),
         ({"noise_std": -1.0}, "noise_std must be positive"),
         ({"noise_std": math.inf}, "noise_std must be positive"),
-        ({"noise_std": xr.DataArray([1.0], dims="q")}, r"noise_std has dims \('q',\)"),
+        ({"noise_std": xr.DataArray([1.0], dims="q")}, r"noise_std has the dims \['q'\]"),
         ({"noise_std": xr.ones_like(TRUTH["time"]).assign_coords(time=np.arange(12.0))}, "on the same coordinates"),
-        ({"operator": np.array([True, False])}, r"mask of shape \(2,\) does not broadcast"),
+        ({"operator": np.array([True, False])}, r"mask has the shape \(2,\)"),
         ({"operator": np.ones(3)}, r"shape \(3,\); give a boolean mask"),
         ({"operator": np.full((2, 3), np.nan)}, "6 NaN or infinite entries.*weight 0"),
         ({"operator": xr.DataArray(np.ones((2, 3)), dims=("obs", "component"))}, r"labelled array.*\.values"),
         ({"operator": MASK.rename(sample="run")}, r"dims \['run'\].*rename"),
         ({"operator": MASK.isel(component=[0, 1])}, r"lacks \['z'\] along 'component'.*fill_value=False"),
         ({"operator": MASK.assign_coords(time=MASK["time"] + 1)}, "lacks .* along 'time'"),
-        ({"operator": MASK.isel(component=[0, 1, 2, 2])}, "label twice"),
+        ({"operator": MASK.isel(component=[0, 1, 2, 2])}, "repeats a label"),
         ({"operator": MASK.isel(sample=[0, 1])}, "2 along 'sample', the values 3"),
         ({"operator": np.ones((2, 4))}, "cannot be applied to states"),
         ({"operator": lambda x: x[..., 0]}, r"return x\[..., :1\]"),
@@ -507,7 +507,7 @@ TURNING = Turning().simulate(3, 8, 0.2, seed=1, start_time=3.0)
         (nk.over_window(lambda x: x.mean(-2)), "over a window it gives a row of values for each time step"),
         (lambda x: x.sel(component=["a"]), "AttributeError.*no attribute 'sel'.*torch tensors"),
         (lambda x: {}["a"], "KeyError"),
-        ([[1, 2], [3]], "no array of numbers"),
+        ([[1, 2], [3]], "must be a boolean mask, a real matrix"),
     ],
 )
 def test_an_operator_that_mixes_or_fails_is_refused_whatever_its_kind(operator, said):
@@ -532,3 +532,111 @@ def test_slopes_that_were_lost_are_missed_where_they_are_needed(method):
     constant = lambda x: torch.ones_like(x[..., :1])  # noqa: E731
     obs = nk.observe(TURNING, noise_std=0.3, operator=constant, seed=1)
     assert method(Turning(), 0.1).assimilate(obs, operator=constant)["mean"].notnull().all()
+
+
+@pytest.mark.parametrize("times", [3.0, {}, "a", ["a"], [[3.0]], {3.0}, object()], ids=repr)
+def test_times_are_a_list_of_numbers(times):
+    with pytest.raises(ValueError, match=r"times=.*must be a list of times"):
+        nk.observe(TURNING, noise_std=0.3, times=times)
+
+
+@pytest.mark.parametrize("components", [3, [["a"]], [None], object()], ids=repr)
+def test_components_are_a_list_of_names(components):
+    with pytest.raises(ValueError, match=r"must be a list|not among those observed"):
+        nk.observe(TURNING, noise_std=0.3, components=components)
+
+
+def test_lists_come_in_arrays_of_any_kind():
+    expected = nk.observe(TURNING, noise_std=0.3, times=[3.2, 3.6], components=["a", "c"])
+    times = TURNING["time"][[1, 3]]
+    for when in (times, times.values, torch.from_numpy(times.values)):
+        for which in (("a", "c"), np.array(["a", "c"]), TURNING["component"][[0, 2]]):
+            found = nk.observe(TURNING, noise_std=0.3, times=when, components=which)
+            xr.testing.assert_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"noise_covariance": [[1, 2], [3]]}, r"noise_covariance=\[\[1, 2\], \[3\]\] must be"),
+        ({"noise_covariance": "a"}, "noise_covariance='a' must be"),
+        (
+            {
+                "noise_covariance": xr.DataArray(
+                    np.stack([np.eye(3)] * 5), dims=("time", "component", "other_component")
+                )
+            },
+            "5 along 'time', the values 8",
+        ),
+        ({"noise_std": [[1], [1, 2]]}, "noise_std=.*must be a number"),
+        ({"noise_std": "a"}, "noise_std='a' must be a number"),
+        ({"noise_std": xr.DataArray(np.ones(5), dims="time")}, "5 along 'time', the values 8"),
+    ],
+)
+def test_errors_that_cannot_be_read_are_a_named_value_error(how, said):
+    with pytest.raises(ValueError, match=said):
+        nk.observe(TURNING, **how)
+
+
+def test_labels_that_are_off_by_rounding_are_those_of_the_truth():
+    off = TURNING["time"].values + 1e-15
+    assert (off != TURNING["time"].values).any()
+    R = np.eye(3) + 0.5 * np.ones((8, 3, 3)) * np.arange(1, 9)[:, None, None]
+    dims = ("time", "component", "other_component")
+    std, mask = np.linspace(0.1, 0.8, 8), np.arange(8) % 3 == 0
+
+    def seen(time):
+        coords = {"time": time, "component": ["a", "b", "c"]}
+        return (
+            nk.observe(TURNING, noise_covariance=xr.DataArray(R, coords, dims)),
+            nk.observe(TURNING, noise_std=xr.DataArray(std, {"time": time}, ["time"])),
+            nk.observe(TURNING, noise_std=0.3, operator=xr.DataArray(mask, {"time": time}, ["time"])),
+        )
+
+    for one, two in zip(seen(off), seen(TURNING["time"].values), strict=True):
+        xr.testing.assert_equal(one, two)
+    with pytest.raises(ValueError, match=r"other coordinates|wherever something is observed"):
+        nk.observe(TURNING, noise_std=xr.DataArray(std, {"time": off + 0.1}, ["time"]))
+
+
+def test_errors_that_have_gradients_serve_as_those_that_have_not():
+    for name, value in (("noise_covariance", 0.3 * torch.eye(3)), ("noise_std", torch.tensor(0.3))):
+        one, two = (nk.observe(TURNING, **{name: value.clone().requires_grad_(g)}) for g in (True, False))
+        xr.testing.assert_equal(one, two)
+
+
+@pytest.mark.parametrize("kind", [complex, str, bool, object])
+def test_a_truth_is_of_real_numbers(kind):
+    with pytest.raises(ValueError, match=r"truth has dtype.*real numbers are needed"):
+        nk.observe(TURNING.astype(kind), noise_std=0.3)
+
+
+@pytest.mark.parametrize("name", ["value", "noise_std", "noise_covariance"])
+def test_a_truth_has_no_name_that_observations_have(name):
+    for truth in (TURNING.rename(sample=name), TURNING.assign_coords({name: ("sample", [1.0, 2.0, 3.0])})):
+        with pytest.raises(ValueError, match=f"truth has a dim or coordinate '{name}'.*rename"):
+            nk.observe(truth, noise_std=0.3)
+
+
+@pytest.mark.parametrize("method", [nk.KalmanSmoother, nk.WeakFourDVar, nk.ExtendedKalmanFilter])
+@pytest.mark.parametrize(
+    "partly",
+    [
+        lambda x: torch.stack([x[..., 0], x[..., 1].detach() ** 2], -1),
+        lambda x: (10 * x).long(),
+        lambda x, t: t * x * x.roll(1, -1).detach(),
+    ],
+    ids=["one value", "whole numbers", "one factor"],
+)
+def test_slopes_that_were_lost_in_part_are_missed_too(method, partly):
+    obs = nk.observe(TURNING, noise_std=0.3, operator=partly, seed=1)
+    with pytest.raises(ValueError, match=r"The operator has values.*slopes"):
+        method(Turning(), 0.1).assimilate(obs, operator=partly)
+
+
+def test_whatever_a_users_function_raises_is_said_once():
+    def fails(x):
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match=r"^The operator cannot be applied to states of shape.*: no such thing\. It"):
+        nk.observe(TURNING, noise_std=0.3, operator=fails)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from advection import NX, NY, Advection
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
@@ -472,7 +473,7 @@ def test_a_field_that_does_not_fit_together_says_what_is_wrong():
         return type("Mine", (Advection,), parts)()
 
     for parts, why in (
-        ({"start": lambda self, n, *_: torch.zeros(n, 72)}, r"start.*\(2, 72\); \(samples, y, x\) is \(2, 8, 9\)"),
+        ({"start": lambda self, n, *_: torch.zeros(n, 72)}, r"start.*\(2, 72\).*\(samples, y, x\).*\(2, 8, 9\)"),
         ({"tendency": lambda self, x: x.mean(-1)}, r"last axes, \(y, x\)"),
         ({"tendency": lambda self, x: x.cumsum(0)}, "mixes the states"),
     ):
@@ -492,3 +493,70 @@ def test_components_have_names_that_tell_them_apart():
         nk.StateLabels(("a", "a"), ("1", "1"), ("a", "b"))
     with pytest.raises(ValueError, match="components=None must be a list"):
         nk.StateLabels(None, None, None)
+
+
+TEXTS = {
+    "start of Mine gives NoneType": {"start": lambda self, *_: None},
+    "start of Mine gives ndarray": {"start": lambda self, samples, *_: np.zeros((samples, 2))},
+    "start of Mine fails: TypeError.*takes 2 positional": {"start": lambda self, samples: torch.zeros(samples, 2)},
+    "start of Mine fails: KeyError 'a'": {"start": lambda self, *_: {}["a"]},
+    "start of Mine gives torch.float32.*torch.float64": {"start": lambda self, samples, *_: torch.zeros(samples, 2)},
+    "start of Mine gives NaN": {
+        "start": lambda self, samples, *_: torch.full((samples, 2), np.nan, dtype=torch.float64)
+    },
+    "labels=.* must be nk.StateLabels": {"labels": ("x", "y")},
+    "longest_substep='a' must be positive": {"longest_substep": "a"},
+    "longest_substep=None must be positive": {"longest_substep": None},
+    "tendency of Mine fails.*KeyError 'a'": {"tendency": lambda self, x: {}["a"]},
+    "tendency of Mine fails.*ZeroDivisionError division": {"tendency": lambda self, x: 1 / 0},
+    "tendency of Mine gives torch.float32": {"tendency": lambda self, x: -x.float()},
+    "tendency=3 must be a function": {"tendency": 3},
+}
+
+
+@pytest.mark.parametrize("said", TEXTS)
+def test_what_a_system_is_made_of_is_told_from_its_faults(said):
+    parts = {"tendency": lambda self, x: -x} | TEXTS[said]
+    with pytest.raises(ValueError, match=said):
+        own_system(**parts).simulate(2, 3, 0.1)
+    if "longest_substep" not in parts:
+        with pytest.raises(ValueError, match=said):
+            nk.EnKF(own_system(**parts), members=5)
+
+
+def test_moments_of_a_start_are_a_mean_and_a_covariance():
+    with pytest.raises(ValueError, match=r"start_moments of Mine gives.*\(2,\).*\(2, 2\)"):
+        nk.KalmanSmoother(own_system(lambda self, x: -x, start_moments=lambda self: (0.0, 1.0)), 0.1)
+
+
+def by_numpy(self, x):
+    return torch.from_numpy(-x.numpy())
+
+
+@pytest.mark.parametrize("tendency", [lambda self, x: -x.detach(), by_numpy], ids=["detached", "numpy"])
+def test_a_tendency_without_slopes_serves_ensembles_only(tendency):
+    system, known = own_system(tendency), own_system(lambda self, x: -x)
+    obs = nk.observe(known.simulate(2, 5, 0.1), noise_std=0.3)
+    same = nk.EnKF(system, 0.1, members=5).assimilate(obs), nk.EnKF(known, 0.1, members=5).assimilate(obs)
+    xr.testing.assert_allclose(same[0]["mean"], same[1]["mean"])
+    for method in (nk.KalmanSmoother, nk.WeakFourDVar, nk.ExtendedKalmanFilter):
+        with pytest.raises(ValueError, match=r"tendency of Mine.*nk.EnKF"):
+            method(system, 0.1)
+    for wrapped in (system, nk.Started(system, 0.0, 1.0), nk.OnAttractor(system, 0.1)):
+        with pytest.raises(ValueError, match=r"tendency of Mine.*nk.EnKF"):
+            nk.StrongFourDVar(wrapped)
+
+
+def test_a_tendency_without_a_value_is_not_said_to_overflow_alone():
+    system = own_system(lambda self, x: x.log())
+    with pytest.raises(ValueError, match="no value"):
+        system.simulate(2, 3, 0.1)
+    obs = nk.observe(own_system(lambda self, x: -x).simulate(2, 5, 0.1), noise_std=0.3)
+    with pytest.raises(ValueError, match="the model gives NaN"):
+        nk.KalmanSmoother(system, 0.1).assimilate(obs)
+
+
+@pytest.mark.parametrize("dtype", ["float64", np.float64, float, None, torch.int32, torch.bfloat16, torch.complex64])
+def test_a_dtype_is_one_of_real_numbers(dtype):
+    with pytest.raises(ValueError, match=r"dtype=.*torch.float64"):
+        nk.Lorenz63().simulate(**GOOD, dtype=dtype)
