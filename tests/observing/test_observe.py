@@ -534,13 +534,13 @@ def test_slopes_that_were_lost_are_missed_where_they_are_needed(method):
     assert method(Turning(), 0.1).assimilate(obs, operator=constant)["mean"].notnull().all()
 
 
-@pytest.mark.parametrize("times", [3.0, {}, "a", ["a"], [[3.0]], {3.0}, object()], ids=repr)
+@pytest.mark.parametrize("times", [3.0, {}, "a", ["a"], [[3.0]], {3.0}, len], ids=repr)
 def test_times_are_a_list_of_numbers(times):
     with pytest.raises(ValueError, match=r"times=.*must be a list of times"):
         nk.observe(TURNING, noise_std=0.3, times=times)
 
 
-@pytest.mark.parametrize("components", [3, [["a"]], [None], object()], ids=repr)
+@pytest.mark.parametrize("components", [3, [["a"]], [None], len], ids=repr)
 def test_components_are_a_list_of_names(components):
     with pytest.raises(ValueError, match=r"must be a list|not among those observed"):
         nk.observe(TURNING, noise_std=0.3, components=components)
