@@ -16,7 +16,6 @@ from functools import lru_cache
 import xarray as xr
 
 from nida_kit import checks, setups
-from nida_kit import schedule as schedules
 from nida_kit.evaluate import coverage, rmse
 from nida_kit.methods.compose import Chain
 from nida_kit.methods.enkf import EnKF, EnKS
@@ -29,11 +28,11 @@ from nida_kit.methods.particle_filter import ParticleFilter
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.observing.observe import observe
 from nida_kit.priors.weights import shipped
+from nida_kit.schedule import SCHEDULES
 from nida_kit.systems.system import System
 
 SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum", "lorenz96": "half-lorenz96"}
 LARGE = 3  # a state of more components is shown as images
-SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ def geometric(steps: int) -> list[float]:
     return [0.5**k for k in range(checks.count("steps", steps, 1))]
 
 
+SCHEDULES: dict[str, Schedule] = {"linear": linear, "cosine": cosine, "geometric": geometric}
+
+
 def temperatures(wanted: int | Sequence[float], schedule: Schedule = linear) -> list[float]:
     """A number of steps under a schedule, or a list, checked.
 

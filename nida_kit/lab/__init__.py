@@ -1,6 +1,7 @@
 """Labs: controls and a figure in a notebook.
 
     model   what a lab knows and does, without any browser
+    record  the same of observations of one's own, of which some are withheld
     view    its controls and its page, by ipywidgets
     render  the figure as an image
     line    the lab of Bayes on a line
@@ -15,6 +16,7 @@
 
 from nida_kit.lab.line import LineLab
 from nida_kit.lab.model import LabModel
+from nida_kit.lab.record import RecordModel
 from nida_kit.lab.view import Lab
 
-__all__ = ["Lab", "LabModel", "LineLab"]
+__all__ = ["Lab", "LabModel", "LineLab", "RecordModel"]

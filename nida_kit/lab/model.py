@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
@@ -106,6 +106,14 @@ class Model(HasTraits, metaclass=_Meta):
     def numbers(self) -> dict[str, Any]:
         """Parameters and scores of the result, for the record of an exported figure."""
 
+    def offers(self) -> dict[str, tuple | int]:
+        """What controls can be set to, where that depends on the state, by parameter: choices or the largest number."""
+        return {}
+
+    def unused(self) -> set[str]:
+        """Parameters that the method does not look at."""
+        return set()
+
     @property
     def steps(self) -> int:
         """How many steps the result has."""
@@ -169,6 +177,12 @@ class Model(HasTraits, metaclass=_Meta):
         self.revision += 1
 
 
+def check_beside(names: Sequence[str]) -> None:
+    """Raises a ValueError where there are more than can be told apart."""
+    if len(names) > MOST_BESIDE:
+        raise ValueError(f"More than {MOST_BESIDE} methods beside another cannot be told apart: deselect some.")
+
+
 def preset_names(system: str) -> list[str]:
     """Of the `presets` of a system."""
     components = setups.load(SETUPS[system]).system.labels.components
@@ -215,13 +229,22 @@ class LabModel(Model):
         super().__init__(defaults(**params))
 
     def compute(self):
-        if len(self.params.beside) > MOST_BESIDE:
-            raise ValueError(f"More than {MOST_BESIDE} methods beside another cannot be told apart: deselect some.")
+        check_beside(self.params.beside)
         with quiet():  # the line about the result repeats what is said
             return run(self.params)
 
     def presets(self):
         return presets(self.params.system)
+
+    def offers(self):
+        p = self.params
+        setup, methods = setups.load(SETUPS[p.system]), tuple(methods_of(p.system))
+        return {
+            "components": setup.system.labels.components,
+            "method": methods,
+            "beside": tuple(name for name in methods if name != p.method),
+            "every": p.steps or setup.steps,
+        }
 
     def changed(self, changes):
         """A new system starts with its own observation law, and without the methods that do not serve it.
@@ -255,13 +278,13 @@ class LabModel(Model):
         if self.result.sizes["component"] > LARGE:
             return (
                 f"{p.system}: images over components and time of the truth, the reconstruction by {p.method}, and its "
-                f"error in posterior standard deviations, with crosses where {_listed(p.components)} are observed. "
+                f"error in posterior standard deviations, with crosses where {listed(p.components)} are observed. "
                 f"{self.status}"
             )
         shows = "each component against time, and a phase portrait"
         return (
             f"{p.system}: truth, first guess, reconstruction by {' and '.join((p.method, *p.beside))} with the 90% "
-            f"interval, and observations of {_listed(p.components)}: {shows}. {self.status}"
+            f"interval, and observations of {listed(p.components)}: {shows}. {self.status}"
         )
 
     @property
@@ -275,6 +298,6 @@ class LabModel(Model):
         return asdict(self._ran) | {"step": self.step} | scores
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def listed(names: tuple[str, ...]) -> str:
     """Names, or how many there are."""
     return ", ".join(names) if len(names) <= 6 else f"{len(names)} components"

@@ -11,7 +11,7 @@ the controls that a notebook needs:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from math import isclose, log
@@ -22,11 +22,17 @@ import ipywidgets as widgets
 import xarray as xr
 from traitlets import validate
 
-from nida_kit import checks, plots, setups
-from nida_kit.experiment import LARGE, SCHEDULES, SETUPS, methods_of
+from nida_kit import checks, plots
+from nida_kit.experiment import LARGE, SETUPS
 from nida_kit.lab.model import LabModel, Model, guarded, preset_names
+from nida_kit.lab.record import RecordModel
 from nida_kit.lab.render import Drawing, Renderer
 from nida_kit.lab.turns import in_turn
+from nida_kit.methods.method import Method
+from nida_kit.methods.robust import LAWS
+from nida_kit.schedule import SCHEDULES
+from nida_kit.state import COMPONENT, TIME, state_dims
+from nida_kit.withheld import NONE
 
 _LABELLED = {"style": {"description_width": "110px"}}
 _ALONE, _NUMBER, _SLIDER = {"width": "420px"}, {"width": "210px"}, {"width": "210px"}
@@ -129,11 +135,12 @@ class Explorer(widgets.VBox):
         drawing: how a dataset is drawn.
         export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it.
         rows: of panels that the figure has room for.
+        actions: of further buttons, by their names.
 
     Attributes:
         model: the state.
         controls: by name.
-        buttons: by name: the presets, "reset", "play the steps" if there are steps, "export figure".
+        buttons: by name: the presets, "reset", "play the steps" if there are steps, "export figure", and the actions.
 
     Raises:
         ValueError: the controls cannot show what the model starts with.
@@ -148,16 +155,19 @@ class Explorer(widgets.VBox):
         drawing: Callable[[xr.Dataset], Drawing],
         export: str | Path,
         rows: int = 1,
+        actions: Mapping[str, Callable[[], None]] | None = None,
     ):
+        self._actions = {"reset": model.reset, "export figure": self._export, **(actions or {})}
+        self._actions |= {PLAY: self._play} if "step" in controls else {}
         self.model, self.export, self.renderer = model, Path(export), Renderer(drawing, rows)
         self._syncing = False
         self._playing: asyncio.Task | None = None
         self.controls = {name: control for name, (_, control) in controls.items()}
-        names = (*presets, "reset", *([PLAY] if "step" in controls else []), "export figure")
+        names = (*presets, *self._actions)
         self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in names}
         self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary", 3), _line("nida-status")
-        lines = [paired(label, control) for label, control in controls.values()]
-        super().__init__([*self._arranged(lines), self.image, self.summary, self.status])
+        self._lines = {name: paired(label, control) for name, (label, control) in controls.items()}
+        super().__init__([*self._arranged(list(self._lines.values())), self.image, self.summary, self.status])
         self.add_class("nida-lab")
         self._connect()
         self._sync()
@@ -198,14 +208,16 @@ class Explorer(widgets.VBox):
         return changed
 
     def _on_click(self, name: str) -> Callable[[Any], None]:
-        actions = {"reset": self.model.reset, PLAY: self._play, "export figure": self._export}
-        action = actions.get(name, lambda: self.model.preset(name))
+        action = self._actions.get(name, lambda: self.model.preset(name))
         return lambda _: guarded(self.model, action)
 
     def _export(self) -> None:
         plots.save(self.figure, self.export, self.model.numbers)
+        self._written(self.export)
+
+    def _written(self, path: Path) -> None:
         self._report()
-        self.summary.value += f" Written to {escape(str(self.export))}."
+        self.summary.value += f" Written to {escape(str(path))}."
 
     def _play(self) -> None:
         """Show the steps one after the other, or stop that. Our own, for the buttons of `Play` have no names."""
@@ -239,19 +251,31 @@ class Explorer(widgets.VBox):
     def _sync(self) -> None:
         """Set the controls to the model's state."""
         with self._quietly():
-            self.adapt()
+            self._offer()
             for name, control in self.controls.items():
                 if name == "step":
                     control.max = self.model.steps
                     control.value = self.model.step
                 else:
                     control.value = getattr(self.model.params, name)
-        usable = {*self.model.presets(), "reset", "export figure", *([PLAY] if self.model.steps > 1 else [])}
+        usable = {*self.model.presets(), *self._actions} - ({PLAY} if self.model.steps == 1 else set())
         for name, button in self.buttons.items():
             button.disabled = name not in usable
 
-    def adapt(self) -> None:
-        """Set what the controls offer, where that depends on the model's state."""
+    def _offer(self) -> None:
+        """Set what the controls can be set to, where that depends on the model's state."""
+        for name, offered in self.model.offers().items():
+            control = self.controls.get(name)
+            if control is None:
+                continue
+            if isinstance(offered, int):
+                control.max = offered
+            elif control.options != offered:
+                control.options = offered
+        unused = self.model.unused()
+        for name, line in self._lines.items():
+            for part in (line, *getattr(line, "children", ())):
+                part.disabled = name in unused
 
     def _check(self) -> None:
         """Raises ValueError where the controls cannot show what the lab was asked to start with."""
@@ -283,7 +307,7 @@ def _line(css_class: str, lines: int = 1) -> widgets.HTML:
 def _panels(ds: xr.Dataset) -> tuple:
     """What must stay the same for a reconstruction's panels to be updated."""
     others = tuple(ds["other"].values) if "other" in ds else ()
-    return tuple(ds["component"].values), tuple(ds["time"].values), tuple(ds.data_vars), others
+    return *(tuple(ds[dim].values) for dim in (TIME, *state_dims(ds["mean"]))), tuple(ds.data_vars), others
 
 
 _TRAJECTORIES = Drawing(plots.make, plots.update, _panels)
@@ -306,51 +330,93 @@ CONTROLS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
         "seed",
         lambda: BoundedIntText(min=0, max=9999, description="seed", layout=_NUMBER, **_LABELLED),
     ),
+    "window": ("window", lambda: whole(0, 1)),
+    "share": ("hide share", lambda: even(0.0, 0.9, 0.05)),
+    "component": ("hide all of", lambda: choice("hide all of")),
+    "begin": ("hide from step", lambda: whole(0, 1)),
+    "length": ("hide steps", lambda: whole(0, 1)),
+    "noise": ("noise factor", lambda: logarithmic(-1, 1)),
+    "robust": ("robust", lambda: choice("robust", (NONE, *LAWS))),
+    "moment": ("map of step", lambda: whole(0, 1)),
     "step": ("shown step", lambda: whole(1, 1)),
 }
 """Label and maker of each control, by the parameter that it sets."""
 
+OF_RECORD = (
+    *("window", "method", "beside", "temperatures", "schedule", "robust"),
+    *("share", "seed", "begin", "length", "component", "noise"),
+)
 USUAL = ("system", "method", "beside", "temperatures", "schedule", "components", "every", "noise_std", "seed")
 
 
 class Lab(Explorer):
-    """The lab of reconstructions.
+    """The lab of reconstructions: of a system that is simulated, or of observations of one's own.
+
+    >>> import nida_kit as nk
+    >>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
+    >>> lab = Lab(observations=nk.observe(truth, every=4, noise_std=0.4, seed=1), prior="lorenz63")
+    >>> lab.controls["length"].value = 12  # these steps are withheld, and score the reconstruction
+    >>> lab.model.result.attrs["withheld"]
+    13
 
     Args:
-        export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it.
-        controls: parameters that can be changed, some of `CONTROLS`; those of the experiment that have none stay as
-            they are.
-        params: where to start, see `experiment.Parameters`; the rest is the reference experiment's.
+        export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it; "save result" writes
+            the NetCDF file of that name.
+        controls: parameters that can be changed, some of `CONTROLS`; those that have none stay as they are.
+        observations: a NetCDF file, or what `nk.load_observations` and `nk.grid` return. No truth is known of them:
+            some are withheld from the methods, and errors and coverage are those at the withheld values. None simulates
+            a system instead.
+        prior: for these observations, shipped weights by name, or a file that `nk.save` wrote.
+        methods: for these observations, more methods by name, as `{"smoother": nk.KalmanSmoother(system, 0.1)}`.
+        params: where to start, see `experiment.Parameters`, where the rest is the reference experiment's; with
+            observations `withheld.Parameters`, and `steps` of a window.
 
     Attributes:
         model: the state.
         controls: by name, and `step`.
-        buttons: by name: the presets, "reset", "play the steps", "export figure".
+        buttons: by name: the presets, "reset", "play the steps", "export figure", and "save result" of observations.
 
     Raises:
-        ValueError: controls or parameters that there are not, or out of range.
+        ValueError: controls, parameters or files that there are not, or that cannot be used.
     """
 
-    def __init__(self, export: str | Path = "nida_lab.png", controls: Sequence[str] = USUAL, **params):
-        controls = checks.names("controls", controls)
-        checks.known("controls", controls, CONTROLS)
-        model = LabModel(**params)
-        made = {name: (CONTROLS[name][0], CONTROLS[name][1]()) for name in dict.fromkeys((*controls, "step"))}
-        systems = SETUPS if "system" in controls else [model.params.system]
-        laws = dict.fromkeys(name for system in systems for name in preset_names(system))
-        super().__init__(model, made, list(laws), _drawing, export)
+    def __init__(
+        self,
+        export: str | Path = "nida_lab.png",
+        controls: Sequence[str] | None = None,
+        observations: str | Path | xr.Dataset | None = None,
+        prior: str | Path | None = None,
+        methods: Mapping[str, Method] | None = None,
+        **params,
+    ):
+        if observations is None:
+            for name, given in (("prior", prior), ("methods", methods)):
+                if given is not None:
+                    raise ValueError(f"{name}= is for observations of your own: give observations=, or system= alone.")
+            model: Model = LabModel(**params)
+            names: Sequence[str] = USUAL
+        else:
+            model = RecordModel(observations, prior, methods, **params)
+            names = (*OF_RECORD, *(["moment"] if model.of_plane else []))
+        names = names if controls is None else checks.names("controls", controls)
+        checks.known("controls", names, CONTROLS)
+        made = {name: (CONTROLS[name][0], CONTROLS[name][1]()) for name in dict.fromkeys((*names, "step"))}
+        presets = _presets_of(model, "system" in names)
+        actions = {"save result": self._save} if isinstance(model, RecordModel) else {}
+        super().__init__(model, made, presets, _drawing, export, actions=actions)
 
-    def adapt(self):
-        p, c = self.model.params, self.controls
-        setup, methods = setups.load(SETUPS[p.system]), methods_of(p.system)
-        others = tuple(name for name in methods if name != p.method)
-        offered = {"components": setup.system.labels.components, "method": tuple(methods), "beside": others}
-        for name, options in offered.items():
-            if name in c and c[name].options != options:
-                c[name].options = options
-        if "every" in c:
-            c["every"].max = p.steps or setup.steps
+    def _save(self) -> None:
+        path = self.export.with_suffix(".nc")
+        self.model.save(path)
+        self._written(path)
+
+
+def _presets_of(model: Model, of_all: bool) -> list[str]:
+    """Names of the model's presets, and of those of the other systems that it can change to."""
+    names = [*model.presets(), *(name for system in SETUPS if of_all for name in preset_names(system))]
+    return list(dict.fromkeys(names))
 
 
 def _drawing(ds: xr.Dataset) -> Drawing:
-    return _FIELD if ds.sizes["component"] > LARGE else _TRAJECTORIES
+    few = state_dims(ds["mean"]) == (COMPONENT,) and ds.sizes[COMPONENT] <= LARGE
+    return _TRAJECTORIES if few else _FIELD

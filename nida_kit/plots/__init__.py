@@ -12,6 +12,7 @@
 Figures are drawn with matplotlib alone; no module here knows widgets.
 """
 
+from nida_kit.evaluate import BAND
 from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
 from nida_kit.plots.model_error import by_case
@@ -28,7 +29,7 @@ from nida_kit.plots.scores import (
     spread_error,
     temperature_ablation,
 )
-from nida_kit.plots.style import BAND, BLUE, RED, STYLE, figure, pick, save
+from nida_kit.plots.style import BLUE, RED, STYLE, figure, pick, save
 
 __all__ = [
     "BAND",

@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from nida_kit.evaluate import BAND
 from nida_kit.gaussian import Gaussian
-from nida_kit.plots.style import BAND, BLUE, CROSSES, RED, styled
+from nida_kit.plots.style import BLUE, CROSSES, RED, styled
 
 ORANGE = "#f89c20"  # of the style's cycle
 ACROSS, UP = (-6.0, 10.0), (-5.0, 10.5)  # what is shown of x and of y, whatever the parameters

@@ -23,14 +23,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
 
+from nida_kit.evaluate import BAND
 from nida_kit.plots.style import (
-    BAND,
     BESIDE,
     BLUE,
     CROSSES,
     LINES,
+    MARKS,
     OTHER_STYLES,
     OTHERS,
     RED,
@@ -38,15 +38,15 @@ from nida_kit.plots.style import (
     colours,
     label_panels,
     legend,
+    numbers_of,
     pick,
     portrait,
+    round_bounds,
     row_label,
     styled,
     trajectory_panels,
 )
 from nida_kit.state import COMPONENT, TIME
-
-_ROOM = 0.05  # of the range, above and below
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _lines(ds: xr.Dataset) -> dict[str, tuple[str, dict[str, Any]]]:
         name: (name.removeprefix(BESIDE), {"color": colour, "linestyle": style, "linewidth": 1.4})
         for name, colour, style in looks
     }
-    return {name: look for name, look in (LINES | thin).items() if name in ds} | {"value": ("observation", CROSSES)}
+    return {name: look for name, look in (LINES | thin | MARKS).items() if name in ds}
 
 
 def _row_label(ds: xr.Dataset, row: int) -> str:
@@ -130,18 +130,6 @@ def _band(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> np.nda
     return np.concatenate([np.stack([time, low], -1), np.stack([time, high], -1)[::-1]])
 
 
-def _bounds(*choices: np.ndarray) -> tuple[float, float]:
-    """Round limits, with some room, around the first choice that has a range: they move rarely while a slider does."""
-    finite = [values[np.isfinite(values)] for values in choices]
-    wide = [values for values in finite if values.size and np.ptp(values) > 1e-6 * np.abs(values).max()]
-    middle = next((values.mean() for values in finite if values.size), 0.0)
-    values = wide[0] if wide else np.array([middle - 1, middle + 1])
-    low, high = values.min(), values.max()
-    low, high = low - _ROOM * (high - low), high + _ROOM * (high - low)
-    ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
-    return ticks[0], ticks[-1]
-
-
 def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.ndarray) -> None:
     """Each column's panels share their limits.
 
@@ -153,7 +141,7 @@ def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.nd
     choices = [np.concatenate(everything).T]
     if "truth" in rows[0]:
         choices.insert(0, np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]]).T)
-    bounds = [_bounds(*of_component) for of_component in zip(*choices, strict=True)]
+    bounds = [round_bounds(*of_component) for of_component in zip(*choices, strict=True)]
     n = len(bounds)
     for ax in artists.axes[:, :n].T.flat:
         ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)
@@ -168,7 +156,7 @@ def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.nd
 def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Artist]:
     """A panel's artists, without data."""
     drawn: dict[str, Artist] = {}
-    shown, time, lines = _row(ds, row), ds[TIME].values, _lines(ds)
+    shown, time, lines = _row(ds, row), numbers_of(ds[TIME]), _lines(ds)
     if _band(shown, time, column) is not None:
         (drawn["band"],) = ax.fill([0, 0, 1], [0, 1, 0], color=RED, alpha=0.18, linewidth=0, label="90% interval")
     for name in _curves(shown, time, column):
@@ -215,7 +203,7 @@ def update(artists: Artists, ds: xr.Dataset) -> None:
         raise ValueError(
             f"The figure was made for {len(artists.drawn)} rows, the dataset has {shown.sizes['step']}: make it anew."
         )
-    time, rows = shown[TIME].values, [_row(shown, row) for row in range(len(artists.drawn))]
+    time, rows = numbers_of(shown[TIME]), [_row(shown, row) for row in range(len(artists.drawn))]
     for row, (panels, values) in enumerate(zip(artists.drawn, rows, strict=True)):
         artists.labels[row].set_text(_row_label(shown, row))
         for column, drawn in enumerate(panels):
@@ -245,7 +233,7 @@ def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) 
     for (name, array), style, colour in zip(arrays.items(), cycle(STYLES), cycle(["black", *colours()])):
         for ax, component in zip(axes[0], first[COMPONENT].values, strict=True):
             line = pick(array, window).sel({COMPONENT: component})
-            ax.plot(array[TIME], line, linestyle=style, color=colour, label=name)
+            ax.plot(numbers_of(array[TIME]), line, linestyle=style, color=colour, label=name)
     label_panels(axes, first)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=len(arrays), handlelength=2.8)
     return axes
@@ -282,13 +270,13 @@ def samples(
     over = {k: v for k, v in {"truth": truth, "value": value, "mean": mean}.items() if v is not None}
     axes = trajectory_panels(fig, 1, len(chosen), len(chosen))
     for ax, name in zip(axes[0], chosen, strict=True):
-        ax.plot(shown[TIME], lines.sel({COMPONENT: name}), **_thin(lines.sizes["member"]))
+        ax.plot(numbers_of(shown[TIME]), lines.sel({COMPONENT: name}), **_thin(lines.sizes["member"]))
         drawn: dict[str, Artist] = {"draws": ax.plot([], [], color=BLUE, linewidth=1, label="draws")[0]}
         for key, array in over.items():
             label, looks = LINES.get(key, ("observation", CROSSES))
             column = pick(array, window).reindex({COMPONENT: chosen}).sel({COMPONENT: name})
-            (drawn[key],) = ax.plot(column[TIME], column, label="mean" if key == "mean" else label, **looks)
-        ax.set_xlim(shown[TIME][0], shown[TIME][-1])
+            (drawn[key],) = ax.plot(numbers_of(column[TIME]), column, label="mean" if key == "mean" else label, **looks)
+        ax.set_xlim(*numbers_of(shown[TIME])[[0, -1]])
     label_panels(axes, shown)
     legend(fig, drawn)
     return axes

@@ -6,14 +6,13 @@ against time; a field on a plane as maps of the last time.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nida_kit.plots.style import BAND, RED, figure, styled, with_unit
+from nida_kit.evaluate import BAND
+from nida_kit.plots.style import RED, figure, label_time, numbers_of, pick, styled, with_unit
 from nida_kit.state import COMPONENT, TIME, state_dims
 
 _MOST = 6  # components that have a panel each
@@ -43,37 +42,17 @@ def draw(
 def _window(array: xr.DataArray, window: int) -> xr.DataArray:
     """One window, at the last step of a trace, as `(time, *state)`."""
     array = array.isel(step=-1, drop=True) if "step" in array.dims else array
-    own = (TIME, *state_dims(array))
-    lead = {dim: array.sizes[dim] for dim in array.dims if dim not in own}
-    count = math.prod(lead.values())
-    if not 0 <= window < count:
-        raise ValueError(f"window={window}: there are {count}, counted from 0.")
-    places = np.unravel_index(window, tuple(lead.values())) if lead else ()
-    return array.isel(dict(zip(lead, places, strict=True))).transpose(*own).compute()
+    return pick(array, window).transpose(TIME, *state_dims(array)).compute()
 
 
 def _noise(obs: xr.Dataset, window: int) -> xr.DataArray:
     return _window(obs["noise_std"].broadcast_like(obs["value"]), window)
 
 
-def axis_of(time: xr.DataArray) -> tuple[np.ndarray, str]:
-    """Times as matplotlib can draw them, and the label of their axis.
-
-    Dates of calendars that matplotlib does not know, and durations, are counted in days.
-    """
-    values = time.values
-    if values.dtype.kind == "m":
-        return values / np.timedelta64(1, "D"), "time [days]"
-    if values.dtype.kind == "O":
-        days = [(date - values[0]).total_seconds() / 86_400 for date in values]
-        return np.array(days), f"days since {values[0]}"
-    return values, with_unit(str(time.attrs.get("long_name", "time")), time.attrs.get("units"))
-
-
 def _lines(shown: dict[str, xr.DataArray]) -> Figure:
     """A panel for each component."""
     mean = shown["mean"]
-    names, (time, label) = mean[COMPONENT].values, axis_of(mean[TIME])
+    names, time = mean[COMPONENT].values, numbers_of(mean[TIME])
     fig = figure(rows=len(names), row_height=1.6)
     fig.set_layout_engine("constrained")
     axes = fig.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
@@ -82,7 +61,7 @@ def _lines(shown: dict[str, xr.DataArray]) -> Figure:
         _panel(ax, time, column)
         unit = str(column["mean"]["units"].values) if "units" in column["mean"].coords else None
         ax.set_ylabel(with_unit(str(name), unit))
-    axes[-1].set_xlabel(label)
+    label_time(axes[-1], mean[TIME])
     handles = {text: line for ax in axes for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))
     return fig
@@ -100,7 +79,7 @@ def _panel(ax: Axes, time: np.ndarray, column: dict[str, xr.DataArray]) -> None:
     if "value" in column and column["value"].notnull().any():
         error = column.get("noise_std")
         looks = {"linestyle": "none", "marker": "x", "color": "black", "markersize": 5, "elinewidth": 0.8}
-        when = time if column["value"].size == len(time) else axis_of(column["value"][TIME])[0]
+        when = time if column["value"].size == len(time) else numbers_of(column["value"][TIME])
         ax.errorbar(when, column["value"], yerr=error, label="observation", **looks)
 
 
@@ -115,21 +94,27 @@ def _images(shown: dict[str, xr.DataArray], dims: tuple[str, str]) -> Figure:
     axes = fig.subplots(1, len(shown), squeeze=False)[0]
     states = np.concatenate([shown[name].values.ravel() for name in shown if name != "std"])
     low, high = np.nanmin(states), np.nanmax(states)
-    (x, x_label), (y, y_label) = _ticks(shown["mean"][across]), _ticks(shown["mean"][up])
+    x, y = _places(shown["mean"][across]), _places(shown["mean"][up])
     for ax, (name, array) in zip(axes, shown.items(), strict=True):
         looks = {} if name == "std" else {"vmin": low, "vmax": high}
         array = array.reindex({dim: shown["mean"][dim] for dim in dims})
         mesh = ax.pcolormesh(x, y, array.transpose(up, across).values, shading="nearest", cmap="cividis", **looks)
-        ax.set(title=_TITLES[name], xlabel=x_label, ylabel=y_label)
+        ax.set(title=_TITLES[name], ylabel=_label(shown["mean"][up]))
+        if across == TIME:
+            label_time(ax, shown["mean"][TIME])
+        else:
+            ax.set_xlabel(_label(shown["mean"][across]))
         ax.grid(False)
         fig.colorbar(mesh, ax=ax)
     return fig
 
 
-def _ticks(coord: xr.DataArray) -> tuple[np.ndarray, str]:
+def _places(coord: xr.DataArray) -> np.ndarray:
     """Where the values of a dim lie in an image: at their numbers, or one after another."""
     if coord.name == TIME:
-        return axis_of(coord)
-    if coord.dtype.kind in "iuf":
-        return coord.values, with_unit(str(coord.name), coord.attrs.get("units"))
-    return np.arange(coord.size), str(coord.name)
+        return numbers_of(coord)
+    return coord.values if coord.dtype.kind in "iuf" else np.arange(coord.size)
+
+
+def _label(coord: xr.DataArray) -> str:
+    return with_unit(str(coord.name), coord.attrs.get("units"))

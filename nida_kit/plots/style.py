@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
+import matplotlib.dates
 import matplotlib.style
 import numpy as np
 import xarray as xr
@@ -22,14 +22,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from nida_kit.methods.method import versions
-from nida_kit.state import COMPONENT, TIME
+from nida_kit.state import COMPONENT, TIME, state_dims
 
 STYLE = Path(__file__).parents[1] / "nida.mplstyle"
-BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations
 PRINTED = 180  # dots per inch
 _LABEL = -0.5  # inches: where a y axis has its label
+ROOM = 0.05  # of a range, above and below
 NARROW = 9.0  # inches: below, a legend may take two lines
 BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
 # label, then the line's looks, by the variable that it draws
@@ -50,6 +51,9 @@ CROSSES = {
     "zorder": 4,
     "clip_on": False,
 }
+CIRCLES = {"color": "black", "linestyle": "none", "marker": "o", "markersize": 6, "fillstyle": "none", "zorder": 4}
+# what marks observed values, those that a method was shown and those that it was not
+MARKS = {"value": ("observation", CROSSES), "hidden": ("withheld observation", CIRCLES)}
 STYLES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (7, 1.5, 1.2, 1.5))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
@@ -84,7 +88,7 @@ def pick(data: xr.Dataset | xr.DataArray, window: int = 0) -> xr.Dataset | xr.Da
         ValueError: there is no such window.
     """
     main = data if isinstance(data, xr.DataArray) else data["mean" if "mean" in data else "value"]
-    lead = {d: n for d, n in main.sizes.items() if d not in ("step", "member", TIME, COMPONENT)}
+    lead = {d: n for d, n in main.sizes.items() if d not in ("step", "member", TIME, COMPONENT, *state_dims(main))}
     count = math.prod(lead.values())
     if not 0 <= window < count:
         raise ValueError(f"window={window}: there are {count}, counted from 0.")
@@ -94,6 +98,44 @@ def pick(data: xr.Dataset | xr.DataArray, window: int = 0) -> xr.Dataset | xr.Da
 def with_unit(name: str, unit: str | None) -> str:
     """A label with its unit, unless that is 1."""
     return name if unit in (None, "", "1") else f"{name} [{unit}]"
+
+
+def numbers_of(time: xr.DataArray) -> np.ndarray:
+    """Times as numbers that an axis has: dates as matplotlib counts them.
+
+    Dates of calendars that matplotlib does not know, and durations, are counted in days.
+    """
+    values = time.values
+    if values.dtype.kind == "M":
+        return matplotlib.dates.date2num(values)
+    if values.dtype.kind == "m":
+        return values / np.timedelta64(1, "D")
+    if values.dtype.kind == "O":
+        return np.array([(date - values[0]).total_seconds() / 86_400 for date in values])
+    return values
+
+
+def label_time(ax: Axes, time: xr.DataArray) -> None:
+    """Name the x axis of a panel whose points lie at `numbers_of(time)`, and write dates as such."""
+    kind = time.dtype.kind
+    if kind == "M":
+        ax.xaxis.axis_date()
+        ax.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(ax.xaxis.get_major_locator()))
+    days = {"m": "time [days]", "O": f"days since {time.values[0]}", "M": "time"}
+    own = with_unit(str(time.attrs.get("long_name", "time")), time.attrs.get("units"))
+    ax.set_xlabel(days.get(kind, own))
+
+
+def round_bounds(*choices: np.ndarray) -> tuple[float, float]:
+    """Round limits, with some room, around the first choice that has a range: they move rarely while a slider does."""
+    finite = [values[np.isfinite(values)] for values in choices]
+    wide = [values for values in finite if values.size and np.ptp(values) > 1e-6 * np.abs(values).max()]
+    middle = next((values.mean() for values in finite if values.size), 0.0)
+    values = wide[0] if wide else np.array([middle - 1, middle + 1])
+    low, high = values.min(), values.max()
+    low, high = low - ROOM * (high - low), high + ROOM * (high - low)
+    ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
+    return ticks[0], ticks[-1]
 
 
 def component_names(ds: xr.Dataset | xr.DataArray) -> list[str]:
@@ -110,7 +152,7 @@ def portrait(components: int) -> tuple[int, int] | None:
 
 def legend(fig: Figure, drawn: dict[str, Artist]) -> None:
     """Above all panels, in one line if there is room."""
-    order = [k for k in ("truth", "value", "first_guess", "mean", "band", "draws") if k in drawn]
+    order = [k for k in ("truth", "value", "hidden", "first_guess", "mean", "band", "draws") if k in drawn]
     order += [k for k in drawn if k.startswith(BESIDE)]
     narrow = fig.get_figwidth() < NARROW
     tight = {"fontsize": "small", "columnspacing": 1.0, "handlelength": 2.4}
@@ -149,14 +191,14 @@ def row_label(ax: Axes) -> Text:
 def label_panels(axes: np.ndarray, ds: xr.Dataset | xr.DataArray) -> None:
     """Titles above columns, temperatures before rows, time below."""
     names, n = component_names(ds), ds.sizes[COMPONENT]
-    time = with_unit(ds[TIME].attrs.get("long_name", "time"), ds[TIME].attrs.get("units"))
+    for ax in axes[:, :n].flat:
+        label_time(ax, ds[TIME])
     for ax in axes[:-1].flat:
         ax.tick_params(labelbottom=False)
+        ax.set_xlabel("")
     size = "small" if axes[0, 0].figure.get_figwidth() < NARROW and n > 2 else None
     for ax, name in zip(axes[0], names, strict=False):
         ax.set_title(name, fontsize=size)
-    for ax in axes[-1, :n]:
-        ax.set_xlabel(time)
     for ax in axes[:, n:].flat:
         across, up = portrait(n)
         ax.set_ylabel(names[up])

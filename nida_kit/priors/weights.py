@@ -94,10 +94,16 @@ _TENSORS = ("mean", "factor", "spread")  # of a climatology
 def load(path: str | Path) -> tuple[Network | Climatology, Card]:
     """Read what `save` wrote.
 
+    Args:
+        path: of the file, or the name of shipped weights.
+
     Raises:
         ValueError: no such file, not a safetensors file, not ours, or weights that do not fit the card.
     """
-    metadata, tensors = _read(Path(path))
+    if not isinstance(path, str | Path):
+        raise ValueError(f"{path!r} is neither a name nor a path. {_shipped()}")
+    shipped = _FOLDER / f"{path}.safetensors"
+    metadata, tensors = _read(shipped if shipped.is_file() else Path(path))
     try:
         prior, card = _rebuild(json.loads(metadata["card"]), tensors)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -188,10 +194,7 @@ def _shipped() -> str:
 
 def load_pretrained(name: str | Path) -> tuple[Network, Card]:
     """A network: shipped weights by name, or a file by path; errors as in `load`."""
-    if not isinstance(name, str | Path):
-        raise ValueError(f"{name!r} is neither a name nor a path. {_shipped()}")
-    shipped = _FOLDER / f"{name}.safetensors"
-    prior, card = load(shipped if shipped.is_file() else name)
+    prior, card = load(name)
     if not isinstance(prior, Network):
         raise ValueError(f"{name} holds a climatology and no network: nk.OptimalInterpolation.load({str(name)!r}).")
     return prior, card

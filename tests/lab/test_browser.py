@@ -31,6 +31,7 @@ import nbformat
 import pytest
 from sizes import SMALL
 
+import nida_kit as nk
 from nida_kit.lab.view import PLAY
 
 CHROMIUM = shutil.which("chromium")
@@ -56,7 +57,9 @@ NOTEBOOKS = {
     "03_temperature": "temperatures",
     "05_four_d_var_and_hybrid": "every",
     "07_ensembles_and_particles": "members",
+    "00_own_file": "share",
 }
+OWN = {"00_own_file": "00_start_here"}  # the notebook, given a file of observations
 
 
 # Servers and pages
@@ -99,8 +102,12 @@ def copies(folder: Path) -> Path:
     from papermill.parameterize import parameterize_notebook
 
     (folder / "figures").mkdir(parents=True)
+    truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
+    nk.observe(truth, components=["x", "z"], every=2, noise_std=0.5, seed=1).to_netcdf(folder / "mine.nc")
     for stem in NOTEBOOKS:
-        notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{stem}.ipynb")), SMALL[stem])
+        source, given = OWN.get(stem, stem), {"observations": "mine.nc"} if stem in OWN else {}
+        path = FOLDER / f"{source}.ipynb"
+        notebook = parameterize_notebook(load_notebook_node(str(path)), SMALL[source] | given)
         nbformat.write(notebook, folder / f"{stem}.ipynb")
     return folder
 

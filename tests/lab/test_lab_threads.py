@@ -103,7 +103,7 @@ def test_a_wish_that_comes_while_the_controls_are_set_is_not_lost(monkeypatch):
             other.start()
             other.join(0.5)
 
-    monkeypatch.setattr(lab, "adapt", meanwhile)
+    monkeypatch.setattr(lab, "_offer", meanwhile)
     lab.buttons["sparse"].click()
     other.join()
     assert (lab.model.params.seed, lab.model.params.every) == (7, 16)

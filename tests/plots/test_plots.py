@@ -335,7 +335,7 @@ def test_a_field_is_images_of_truth_estimate_and_error(field):
         np.testing.assert_allclose(made.images[name].get_array(), values.transpose("component", "time"))
     limits = {made.images[name].get_clim() for name in ("truth", "reconstruction")}
     assert len(limits) == 1  # the same colours for the same values
-    assert len(made.observed[0].get_xdata()) == ds.attrs["observed"]
+    assert len(made.marks[0]["value"].get_xdata()) == ds.attrs["observed"]
 
 
 def test_updating_a_field_gives_the_same_pixels_as_making_anew(field):

@@ -1,0 +1,161 @@
+"""The lab of one's own observations: some are withheld, and show how far a reconstruction can be trusted.
+
+>>> import nida_kit as nk
+>>> truth = nk.Lorenz63().simulate(samples=1, steps=32, dt=0.05, seed=0)
+>>> obs = nk.observe(truth, every=4, noise_std=0.4, seed=1)
+>>> model = RecordModel(obs, prior="lorenz63", share=0.25)
+>>> model.result.attrs["withheld"], model.result.attrs["shown"]
+(6, 18)
+>>> model.preset("a gap")
+>>> sorted(set(model.result["hidden"].dropna("time", how="all").time.values.round(2).tolist()))
+[0.6, 0.8]
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import xarray as xr
+
+from nida_kit import checks
+from nida_kit.lab.model import Model, check_beside, listed
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.notes import quiet
+from nida_kit.state import TIME, state_dims
+from nida_kit.withheld import NONE, Parameters, read, run
+
+
+class RecordModel(Model):
+    """Reconstructions of a user's own observations, see `withheld.run`.
+
+    Args:
+        observations: a NetCDF file, or what `nk.load_observations` and `nk.grid` return.
+        prior: shipped weights by name, or a file of one's own.
+        methods: more of them, by name.
+        steps: of a window; None is the whole record, or 256 of a longer one.
+        params: of `withheld.Parameters`.
+
+    Raises:
+        ValueError: observations, methods or parameters that cannot be used, or do not fit together.
+    """
+
+    def __init__(
+        self,
+        observations: str | Path | xr.Dataset,
+        prior: str | Path | None = None,
+        methods: Mapping[str, Method] | None = None,
+        steps: int | None = None,
+        **params,
+    ):
+        checks.known("parameters", params, Parameters.__dataclass_fields__)
+        self.record = read(observations, prior, methods, steps)
+        first = {"method": next(iter(self.record.methods)), "moment": self.record.steps - 1}
+        super().__init__(Parameters(**(first | params)))
+
+    def compute(self):
+        check_beside(self.params.beside)
+        if self.result is not None and replace(self.params, moment=self._ran.moment) == self._ran:
+            return self.result  # of which another time is shown
+        with quiet():  # the line about the result repeats what is said
+            return run(self.record, self.params)
+
+    @property
+    def of_plane(self) -> bool:
+        """Whether the state is a field on a plane, of which one time is shown."""
+        return len(state_dims(self.record.obs["value"])) == 2
+
+    @property
+    def shown(self):
+        found = super().shown
+        return found.isel({TIME: [self.params.moment]}) if self.of_plane else found
+
+    def presets(self):
+        steps = self.record.steps
+        nothing = {"share": 0.0, "component": NONE, "length": 0}
+        found = {
+            "at random": nothing | {"share": 0.2},
+            "a gap": nothing | {"begin": steps // 3, "length": max(steps // 3, 1), "moment": steps // 2},
+        }
+        components = self.record.components
+        if len(components) > 1:
+            found["a component"] = nothing | {"component": components[-1]}
+        return found | {"use all": nothing}
+
+    def offers(self):
+        record, p = self.record, self.params
+        names = tuple(record.methods)
+        return {
+            "window": record.windows - 1,
+            "component": (NONE, *record.components),
+            "begin": record.steps - 1,
+            "length": record.steps,
+            "moment": record.steps - 1,
+            "method": names,
+            "beside": tuple(name for name in names if name != p.method),
+        }
+
+    def unused(self):
+        networks = [isinstance(self.record.methods[name], NeuralIncremental) for name in self._asked]
+        return set() if any(networks) else {"temperatures", "schedule"}
+
+    @property
+    def _asked(self) -> tuple[str, ...]:
+        return self.params.method, *self.params.beside
+
+    def changed(self, changes):
+        """A method is not beside itself."""
+        method = changes.get("method", self.params.method)
+        kept = {"beside": tuple(name for name in self.params.beside if name != method)}
+        return super().changed(kept | changes)
+
+    def about(self, ds):
+        found, last = ds.attrs, ds.isel(step=-1)
+        said = f"Shown: {found['shown']} values of window {self.params.window + 1} of {self.record.windows}. "
+        if not found["withheld"]:
+            said += "Nothing is withheld, so there is no score. "
+        else:
+            others = zip(ds["other"].values, ds["beside_rmse"].values, strict=True) if "beside" in ds else ()
+            within = round(float(last["step_coverage"]) * found["withheld"])
+            said += (
+                f"RMSE {float(last['step_rmse']):.3f} at {found['withheld']} withheld values"
+                + "".join(f", {float(error):.3f} for {name}" for name, error in others)
+                + f", in standard deviations of the record ({found['noise_rmse']:.3f} is their own error); {within} of "
+                f"them ({within / found['withheld']:.0%}) lie within their 90% interval. "
+            )
+        return f"{said}{found['seconds']:.2f} s." + (f" Caution: {found['note']}" if "note" in found else "")
+
+    def save(self, path: str | Path) -> None:
+        """Write the result, with what was withheld and how, as NetCDF.
+
+        Raises:
+            ValueError: the observations lie there.
+        """
+        source = self.record.obs.attrs.get("observations_file")
+        if source is not None and Path(source).resolve() == Path(path).resolve():
+            raise ValueError(f"{str(path)!r} would overwrite the observations: give export= another name.")
+        self.result.assign_attrs(lab=json.dumps(asdict(self._ran))).to_netcdf(path)
+
+    @property
+    def alt_text(self):
+        names = self.record.components
+        of, by = listed(names) if names else "a field", " and ".join((self._ran.method, *self._ran.beside))
+        return (
+            f"Observations of {of} that were shown, as crosses, and others that were withheld, as circles, with the "
+            f"reconstruction by {by} and its uncertainty. {self.status}"
+        )
+
+    @property
+    def numbers(self):
+        shown, found = self.shown.isel(step=0), self.result.attrs
+        scores = {"rmse": float(shown["step_rmse"]), "coverage_90": float(shown["step_coverage"])}
+        if "beside" in shown:
+            errors = map(float, shown["beside_rmse"])
+            scores["beside_rmse"] = dict(zip(map(str, shown["other"].values), errors, strict=True))
+        scores |= {name: found[name] for name in ("noise_rmse", "shown", "withheld", "seconds")}
+        return {"observations": self.record.obs.attrs.get("observations_file", "in memory")} | (
+            asdict(self._ran) | {"step": self.step} | scores
+        )
