@@ -114,7 +114,9 @@ class RecordModel(Model):
 
     def about(self, ds):
         found, last = ds.attrs, ds.isel(step=-1)
-        said = f"Shown: {found['shown']} values of window {self.params.window + 1} of {self.record.windows}. "
+        said = (
+            f"{found['shown']} values shown of window {self.params.window} (there are {self.record.windows}, from 0). "
+        )
         if not found["withheld"]:
             said += "Nothing is withheld, so there is no score. "
         else:

@@ -149,11 +149,16 @@ class Ensemble(Sequential):
         return {name: Moments(*x.unbind(-2)) for name, x in kept.items()}
 
     def draw(self, observations, dt, first_guess, noise):
-        """Members picked at random, with replacement; of a filter, those of each time's analysis."""
+        """Members of each window: as many as there are, each once, other numbers picked at random, with replacement.
+
+        Those of a filter are of each time's analysis.
+        """
         self.refuse(observations)
         size, (lead, T, n) = noise.shape[1], (noise.shape[2:-2], *noise.shape[-2:])
         uniform = torch.special.ndtr(noise[0, ..., 0, 0]).reshape(size, -1)
         picked = (uniform * self.members).long().clamp(max=self.members - 1)
+        if size == self.members:
+            picked = uniform.argsort(0)
         drawn = noise.new_empty(size, math.prod(lead), T, n)
         for index, windows in by_times(observations):
             found = self.ensembles(windows, dt, lambda E: E)

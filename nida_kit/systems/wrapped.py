@@ -9,10 +9,12 @@ import math
 from numbers import Real
 
 import torch
+import xarray as xr
 from torch.distributions import MultivariateNormal
 
 from nida_kit import checks
 from nida_kit.edge import fold, unfold
+from nida_kit.state import MEMBER, Labels
 from nida_kit.systems.system import System, checked, log_normal
 
 
@@ -150,3 +152,67 @@ class Started(_Wrapped):
     def parameters(self):
         own = {"start_mean": self.mean.tolist(), "start_std": self.std.tolist()}
         return self.system.parameters() | own
+
+
+class Continued(_Wrapped):
+    """A system whose trajectories start from members of an ensemble, as those that another one ended with.
+
+    So an ensemble goes on when new data come; its members can be kept in a file meanwhile:
+
+    >>> import nida_kit as nk
+    >>> system = nk.Lorenz63()
+    >>> truth = system.simulate(samples=1, steps=80, dt=0.05, seed=0)
+    >>> obs = nk.observe(truth, every=4, noise_std=1.0, seed=1)
+    >>> old, new = obs.isel(sample=0, time=slice(40)), obs.isel(sample=0, time=slice(40, None))
+    >>> last = nk.EnKF(system, members=20).sample(nk.extend(old, 1), samples=20).isel(time=-1)
+    >>> going_on = nk.EnKF(nk.Continued(system, last), members=20).assimilate(new)
+    >>> float(nk.rmse(going_on["mean"], truth[0, 40:])) < 1.5
+    True
+
+    Args:
+        system: any.
+        members: `(member, component)`, or those of a field, in state units. As many trajectories as there are members
+            start from each of them once, others from members picked at random.
+
+    Raises:
+        ValueError: members of another state, fewer than two, or values that are not finite.
+    """
+
+    def __init__(self, system: System, members):
+        super().__init__(system)
+        labels = self.labels
+        shape = f"(member, {', '.join(labels.dims)}), which is (N, {', '.join(map(str, labels.shape))})"
+        if isinstance(members, xr.DataArray):
+            members = _of_members(members, labels, shape)
+        found = checks.numbers("members", members, shape)
+        if found.ndim != 1 + len(labels.shape) or found.shape[1:] != labels.shape or len(found) < 2:
+            raise checks.refused("members", members, f"two or more states, {shape}", "Try method.sample(obs, 20).")
+        if not found.isfinite().all():
+            raise ValueError("members hold NaN or infinite values: drop these members.")
+        self.members = found
+
+    def start(self, samples, generator, dtype, device):
+        N = len(self.members)
+        picked = torch.randint(N, (samples,), generator=generator, device=device).cpu()
+        return self.members[slice(None) if samples == N else picked].to(device, dtype)
+
+    def log_start(self, x):
+        raise ValueError("Members of an ensemble have no density: give the start as nk.Started(system, mean, std=).")
+
+    def start_moments(self):
+        states = fold(self.members, self.shape)
+        return states.mean(0), torch.atleast_2d(states.mT.cov())
+
+    def parameters(self):
+        return self.system.parameters() | {"start_members": len(self.members)}
+
+
+def _of_members(members: xr.DataArray, labels: Labels, shape: str) -> xr.DataArray:
+    """The members in the state's order."""
+    if set(members.dims) != {MEMBER, *labels.dims}:
+        raise ValueError(f"members has the dims {members.dims}; select one record and one time, so that it is {shape}.")
+    members = members.transpose(MEMBER, *labels.dims)
+    for dim, known in labels.indexes.items():
+        if dim in members.coords and members[dim].values.tolist() != list(known):
+            raise ValueError(f"members has {members[dim].values.tolist()} along {dim!r}; the state has {list(known)}.")
+    return members

@@ -72,7 +72,7 @@ def test_the_line_counts_what_was_withheld(lab):
     found = lab.model.result.attrs
     inside = round(found["coverage_90"] * found["withheld"])
     for text in (
-        "window 1 of 3",
+        "window 0 (there are 3, from 0)",
         f"RMSE {found['rmse']:.3f} at 16 withheld values",
         f"{inside} of them ({found['coverage_90']:.0%})",
         f"{float(lab.model.result['beside_rmse'][0]):.3f} for climatology",

@@ -560,3 +560,50 @@ def test_a_tendency_without_a_value_is_not_said_to_overflow_alone():
 def test_a_dtype_is_one_of_real_numbers(dtype):
     with pytest.raises(ValueError, match=r"dtype=.*torch.float64"):
         nk.Lorenz63().simulate(**GOOD, dtype=dtype)
+
+
+def test_an_ensemble_that_goes_on_from_its_members_ends_where_the_whole_one_does(tmp_path):
+    """Of a linear system neither mean nor spread depends on how the members are turned at random."""
+    system = nk.LinearOscillator()
+    truth = system.simulate(samples=1, steps=61, dt=0.1, seed=0)
+    obs = nk.observe(truth, every=5, noise_std=0.3, seed=1).isel(sample=0)
+    enkf = {"members": 8, "inflation": 1.0}
+    whole = nk.EnKF(system, **enkf).assimilate(obs)
+    old, new = obs.isel(time=slice(30)), obs.isel(time=slice(30, None))
+    last = nk.EnKF(system, **enkf).sample(nk.extend(old, 1), samples=8).isel(time=-1)
+    last.to_netcdf(tmp_path / "last.nc")
+    last = xr.load_dataarray(tmp_path / "last.nc")
+    going_on = nk.EnKF(nk.Continued(system, last), **enkf).assimilate(new)
+    for name in ("mean", "std"):
+        np.testing.assert_allclose(going_on[name], whole[name][30:], atol=1e-9)
+    assert going_on.attrs["system_start_members"] == 8
+
+
+def test_members_are_drawn_from_where_more_or_fewer_trajectories_are_wanted():
+    members = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    system = nk.Continued(nk.Lorenz63(), members)
+    assert torch.equal(system.start(5, torch.Generator(), torch.float64, "cpu"), members)
+    drawn = system.start(4000, torch.Generator().manual_seed(1), torch.float64, "cpu")
+    counts = (drawn[:, None] == members).all(-1).sum(0)
+    assert counts.sum() == 4000 and (counts - 800).abs().max() < 130  # five standard deviations
+    mean, covariance = system.start_moments()
+    torch.testing.assert_close(mean, members.mean(0))
+    np.testing.assert_allclose(covariance, np.cov(members.T))
+    with pytest.raises(ValueError, match="no density"):
+        system.log_start(members)
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (torch.zeros(4, 2), "two or more states"),
+        (torch.zeros(1, 3), "two or more states"),
+        (torch.full((4, 3), torch.nan), "NaN or infinite"),
+        (xr.DataArray(np.zeros((4, 2, 3)), dims=("member", "time", "component")), "select one record and one time"),
+        (xr.DataArray(np.zeros((4, 3)), {"component": ["x", "z", "y"]}, ("member", "component")), "along 'component'"),
+        ("many", "two or more|must be"),
+    ],
+)
+def test_members_of_another_kind_are_a_named_value_error(members, said):
+    with pytest.raises(ValueError, match=said):
+        nk.Continued(nk.Lorenz63(), members)
