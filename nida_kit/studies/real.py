@@ -10,6 +10,9 @@ other gaps and errors; what is scored was never observed. Choices are made withi
 turn themselves: the order of the climatology, the modes of the linear model, and for how many batches the network is
 trained, with the block that is held out for validation; then it is trained on all of them for so many.
 
+Pilot runs, on a finer grid and without the stretch below, had shown errors of the Pacific's last twelve months; these
+are not untouched.
+
 The season is that of N training years. It was fitted to them and errs in a new year, so anomalies about it are
 too small by a factor of sqrt((N - 1) / (N + 1)), for N independent years, and are made larger before methods see them.
 """

@@ -64,7 +64,7 @@ class LinearModel(System):
         matrix = torch.linalg.matrix_power(self.matrix, count).to(x)
         return unfold(self.mean.to(x) + away @ matrix.mT, self.shape)
 
-    def check(self):
+    def _check(self, x):
         """Nothing is left to try: the matrix has been checked, and there is no tendency."""
 
     def start(self, samples, generator, dtype, device):
