@@ -9,8 +9,8 @@
 What there is, by what one wants to do; `help(nk.observe)` and so on say more:
 
     read observations     load_observations, grid; extend (further steps, to forecast)
-    make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, QuasiGeostrophic, System (a system of your
-                          own), Started, OnAttractor, Continued; observe, over_window
+    make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, LinearModel, QuasiGeostrophic, System (a
+                          system of your own), Started, OnAttractor, Continued; observe, over_window
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
                           WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
                           ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
@@ -112,6 +112,7 @@ from nida_kit.priors.weights import Card, load, save
 from nida_kit.record import Season, windows
 from nida_kit.show import plot
 from nida_kit.state import GridLabels, StateLabels
+from nida_kit.systems.linear import LinearModel
 from nida_kit.systems.lorenz import Lorenz63, Lorenz96
 from nida_kit.systems.pendulum import LinearOscillator, Pendulum
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
@@ -136,6 +137,7 @@ __all__ = [
     "IEnKS",
     "ImportanceSampler",
     "KalmanSmoother",
+    "LinearModel",
     "LinearOscillator",
     "Lorenz63",
     "Lorenz96",

@@ -31,6 +31,7 @@ SMALL: dict[str, dict] = {
     },
     "09_train_your_own": {"batches": 2, "own_batches": 2, "batch": 4, "width": 8, "samples": 4},
     "10_model_error": {"batches": 1, "samples": 2, "window": 1, "starts": 2},
+    "11_real_data": {"batches": 1},
 }
 
 # By notebook: other small sizes, none of them a default.
@@ -135,6 +136,7 @@ OTHER: dict[str, dict] = {
         "seed": 2,
         "export": True,
     },
+    "11_real_data": {"year": 4, "month": 2, "decade": 0, "batches": 3, "seed": 2, "export": True},
 }
 
 # Wrong values, at least one for each notebook.
@@ -151,4 +153,5 @@ WRONG: list[tuple[str, dict]] = [
     ("08_scaling", {"sites": [2]}),
     ("09_train_your_own", {"batch": 1}),
     ("10_model_error", {"rho": 100.0}),
+    ("11_real_data", {"month": 6, "year": 4}),
 ]

@@ -130,6 +130,21 @@ def test_the_errors_from_few_windows_that_are_shown_are_on_record():
         assert means[1] <= means[0] + 1e-9 and means[0] < means[2]
 
 
+def test_the_scores_of_real_records_that_are_shown_are_on_record():
+    study = recorded("real")
+    shown = cells_of("Two real records")
+    assert len(shown) == sum(len(study[name]["methods"]) for name in ("Pacific", "El Nino"))
+    for name, method, *numbers in shown:
+        row = study[name]["methods"][method]
+        every = row["all"]
+        assert numbers == [
+            f"{every['rmse']:.3f}",
+            f"{row['points']['rmse']:.3f}" if "points" in row else "",
+            f"{every['crps']:.3f}",
+            f"{100 * every['coverage_90']:.0f}",
+        ], (name, method)
+
+
 def test_the_published_scores_that_are_shown_are_on_record():
     setups = recorded("published")["setups"]
     shown = cells_of("Classical methods and their published scores")

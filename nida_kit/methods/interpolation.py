@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.dates import model_times
@@ -59,24 +61,7 @@ class OptimalInterpolation(Method):
         >>> 0 < method.settings["shrinkage"] < 1
         True
         """
-        if not isinstance(windows, xr.DataArray) or TIME not in windows.dims or not (own := state_dims(windows)):
-            raise ValueError(
-                "windows is an xr.DataArray with the dims time and component, or time and those of a field."
-            )
-        of_field = windows.dims[windows.dims.index(TIME) + 1 :] if COMPONENT not in own else ()
-        missing = [d for d in windows.dims if d in (TIME, *own, *of_field) and d not in (SAMPLE, *windows.coords)]
-        if missing:
-            raise ValueError(f"windows has no coordinates along {missing}: give it some by windows.assign_coords(...).")
-        windows = windows.transpose(..., TIME, *own)
-        if windows.dtype.kind not in "iuf":
-            raise ValueError(f"windows has dtype {windows.dtype}; real numbers are needed.")
-        if windows.ndim == 1 + len(own):
-            raise ValueError(
-                f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows: "
-                "nk.windows(record, steps) cuts a record into some."
-            )
-        labels = labels_of(windows)
-        values = fold(torch.from_numpy(windows.values).double(), labels.shape).flatten(0, -3)
+        windows, values, labels = past_of(windows)
         steps = values.shape[-2]
         order = steps - 1 if order is None else checks.count("order", order, 0, steps - 1)
         shrinkage = amount(shrinkage, values, order)
@@ -136,6 +121,31 @@ class OptimalInterpolation(Method):
             start = start.at(first_guess)
         posteriors = list(incremental(climatology, [1.0], observations, start, conditioned))
         return Reconstruction(posteriors, [math.nan], start.mean)
+
+
+def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"], Labels]:
+    """Past trajectories as methods are fitted to them: in the state's order, as vectors in double precision, labelled.
+
+    Raises:
+        ValueError: dims or coordinates that are missing, numbers that are not real, or one trajectory alone.
+    """
+    if not isinstance(windows, xr.DataArray) or TIME not in windows.dims or not (own := state_dims(windows)):
+        raise ValueError("windows is an xr.DataArray with the dims time and component, or time and those of a field.")
+    of_field = windows.dims[windows.dims.index(TIME) + 1 :] if COMPONENT not in own else ()
+    missing = [d for d in windows.dims if d in (TIME, *own, *of_field) and d not in (SAMPLE, *windows.coords)]
+    if missing:
+        raise ValueError(f"windows has no coordinates along {missing}: give it some by windows.assign_coords(...).")
+    windows = windows.transpose(..., TIME, *own)
+    if windows.dtype.kind not in "iuf":
+        raise ValueError(f"windows has dtype {windows.dtype}; real numbers are needed.")
+    if windows.ndim == 1 + len(own):
+        raise ValueError(
+            f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows: "
+            "nk.windows(record, steps) cuts a record into some."
+        )
+    labels = labels_of(windows)
+    values = fold(torch.from_numpy(windows.values).double(), labels.shape).flatten(0, -3)
+    return windows, values, labels
 
 
 class ClimatologicalForecast(OptimalInterpolation):

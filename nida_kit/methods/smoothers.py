@@ -13,19 +13,25 @@ from functools import partial
 from typing import Self
 
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import checks
+from nida_kit.edge import time_step
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.covariance import Covariance
 from nida_kit.loop import incremental
 from nida_kit.methods.filters import extended_kalman_filter
+from nida_kit.methods.interpolation import past_of
 from nida_kit.methods.method import Method
 from nida_kit.methods.sequential import CPU, DOUBLE, model_noise, noise_settings, system_settings
 from nida_kit.observing.observations import Observations
+from nida_kit.priors.moments import amount, moments, stretches_of
 from nida_kit.priors.physics import Physics
 from nida_kit.reconstruction import Reconstruction
+from nida_kit.state import TIME
+from nida_kit.systems.linear import LinearModel
 from nida_kit.systems.system import System, as_system
 
 
@@ -105,6 +111,41 @@ class KalmanSmoother(PhysicalMethod):
         start_covariance: B `(n, n)`, in place of start_std.
     """
 
+    @classmethod
+    def fit(cls, windows: xr.DataArray, modes: int | None = None, shrinkage: float | str = 0.0) -> Self:
+        """Of a linear model that is itself fitted to past trajectories, by least squares from one step to the next.
+
+        >>> import nida_kit as nk
+        >>> past = nk.LinearOscillator().simulate(samples=50, steps=9, dt=0.2, model_noise_std=0.1, seed=0)
+        >>> nk.KalmanSmoother.fit(past).assimilate(nk.observe(past[:1], every=4, noise_std=0.1))["mean"].sizes
+        Frozen({'sample': 1, 'time': 9, 'component': 2})
+
+        With all modes this is optimal interpolation of order 1, about one mean. With few, what lies outside the leading
+        ones is not carried on to the next step; so fewer trajectories of many components do. Errors of the model have
+        the covariance of what the fit leaves, the first state has that of the past.
+
+        Args:
+            windows: `(sample, time, component)`, or those of a field, `(sample, time, y, x)`; NaN where missing.
+            modes: leading principal components of the states through which they are stepped; None is all.
+            shrinkage: of the covariance of two consecutive states, as in `Climatology.fit`.
+
+        Raises:
+            ValueError: windows that no method can be fitted to, windows of one time, or modes out of range.
+        """
+        windows, values, labels = past_of(windows)
+        n = values.shape[-1]
+        modes = n if modes is None else checks.count("modes", modes, 1, n)
+        if values.shape[-2] < 2:
+            raise ValueError("windows have one time, and a model goes from one to the next: cut longer ones.")
+        shrinkage = amount(shrinkage, values, 1)
+        mean, both = moments(stretches_of(values, 1).flatten(0, 1), shrinkage)
+        matrix, errors = _least_squares(both, modes)
+        start = both[:n, :n]
+        system = LinearModel(matrix, labels, time_step(windows[TIME]), mean.view(2, n).mean(0), start)
+        method = cls(system, model_noise_covariance=errors)
+        method.settings |= {"modes": modes, "shrinkage": shrinkage}
+        return method
+
     def reconstruct(self, observations, dt, first_guess):
         physics, value = self.physics(dt, observations.times), observations.value
         if first_guess is None and observations.linear and physics.looks_linear():
@@ -114,6 +155,17 @@ class KalmanSmoother(PhysicalMethod):
                 return Reconstruction([posterior], [0.0], anywhere)
         around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess.to(value)
         return Reconstruction([_smoothed(physics, observations, around)], [0.0], around)
+
+
+def _least_squares(both: Float[Tensor, "m m"], modes: int) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+    """A through the leading modes of states, and the covariance of x_{t+1} - A x_t, from that of (x_t, x_{t+1})."""
+    n = len(both) // 2
+    now, cross, after = both[:n, :n], both[n:, :n], both[n:, n:]
+    leading = torch.linalg.eigh(now).eigenvectors[:, -modes:]
+    within = leading.mT @ now @ leading
+    matrix = leading @ torch.linalg.solve(within, leading.mT @ cross @ leading, left=False) @ leading.mT
+    errors = after - matrix @ cross.mT - cross @ matrix.mT + matrix @ now @ matrix.mT
+    return matrix, (errors + errors.mT) / 2
 
 
 def _smoothed(physics: Physics, observations: Observations, around: Tensor) -> Gaussian:

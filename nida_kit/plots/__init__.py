@@ -4,6 +4,7 @@
     reconstruction  trajectories against time, and a phase portrait
     result          what `nk.plot` draws: one window of any result
     field           a large state as images
+    maps            fields on a plane, with the places of instruments
     line            Bayes on a line, ellipses, matrices
     scores          errors, costs and calibration
     scaling         how a cost grows with a size, an error falls with training
@@ -15,6 +16,7 @@ Figures are drawn with matplotlib alone; no module here knows widgets.
 from nida_kit.evaluate import BAND
 from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
+from nida_kit.plots.maps import maps
 from nida_kit.plots.model_error import by_case
 from nida_kit.plots.reconstruction import Artists, make, samples, trajectories, update
 from nida_kit.plots.scaling import growth, learning
@@ -49,6 +51,7 @@ __all__ = [
     "make",
     "make_field",
     "make_line",
+    "maps",
     "matrices",
     "pareto",
     "pick",

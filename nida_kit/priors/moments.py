@@ -45,7 +45,7 @@ def moments(
     seen = ~stretches.isnan()
     if seen.all():
         _check_enough(stretches, len(stretches), shrinkage)
-        covariance = stretches.T.cov()
+        covariance = stretches.T.cov().reshape(stretches.shape[-1], -1)  # of one number alone, torch gives a scalar
         # Rounding alone leaves no more than this of a constant.
         _check_variances(covariance.diagonal().sqrt() <= 1e-14 * stretches[0].abs())
         return stretches.mean(0), shrunk(covariance, shrinkage)

@@ -4,6 +4,7 @@
     laws          error of every method under many observation laws, beside that limit
     training      what matters in training, by ablation on validation windows
     few           a prior from few windows of a real record
+    real          two real records, reconstructed where values were withheld
     calibration   whether the spread is a probability forecast
     sampling      draws against the particle reference
     cost          error against time, physics steps and model evaluations

@@ -68,7 +68,7 @@ OWN = {"00_own_file": "00_start_here"}  # the notebook, given a file of observat
 def missing(*modules: str) -> str:
     """Why these tests cannot run, or nothing."""
     if absent := [name for name in modules if find_spec(name) is None]:
-        return f"{' and '.join(absent)} not installed: pip install -e '.[notebooks,test]'"
+        return f"{' and '.join(absent)} not installed: pip install -e '.[notebooks,data,test]'"
     return "" if CHROMIUM else "there is no chromium: apt-get install chromium"
 
 

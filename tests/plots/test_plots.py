@@ -349,3 +349,15 @@ def test_updating_a_field_gives_the_same_pixels_as_making_anew(field):
     plots.update_field(plots.make_field(fig, first), second)
     plots.make_field(anew, second)
     np.testing.assert_array_equal(pixels(fig), pixels(anew))
+
+
+def test_maps_share_a_scale_but_for_those_that_stand_alone():
+    y, x = np.arange(2.0), np.arange(3.0)
+    truth = xr.DataArray(np.arange(6.0).reshape(2, 3), {"y": y, "x": x}, ("y", "x"), attrs={"units": "K"})
+    fig = plots.figure(rows=3)
+    axes = plots.maps(fig, {"truth": truth, "mean": truth / 2, "std": truth / 9}, truth > 4, alone=("std",))
+    limits = [ax.collections[0].get_clim() for ax in axes]
+    assert limits[0] == limits[1] == (0, 5) and limits[2] == (0, 5 / 9)
+    for ax in axes:
+        assert ax.lines[0].get_xydata().tolist() == [[2.0, 1.0]]
+    pixels(fig)

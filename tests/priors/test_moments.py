@@ -203,3 +203,12 @@ def test_a_fitted_interpolation_takes_gaps_and_records_how_it_was_fitted(tmp_pat
     nk.save(few, tmp_path / "few.safetensors")
     again = nk.OptimalInterpolation.load(tmp_path / "few.safetensors")
     assert again.settings["shrinkage"] == few.settings["shrinkage"]
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_one_component_has_a_climatology_of_order_0(gaps):
+    windows = torch.randn(50, 4, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    windows = windows.where(windows < 1, torch.nan) if gaps else windows
+    found, seen = Climatology.fit(windows, order=0), windows[~windows.isnan()]
+    torch.testing.assert_close(found.mean.flatten(), seen.mean()[None])
+    torch.testing.assert_close(found.factor.flatten(), 1 / seen.std()[None], rtol=0.02, atol=0)
