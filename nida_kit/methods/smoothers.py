@@ -8,6 +8,7 @@ linearised once, along the means of the extended Kalman filter.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from copy import copy
 from functools import partial
 from typing import Self
@@ -22,7 +23,15 @@ from nida_kit.linalg.covariance import Covariance
 from nida_kit.loop import incremental
 from nida_kit.methods.filters import extended_kalman_filter
 from nida_kit.methods.method import Method
-from nida_kit.methods.sequential import CPU, DOUBLE, model_noise, noise_settings, system_settings
+from nida_kit.methods.sequential import (
+    CPU,
+    DOUBLE,
+    model_noise,
+    modelled,
+    noise_settings,
+    reported,
+    system_settings,
+)
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.physics import Physics
 from nida_kit.reconstruction import Reconstruction
@@ -72,8 +81,17 @@ class PhysicalMethod(Method):
         other._start_mean, other._start = mean, Covariance.full(checks.covariance(covariance, mean.shape))
         return other
 
+    @abstractmethod
+    def estimate(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
+        """The method itself, of the model's own states."""
+
+    def reconstruct(self, observations, dt, first_guess):
+        if first_guess is not None:
+            first_guess = self.system.as_modelled(first_guess.to(observations.value))
+        return reported(self.system, self.estimate(modelled(self.system, observations), dt, first_guess))
+
     def implausibility(self, x, observations, dt):
-        return self.physics(dt, observations.times).misfit(x)
+        return self.physics(dt, observations.times).misfit(self.system.as_modelled(x))
 
     def physics(self, dt: float, times: Tensor | None = None) -> Physics:
         """The prior for this time step, and for windows of these times if the system depends on them."""
@@ -105,14 +123,14 @@ class KalmanSmoother(PhysicalMethod):
         start_covariance: B `(n, n)`, in place of start_std.
     """
 
-    def reconstruct(self, observations, dt, first_guess):
+    def estimate(self, observations, dt, first_guess):
         physics, value = self.physics(dt, observations.times), observations.value
         if first_guess is None and observations.linear and physics.looks_linear():
             anywhere = physics.start_mean.expand(*value.shape[:-1], -1)
             posterior = _smoothed(physics, observations, anywhere)
             if physics.is_linear_between(anywhere, posterior.mean):
                 return Reconstruction([posterior], [0.0], anywhere)
-        around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess.to(value)
+        around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess
         return Reconstruction([_smoothed(physics, observations, around)], [0.0], around)
 
 

@@ -198,6 +198,15 @@ def _needs_two(function: Operator) -> bool:
     return len(needed) >= 2
 
 
+def after(operator: Operator, change: Callable[[Tensor], Tensor]) -> Operator:
+    """h(change(z)): an operator on states in other variables z."""
+    if isinstance(operator, OverWindow):
+        return OverWindow(after(operator.function, change))
+    if takes_time(operator):
+        return lambda z, t: operator(change(z), t)
+    return lambda z: operator(change(z))
+
+
 def apply_operator(
     operator: Operator, x: Float[Tensor, "*batch T n"], times: Float[Tensor, " T"] | None = None
 ) -> Float[Tensor, "*batch T p"]:

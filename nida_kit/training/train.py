@@ -134,7 +134,7 @@ def simulated(system, steps: int, dt: float, model_noise_std=0.0, latest: int = 
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
         x = system.start(batch, generator, torch.float64, torch.device("cpu"))
-        x = system.trajectories(x, steps + latest, dt, noise, generator)
+        x = system.as_observed(system.trajectories(x, steps + latest, dt, noise, generator))
         starts_late = torch.rand(batch, generator=generator) < late
         begin = torch.randint(latest + 1, (batch,), generator=generator) * starts_late
         return x[torch.arange(batch)[:, None], begin[:, None] + torch.arange(steps)]
