@@ -186,7 +186,8 @@ class ThreeDVar(_GaussianFilter):
     """
 
     def __init__(self, system: System, background):
-        self.background = checks.covariance(background, as_system(system).labels.shape, "background")
+        labels = as_system(system).labels
+        self.background = checks.covariance(labels.ordered("background", background), labels.shape, "background")
         super().__init__(system, background=str(self.background.tolist()))
         self._mean = start_moments(system)[0]
 

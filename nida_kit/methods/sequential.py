@@ -187,6 +187,7 @@ def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covar
     Raises:
         ValueError: both, or what is none.
     """
+    std, matrix = labels.ordered(f"{what}_std", std), labels.ordered(f"{what}_covariance", matrix)
     if matrix is None and std is None:
         raise ValueError(f"Say how large the errors are: {what}_std=, or {what}_covariance= if they are correlated.")
     if matrix is None:

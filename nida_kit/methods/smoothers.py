@@ -60,6 +60,7 @@ class PhysicalMethod(Method):
 
     def _started(self, start_mean, start_std, start_covariance) -> tuple[Tensor, Covariance]:
         """Mean and covariance of the first state: what is given, what the system knows, or those of draws."""
+        start_mean = self.labels.ordered("start_mean", start_mean)
         mean = None if start_mean is None else checks.vector("start_mean", start_mean, self.labels.shape)
         spread = None
         if start_std is not None or start_covariance is not None:

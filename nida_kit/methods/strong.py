@@ -156,7 +156,8 @@ class StrongFourDVar(Sequential):
         starts: int = 1,
         seed: int = 0,
     ):
-        shape = as_system(system, slopes=True).labels.shape
+        labels = as_system(system, slopes=True).labels
+        shape, background = labels.shape, labels.ordered("background", background)
         self._mean, start_covariance = start_moments(system)
         self.background = start_covariance if background is None else checks.covariance(background, shape, "background")
         if background is None and torch.linalg.cholesky_ex(start_covariance).info:

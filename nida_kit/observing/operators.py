@@ -119,6 +119,7 @@ def as_operator(
     Raises:
         ValueError: neither callable, nor a mask of such states, nor a finite matrix without labels.
     """
+    checks.unmasked("operator", operator)
     if operator is None:
         return identity
     if callable(operator) and not isinstance(operator, Tensor | xr.DataArray):

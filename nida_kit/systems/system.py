@@ -307,6 +307,8 @@ class System(ABC):
 
     def _read_noise(self, std, Q) -> tuple[float | Tensor, Tensor | None]:
         """Standard deviations, one or of the state's shape, and the covariance if there is one."""
+        std = self.labels.ordered("model_noise_std", std)
+        Q = self.labels.ordered("model_noise_covariance", Q)
         if Q is not None:
             if not isinstance(std, Real) or std != 0:
                 raise ValueError(

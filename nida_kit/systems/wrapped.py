@@ -147,6 +147,8 @@ class Started(_Wrapped):
         if (std is None) == (covariance is None):
             raise ValueError("The start needs std= or covariance=, and not both: each says how far it spreads.")
         labels, full = self.labels, covariance is not None
+        given = {"mean": mean, "std": std, "covariance": covariance}
+        mean, std, covariance = (labels.ordered(name, value) for name, value in given.items())
         if full:
             self.covariance = checks.covariance(covariance, labels.shape, "covariance")
             std = self.covariance.diagonal().sqrt()

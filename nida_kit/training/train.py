@@ -130,7 +130,7 @@ def simulated(system, steps: int, dt: float, model_noise_std=0.0, latest: int = 
     system = as_system(system)
     steps, latest = checks.count("steps", steps, 1), checks.count("latest", latest, 0)
     dt, late = checks.positive("dt", dt), checks.share("late", late)
-    noise = checks.noise(model_noise_std, system.labels.shape)
+    noise = checks.noise(system.labels.ordered("model_noise_std", model_noise_std), system.labels.shape)
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
         x = system.start(batch, generator, torch.float64, torch.device("cpu"))

@@ -38,7 +38,7 @@ METHODS = {
     "IEnKS": lambda s, q: nk.IEnKS(s, members=50),
     "IEnKS of all": lambda s, q: nk.IEnKS(s, members=50, lag=None),
 }
-REDRAWN = [name for name in METHODS if not name.startswith(("Particle", "IEnKS"))]
+REDRAWN = [name for name in METHODS if not name.startswith("Particle")]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def test_strays_stop_no_method_and_positive_states_have_none_as_logarithms(name,
     assert np.isfinite(found["std"]).all() and (inside["mean"] > 0).all()
     assert "redrawn" not in inside.attrs.get("note", "")
     error, without = (float(nk.rmse(x["mean"], truth)) for x in (found, inside))
-    assert error < 0.35 and without < 0.3 and error < 1.5 * without, (error, without)
+    assert without < 0.3
+    # Over a whole window the descent may end in a wrong minimum, and the result says so.
+    assert error < 1.2 * without or (name == "IEnKS of all" and "misses what was observed" in found.attrs["note"])
     if name == "ParticleFilter":
         return
     assert (log.sample(obs.isel(sample=slice(1)), 10) > 0).all()
