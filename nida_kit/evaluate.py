@@ -1,6 +1,7 @@
 """Scores: xarray in, xarray out. Every function reduces over `dim`; None is everything.
 
 Estimates and truth must share their coordinates exactly: nothing is aligned, cut or broadcast along time in silence.
+Where both declare units, along `component` or in their attributes, these must be the same.
 NaN in any of them gives NaN. Estimates are a mean and a standard deviation `(..., time, component)`, or of a field with
 its own dims after time, or draws with the dim `member` besides, which every score of draws reduces.
 """

@@ -15,6 +15,10 @@ The square root filter takes as its members draws from it, of noise that is exac
 variance, rotated at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With
 a random rotation any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
 
+A member that leaves the domain of the model or of the operator, where one of its values is not finite any more, is
+redrawn: in its place comes a draw from the Gaussian of the others, of whose states, and their pasts, it is a weighted
+sum. Positive states lead there often; as their logarithm (`nk.Transformed`) they do not.
+
 Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
 nor on how Dask cuts them, and windows are compared on equal terms.
 """

@@ -5,7 +5,7 @@
 Gauss-Newton steps in the weights w of the ensemble at the start of a window; the members, moved to the current
 estimate, say how what is observed depends on w. The model is exact. Each time is whitened by itself; a whole window
 (no lag) at once, so that its errors may be correlated in time, and its operator may be one over the window. For w, S
-and m see `ensemble`, for windows with a lag `cycling`.
+and m see `ensemble` (also for members that leave the domain within a window), for windows with a lag `cycling`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nida_kit import checks, notes
 from nida_kit.methods.method import Method
-from nida_kit.methods.sequential import CPU, DOUBLE, modelled, system_settings
+from nida_kit.methods.sequential import CPU, DOUBLE, check_finite, modelled, system_settings
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.systems.system import System, as_system
@@ -97,8 +97,11 @@ def log_likelihood(window: Observations, x: Float[Tensor, "N T n"]) -> Float[Ten
     Raises:
         ValueError: it is -inf everywhere.
     """
+    inside = x.isfinite().all(-1).all(-1)
+    if not inside.any():
+        check_finite(x)
     log_p = -(window.misfit(x) + window.log_normaliser()).nan_to_num(nan=math.inf, posinf=math.inf)
-    log_p = log_p.masked_fill(~x.isfinite().all(-1).all(-1), -math.inf)
+    log_p = log_p.masked_fill(~inside, -math.inf)
     check_some_count(-log_p)
     return log_p
 
@@ -108,8 +111,7 @@ def check_some_count(misfit: Float[Tensor, "*batch N"]) -> None:
     if (misfit == math.inf).all(-1).any():
         raise ValueError(
             "The operator gives NaN or infinite values for every particle: use one that is defined for all states "
-            "that the system may take. Or the particles themselves left the domain of the model: try a shorter "
-            "longest_substep, and for positive states nk.Transformed(system, torch.log, torch.exp)."
+            "that the system may take."
         )
 
 
