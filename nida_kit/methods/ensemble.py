@@ -57,8 +57,8 @@ TRIES = 3  # of a draw in the place of a member that left the domain
 
 STRAYS = (
     "Members of the ensemble left the domain of the model or of the operator (NaN or infinite); they were redrawn from "
-    "the others. States that must be positive are better kept as their logarithm: nk.Transformed(system, torch.log, "
-    "torch.exp)."
+    "the others, or left out. States that must be positive are better kept as their logarithm: "
+    "nk.Transformed(system, torch.log, torch.exp)."
 )
 
 Keep = Callable[[Float[Tensor, "W N n"]], Tensor]

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, notes
 from nida_kit.methods.cycling import Cycle, analyse_windows, cycles
 from nida_kit.methods.ensemble import (
+    STRAYS,
     Ensemble,
     combined,
     deviations,
@@ -145,6 +146,8 @@ class IEnKS(Ensemble):
             fine = h.isfinite().flatten(2).all(-1)
             if not fine.any(-1).all():
                 check_finite(h)
+            if not fine.all():
+                notes.warn(STRAYS, stacklevel=6)
             fine = fine.view(*fine.shape, *[1] * (h.ndim - 2))
             others = h.where(fine, 0.0).sum(1, keepdim=True) / fine.sum(1, keepdim=True)
             x.append(here.whiten(h.where(fine, others)).flatten(2))

@@ -131,7 +131,8 @@ class Method(ABC):
         Args:
             obs: `value (..., time, component)`, NaN where nothing was measured, and `noise_std`, which broadcasts
                 over it; of a field, its own dims stand in the place of component. A dimension chunked by Dask
-                (`obs.chunk(sample=100)`) stays lazy.
+                (`obs.chunk(sample=100)`) stays lazy. Windows may have several labels, `obs.stack(window=("a", "b"))`;
+                NetCDF has no such dims: `result.reset_index("window")` before `to_netcdf`.
             first_guess: where to start, `(..., time, component)`; None is the method's own.
             operator: what was observed, as given to `nk.observe`; None is the state's own components.
             robust: "student" or "huber" if errors may be gross: values far from what the others say count less, or for
