@@ -163,6 +163,7 @@ def _holds_flags(value) -> bool:
 def numbers(name: str, value, expected: str = "an array of numbers") -> Tensor:
     """An array of numbers of any shape, in float64; NaN and infinity are left to who asks."""
     advice = "Try a list of numbers, a numpy array or a tensor."
+    unmasked(name, value)
     if isinstance(value, Tensor):
         if value.dtype == torch.bool or value.is_complex():
             raise refused(name, value, expected, advice)
@@ -174,6 +175,16 @@ def numbers(name: str, value, expected: str = "an array of numbers") -> Tensor:
     if array.dtype.kind not in "iuf" or _holds_flags(value):
         raise refused(name, value, expected, advice)
     return torch.from_numpy(array.astype(np.float64))
+
+
+def unmasked(name: str, value) -> None:
+    """No array of which some values are masked, which would count like any others."""
+    if np.ma.is_masked(value):
+        missing = int(np.ma.getmaskarray(value).sum())
+        raise ValueError(
+            f"{name} has {missing} masked values, and each is needed: give numbers in their places, "
+            f"{name}.filled(...), or leave these out."
+        )
 
 
 def array(name: str, value, expected: str = "an array of numbers") -> np.ndarray:
@@ -318,6 +329,21 @@ def function(name: str, value, advice: str) -> Callable:
     if not callable(value):
         raise refused(name, value, "a function", advice)
     return value
+
+
+def strict(record: Any) -> Any:
+    """A record as JSON has it, which knows neither NaN nor infinity: null stands for them.
+
+    >>> strict({"error": math.nan, "steps": (1, math.inf)})
+    {'error': None, 'steps': [1, None]}
+    """
+    if isinstance(record, dict):
+        return {name: strict(value) for name, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [strict(value) for value in record]
+    if hasattr(record, "tolist"):  # numbers and arrays of numpy, tensors
+        return strict(record.tolist())
+    return None if isinstance(record, float) and not math.isfinite(record) else record
 
 
 def store(record: Any, **values: Any) -> None:

@@ -175,7 +175,7 @@ def _read_file(path: str | Path) -> xr.Dataset:
 
 
 def _named(obs: xr.Dataset) -> xr.Dataset:
-    """Names that a file holds as arrays of characters, padded by blanks or zeros, as text."""
+    """Names that are arrays of characters, as files hold them, padded by blanks or zeros, as text."""
     chars = {n: c for n, c in obs.coords.items() if c.dtype.kind == "S" and c.dims == (n,)}
     texts = {n: [each.decode().rstrip("\0 ") for each in c.values] for n, c in chars.items()}
     return obs.assign_coords({n: (n, x, chars[n].attrs) for n, x in texts.items()})
@@ -301,6 +301,7 @@ def read_observations(
     """
     dims = state.dims if direct else (COMPONENT,)
     check_observations(obs, dims)
+    obs = _named(obs)
     value, error = obs["value"], _error_of(obs)
     step = time_step(value[TIME], dt, state.time_units)
     value, error, converted = _in_units_of(state, value, error) if direct else (value, error, "")

@@ -1,6 +1,7 @@
 """Scores: xarray in, xarray out. Every function reduces over `dim`; None is everything.
 
 Estimates and truth must share their coordinates exactly: nothing is aligned, cut or broadcast along time in silence.
+Where both declare units, along `component` or in their attributes, these must be the same.
 NaN in any of them gives NaN. Estimates are a mean and a standard deviation `(..., time, component)`, or of a field with
 its own dims after time, or draws with the dim `member` besides, which every score of draws reduces.
 """
@@ -15,7 +16,8 @@ import numpy as np
 import xarray as xr
 
 from nida_kit import checks
-from nida_kit.state import MEMBER, TIME, state_dims
+from nida_kit.state import COMPONENT, MEMBER, TIME, state_dims
+from nida_kit.units import NONE, conversion
 
 Dims = Hashable | Sequence[Hashable] | None
 
@@ -47,8 +49,13 @@ def _check_labelled(*arrays: xr.DataArray) -> None:
         checks.real("What scores compare", array)
 
 
-def _matched(dim: Dims, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
-    """The arrays, if they agree along the dims to reduce and along time and the state's own dims.
+def _matched(dim: Dims, *arrays: xr.DataArray, spread: int | None = None) -> tuple[xr.DataArray, ...]:
+    """The arrays, if they agree along the dims to reduce and along time and the state's own dims, and in their units.
+
+    Args:
+        dim: what to reduce.
+        arrays: estimates and truth.
+        spread: which of them is a standard deviation, if any.
 
     Raises:
         ValueError: they do not, or one is no DataArray.
@@ -61,6 +68,8 @@ def _matched(dim: Dims, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
             f"Estimate and truth have the dims {[list(map(str, a.dims)) for a in arrays]}, and not all of these are to "
             "be compared: select one of each, or reduce only what they share, with dim=."
         )
+    for k, array in enumerate(arrays[1:], 1):
+        _check_units(arrays[0], array, spread=k == spread)
     arrays = tuple(_at_times_of(arrays[0], array) for array in arrays)
     try:
         return xr.align(*arrays, join="exact", copy=False)
@@ -68,6 +77,34 @@ def _matched(dim: Dims, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
         raise ValueError(
             f"Estimate and truth lie on different coordinates; select the same ones first. {error}"
         ) from error
+
+
+def _units(array: xr.DataArray) -> dict[Hashable, str]:
+    """Declared units, by component, or of all components as those of None; "1" and "" declare nothing."""
+    whole = {None: array.attrs.get("units")}
+    along = array.coords.get("units")
+    if along is not None and along.ndim == 0:
+        whole = {None: along.item()}
+    elif along is not None and along.dims == (COMPONENT,) and COMPONENT in array.coords:
+        whole |= dict(zip(array[COMPONENT].values.tolist(), along.values.tolist(), strict=True))
+    return {name: unit for name, unit in whole.items() if isinstance(unit, str) and unit.strip() not in NONE}
+
+
+def _check_units(first: xr.DataArray, array: xr.DataArray, *, spread: bool) -> None:
+    """Raises a ValueError where two arrays say that they are in different units; a spread knows no zero."""
+    one, other = _units(first), _units(array)
+    for name in (one.keys() | other.keys()) if (one and other) else ():
+        given, wanted = other.get(name, other.get(None)), one.get(name, one.get(None))
+        if given is None or wanted is None or given == wanted:
+            continue
+        what = "What is compared" if name is None else f"What is compared, {name},"
+        factor, offset = conversion(given, wanted, what)
+        if factor != 1 or (offset != 0 and not spread):
+            raise ValueError(
+                f"{what} is in {wanted!r} first, and then in {given!r}: bring both into one unit. x {given} are "
+                f"{factor:.6g} x{'' if spread else f' {offset:+.6g}'} {wanted}; declare what you made, "
+                'x.assign_attrs(units=...) or x.assign_coords(units=("component", [...])).'
+            )
 
 
 def _at_times_of(first: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
@@ -83,7 +120,7 @@ def _at_times_of(first: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
 
 def _matched_spread(dim: Dims, mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray) -> list[xr.DataArray]:
     """The same of a mean, a standard deviation and the truth; where lazy, a negative one is refused once computed."""
-    mean, std, truth = _matched(dim, mean, std, truth)
+    mean, std, truth = _matched(dim, mean, std, truth, spread=1)
     std = xr.apply_ufunc(_not_negative, std, dask="parallelized", output_dtypes=[std.dtype], keep_attrs=True)
     return [mean, std, truth]
 
@@ -244,23 +281,23 @@ def crps_ensemble(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) ->
     return scores.mean(_over(dim, truth), skipna=False)
 
 
-def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
+def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None, seed: int = 0) -> xr.DataArray:
     """How often the truth is the 1st, ..., (members + 1)-th smallest among the members (Hamill 2001).
 
     Returns:
-        Counts over `dim`, along the new dim `rank`: flat if calibrated, a U if overconfident. Ties are broken at random
-        (by numpy's global generator).
+        Counts over `dim`, along the new dim `rank`: flat if calibrated, a U if overconfident. Ties are broken at
+        random, by the seed.
     """
-    import xskillscore
-
+    uniform = np.random.default_rng(checks.seed(seed))
     _matched(dim, _first(draws), truth)
     over = _over(dim, truth)
     truth = truth.broadcast_like(_first(draws))
     known = truth.notnull() & draws.notnull().all(MEMBER)
-    filled = truth.fillna(0.0), draws.fillna(0.0)
-    counts = xskillscore.rank_histogram(*filled, dim=over, member_dim=MEMBER, keep_attrs=False)
-    counts = counts.assign_coords(rank=np.arange(1, draws.sizes[MEMBER] + 2)).rename(None)
-    return counts.where(known.all(over))
+    tied = (draws == truth).sum(MEMBER)
+    among = np.floor(xr.DataArray(uniform.random(tied.shape), dims=tied.dims) * (tied + 1))
+    every = xr.DataArray(np.arange(1, draws.sizes[MEMBER] + 2), dims="rank")
+    counts = ((draws < truth).sum(MEMBER) + among + 1 == every.assign_coords(rank=every)).sum(over)
+    return counts.rename(None).where(known.all(over))
 
 
 def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:

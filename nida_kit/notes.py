@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
+_gathered: ContextVar[list[str] | None] = ContextVar("_gathered", default=None)
 
 
 @contextmanager
@@ -24,7 +25,22 @@ def quiet() -> Iterator[None]:
         _quiet.reset(token)
 
 
+@contextmanager
+def gathered() -> Iterator[list[str]]:
+    """Within it, `warn` adds to this list what is not in it yet, for who asks to say it."""
+    notes: list[str] = []
+    token = _gathered.set(notes)
+    try:
+        yield notes
+    finally:
+        _gathered.reset(token)
+
+
 def warn(note: str, stacklevel: int = 1) -> None:
-    """As `warnings.warn`, unless it is quiet."""
-    if not _quiet.get():
-        warnings.warn(note, stacklevel=stacklevel + 1)
+    """As `warnings.warn`, unless it is quiet, or notes are gathered."""
+    notes = _gathered.get()
+    if notes is None:
+        if not _quiet.get():
+            warnings.warn(note, stacklevel=stacklevel + 1)
+    elif note not in notes:
+        notes.append(note)

@@ -99,6 +99,33 @@ class _Labels:
         """How many numbers a state is."""
         return math.prod(self.shape)
 
+    def ordered(self, name: str, given: Any) -> Any:
+        """Numbers for each component, or a matrix of them, in the state's order if they are labelled.
+
+        Args:
+            name: of what is given, for the error.
+            given: an `xr.DataArray` with any of the state's dims, and of a matrix `other_` and each of them, too; what
+                is no such array, and what lies along a dim without labels, is taken as it stands.
+
+        Raises:
+            ValueError: other dims, or other labels than the state's.
+        """
+        if not isinstance(given, xr.DataArray) or not given.dims:
+            return given
+        rows = self.indexes
+        indexes = rows | ({f"{OTHER}{dim}": labels for dim, labels in rows.items()} if given.ndim > len(rows) else {})
+        if set(given.dims) != set(indexes):
+            raise ValueError(f"{name} has the dims {given.dims}; give it those of the state, {tuple(indexes)}.")
+        for dim in given.dims:
+            known = given[dim].values.tolist() if dim in given.coords else list(indexes[dim])
+            if len(known) != len(indexes[dim]) or set(known) != set(indexes[dim]):
+                raise ValueError(
+                    f"{name} has the labels {known} along {dim!r}; the state has {list(indexes[dim])}: one of each."
+                )
+            if dim in given.coords:
+                given = given.sel({dim: list(indexes[dim])})
+        return given.transpose(*indexes).values
+
 
 @dataclass(frozen=True)
 class StateLabels(_Labels):

@@ -365,3 +365,45 @@ def test_a_standard_deviation_is_never_negative(case, score, lazy):
         score(mean, std - 1.0, truth).compute()
     right = score(mean, std.where(std != std[0, 0, 0], 0.0), truth).compute()  # zero is none that is refused
     assert right is not None
+
+
+SWING = nk.Pendulum().simulate(3, 6, 0.1, seed=0)
+DEGREES = (SWING * 180 / np.pi).assign_coords(units=("component", ["degree", "degree s-1"]))
+DRAWS = xr.concat([SWING, SWING + 0.1], "member")
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda other: nk.rmse(SWING, other),
+        lambda other: nk.mse(other, SWING),
+        lambda other: nk.crps(SWING, abs(SWING) + 1, other),
+        lambda other: nk.coverage(SWING, abs(other) + 1, SWING),
+        lambda other: nk.spread_error_ratio(SWING, abs(SWING) + 1, other),
+        lambda other: nk.reliability(SWING, abs(SWING) + 1, other),
+        lambda other: nk.spread_error(SWING, abs(SWING) + 1, other, 2),
+        lambda other: nk.crps_ensemble(DRAWS, other),
+        lambda other: nk.rank_histogram(DRAWS, other),
+        lambda other: nk.energy_score(DRAWS, other),
+        lambda other: nk.wasserstein(DRAWS, xr.concat([other, other], "member")),
+    ],
+)
+def test_declared_units_that_differ_are_refused_by_every_score(score):
+    with pytest.raises(ValueError, match=r"angle, is in .*0.0174533 x|angle, is in .*57.2958 x"):
+        score(DEGREES)
+    same = SWING.assign_coords(units=("component", ["radian", "radian/s"]))
+    np.testing.assert_array_equal(
+        score(same).to_array() if isinstance(score(same), xr.Dataset) else score(same),
+        score(SWING).to_array() if isinstance(score(SWING), xr.Dataset) else score(SWING),
+    )
+    score(SWING.drop_vars("units"))
+
+
+def test_a_spread_has_no_zero_and_one_unit_may_stand_for_all_components():
+    cold = SWING.drop_vars("units").assign_attrs(units="degC")
+    spread = abs(cold) + 1
+    assert float(nk.crps(cold, spread.assign_attrs(units="K"), cold)) > 0
+    with pytest.raises(ValueError, match=r"x K are 1 x -273.15 degC"):
+        nk.rmse(cold, cold.assign_attrs(units="K"))
+    with pytest.raises(ValueError, match="angle, is declared in 'rad'"):
+        nk.rmse(cold, SWING)

@@ -132,6 +132,12 @@ class Cycled(Composed):
         self.carries = isinstance(last, PhysicalMethod)
         if not self.carries and not isinstance(last, OptimalInterpolation | NeuralIncremental):
             raise _unfit(last)
+        if self.carries and last.system.transformed:
+            raise ValueError(
+                "nk.Cycled hands a Gaussian of what is observed from window to window, and that of nk.Transformed is "
+                "one of other variables: give the long record as one window, or to a method that walks through time, "
+                "nk.EnKS or nk.EnKF."
+            )
         about = {"of": type(method).__name__, "window": self.window, "overlap": self.overlap}
         about |= {"system": last.settings["system"]} if self.carries else {}
         super().__init__([method], method.settings | about)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import checks
@@ -79,17 +79,17 @@ class EnKF(Ensemble):
         E, forecast, analysis = self.first(len(observations.value), generator), [], []
         for t in range(observations.value.shape[-2]):
             if t:
-                E, _ = self.replaced(self.forecast(E, dt, observations.times[t - 1], generator))
+                E, _ = self.forecast_inside(E, dt, observations.times, t, generator)
             forecast.append(keep(E))
             here = observations.at(t)
             if not here.value.isnan().all():
+                E, _ = self.seen_inside(E, here, t)
                 E = self.analysed(E, here, generator)
             analysis.append(keep(E))
         return {"forecast": forecast, "analysis": analysis}
 
     def analysed(self, E: Float[Tensor, "W N n"], here: Observations, generator: torch.Generator) -> Tensor:
         """The members after the analysis."""
-        E, _ = self.replaced(E, here)
         return inflated(combined(self.weights(E, here, generator), E), self.inflation)
 
     def weights(
@@ -170,8 +170,8 @@ class EnKS(EnKF):
         starts: list[int] = []  # how many of them are from before each recent analysis
         for t in range(observations.value.shape[-2]):
             if t:
-                E, index = self.replaced(self.forecast(E, dt, observations.times[t - 1], generator))
-                past = _followed(past, index)
+                E, changed = self.forecast_inside(E, dt, observations.times, t, generator)
+                past = _followed(past, changed)
             found["forecast"].append(keep(E))
             here = observations.at(t)
             if not here.value.isnan().all():
@@ -182,8 +182,8 @@ class EnKS(EnKF):
                     done = starts.pop(0)
                     found["smoothed"] += [keep(x) for x in past[:done]]
                     past, starts = past[done:], [s - done for s in starts]
-                E, index = self.replaced(E, here)
-                past = _followed(past, index)
+                E, changed = self.seen_inside(E, here, t)
+                past = _followed(past, changed)
                 W = self.weights(E, here, generator)
                 if past:
                     past = list(combined(W, torch.stack(past)))
@@ -198,6 +198,6 @@ class EnKS(EnKF):
         return found
 
 
-def _followed(past: list[Float[Tensor, "W N n"]], index: Int[Tensor, "W N"] | None) -> list[Float[Tensor, "W N n"]]:
-    """A member that stands in another's place brings its own past."""
-    return past if index is None else [x.take_along_dim(index.unsqueeze(-1), -2) for x in past]
+def _followed(past: list[Float[Tensor, "W N n"]], W: Float[Tensor, "W N N"] | None) -> list[Float[Tensor, "W N n"]]:
+    """The past of members that were redrawn is made of the others' pasts in the same way."""
+    return past if W is None else [W @ x for x in past]

@@ -15,6 +15,10 @@ The square root filter takes as its members draws from it, of noise that is exac
 variance, rotated at random (Sakov & Oke 2008, doi:10.1175/2007MWR2021.1): so mean and covariance are met exactly. With
 a random rotation any square root of A^-1 gives the same law of ensembles, and that of Cholesky is fastest.
 
+A member that leaves the domain of the model or of the operator, where one of its values is not finite any more, is
+redrawn: in its place comes a draw from the Gaussian of the others, of whose states, and their pasts, it is a weighted
+sum. Positive states lead there often; as their logarithm (`nk.Transformed`) they do not.
+
 Windows that are observed at the same times meet the same random numbers: results depend neither on the other windows
 nor on how Dask cuts them, and windows are compared on equal terms.
 """
@@ -28,10 +32,11 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nida_kit import checks, notes
+from nida_kit.methods.method import stream
 from nida_kit.methods.sequential import (
     CPU,
     DOUBLE,
@@ -40,12 +45,21 @@ from nida_kit.methods.sequential import (
     by_times,
     check_finite,
     model_noise,
+    modelled,
     noise_settings,
     survivors,
 )
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments
 from nida_kit.systems.system import System, as_system
+
+TRIES = 3  # of a draw in the place of a member that left the domain
+
+STRAYS = (
+    "Members of the ensemble left the domain of the model or of the operator (NaN or infinite); they were redrawn from "
+    "the others, or left out. States that must be positive are better kept as their logarithm: "
+    "nk.Transformed(system, torch.log, torch.exp)."
+)
 
 Keep = Callable[[Float[Tensor, "W N n"]], Tensor]
 """What is kept of an ensemble."""
@@ -145,7 +159,10 @@ class Ensemble(Sequential):
         """What is kept of each time's ensembles: of the `forecast`, the `analysis`, and what is `smoothed`, if any."""
 
     def walk(self, observations, dt):
-        kept = {name: torch.stack(x, 1) for name, x in self.ensembles(observations, dt, moments_of).items()}
+        def keep(E: Tensor) -> Tensor:
+            return moments_of(self.system.as_observed(E))
+
+        kept = {name: torch.stack(x, 1) for name, x in self.ensembles(observations, dt, keep).items()}
         return {name: Moments(*x.unbind(-2)) for name, x in kept.items()}
 
     def draw(self, observations, dt, first_guess, noise):
@@ -153,6 +170,7 @@ class Ensemble(Sequential):
 
         Those of a filter are of each time's analysis.
         """
+        observations = modelled(self.system, observations)
         self.refuse(observations)
         size, (lead, T, n) = noise.shape[1], (noise.shape[2:-2], *noise.shape[-2:])
         uniform = torch.special.ndtr(noise[0, ..., 0, 0]).reshape(size, -1)
@@ -161,7 +179,7 @@ class Ensemble(Sequential):
             picked = uniform.argsort(0)
         drawn = noise.new_empty(size, math.prod(lead), T, n)
         for index, windows in by_times(observations):
-            found = self.ensembles(windows, dt, lambda E: E)
+            found = self.ensembles(windows, dt, self.system.as_observed)
             members = torch.stack(found.get("smoothed") or found["analysis"], 2)  # (W, N, T, n)
             which = picked[:, index].mT[..., None, None].expand(-1, -1, T, n)
             drawn[:, index] = members.take_along_dim(which, 1).transpose(0, 1)
@@ -181,17 +199,73 @@ class Ensemble(Sequential):
             E = E + self.noise.colour(torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE))
         return E
 
-    def replaced(
-        self, E: Float[Tensor, "W N n"], here: Observations | None = None
-    ) -> tuple[Float[Tensor, "W N n"], Int[Tensor, "W N"] | None]:
-        """Members without those that left the domain, one of the others in the place of each, and which one."""
-        seen = None if here is None else here.predicted(E).where(~here.value.isnan(), 0.0)
-        index = survivors(E, seen)
-        if index is None:
+    def forecast_inside(
+        self, E: Float[Tensor, "W N n"], dt: float, times: Float[Tensor, " T"], t: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "W N N"] | None]:
+        """The members at the t-th time, those that left the domain redrawn; and of which members, as `redrawn` says."""
+
+        def goes_on(E: Tensor) -> Tensor:
+            return advance(self.system, dt, E, times[t]).isfinite().all(-1)
+
+        E = self.forecast(E, dt, times[t - 1], generator)
+        return self.redrawn(E, E.isfinite().all(-1), goes_on, t)
+
+    def seen_inside(
+        self, E: Float[Tensor, "W N n"], here: Observations, t: int
+    ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "W N N"] | None]:
+        """The same of members that left the domain of the operator, where something is observed."""
+
+        def is_seen(E: Tensor) -> Tensor:
+            return here.predicted(E).where(~here.value.isnan(), 0.0).isfinite().all(-1)
+
+        return self.redrawn(E, is_seen(E), is_seen, t, operator=True)
+
+    def redrawn(
+        self,
+        E: Float[Tensor, "W N n"],
+        fine: Bool[Tensor, "W N"],
+        inside: Callable[[Float[Tensor, "W N n"]], Bool[Tensor, "W N"]],
+        t: int,
+        *,
+        operator: bool = False,
+    ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "W N N"] | None]:
+        """Members in the places of those that left the domain, drawn from the Gaussian of the others.
+
+        A draw that is outside itself is tried again; after that it is one of the others.
+
+        Args:
+            E: the members.
+            fine: those that did not leave it.
+            inside: whether such members would be in it.
+            t: the step, for random numbers: they depend on the seed and on it alone.
+            operator: whether it is the operator's domain.
+
+        Returns:
+            The members, and the weights of the old ones that each of them is made of; None if nothing has changed.
+
+        Raises:
+            ValueError: there are no others.
+        """
+        if fine.all():
             return E, None
-        notes.warn(
-            "Members of the ensemble left the domain of the model or of the operator (NaN or infinite); others stand "
-            "in their places. States that must be positive are better kept as their logarithm.",
-            stacklevel=6,
-        )
-        return E.take_along_dim(index.unsqueeze(-1), -2), index
+        notes.warn(STRAYS, stacklevel=6)
+        copies = survivors(fine, operator)
+        others = E.take_along_dim(copies.unsqueeze(-1), -2)  # finite, and without weight where it is a copy
+        W, done = torch.eye(self.members, dtype=DOUBLE)[copies], fine
+        generator = stream((self.seed + 1 + t) % 2**63)
+        for noise in torch.randn(TRIES, self.members, self.members, generator=generator, dtype=DOUBLE):
+            tried = draws_among(fine, noise)
+            good = ~done & inside(torch.where(done.unsqueeze(-1), others, tried @ others))
+            W, done = torch.where(good.unsqueeze(-1), tried, W), done | good
+            if done.all():
+                break
+        return torch.where(fine.unsqueeze(-1), E, W @ others), W
+
+
+def draws_among(fine: Bool[Tensor, "W N"], noise: Float[Tensor, "N N"]) -> Float[Tensor, "W N N"]:
+    """The weights of members in draws from the Gaussian with their mean and covariance; those not fine have none."""
+    among = fine.unsqueeze(-2).to(noise)
+    count = among.sum(-1, keepdim=True)
+    noise = noise * among
+    away = noise - noise.sum(-1, keepdim=True) / count * among
+    return among / count + away / (count - 1).clamp(min=1).sqrt()

@@ -23,7 +23,14 @@ from nida_kit import checks
 from nida_kit.linalg.banded import apply
 from nida_kit.linalg.jacobian import FEW, linearise
 from nida_kit.linalg.solvers import EPS, MOST, failed
-from nida_kit.methods.sequential import Sequential, advance, model_noise, noise_settings, start_moments
+from nida_kit.methods.sequential import (
+    Sequential,
+    advance,
+    model_noise,
+    noise_settings,
+    reported_moments,
+    start_moments,
+)
 from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import OverWindow
@@ -165,7 +172,7 @@ class _GaussianFilter(Sequential):
             lost = bad | (analyses.std.isnan() & forecasts.std.isfinite()).flatten(-2).any(-1)
             if lost.any():
                 raise failed("the standard deviation", lost)
-        return {"forecast": forecasts, "analysis": analyses}
+        return reported_moments(self.system, {"forecast": forecasts, "analysis": analyses})
 
 
 class ThreeDVar(_GaussianFilter):
@@ -179,7 +186,8 @@ class ThreeDVar(_GaussianFilter):
     """
 
     def __init__(self, system: System, background):
-        self.background = checks.covariance(background, as_system(system).labels.shape, "background")
+        labels = as_system(system).labels
+        self.background = checks.covariance(labels.ordered("background", background), labels.shape, "background")
         super().__init__(system, background=str(self.background.tolist()))
         self._mean = start_moments(system)[0]
 

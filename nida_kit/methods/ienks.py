@@ -5,7 +5,7 @@
 Gauss-Newton steps in the weights w of the ensemble at the start of a window; the members, moved to the current
 estimate, say how what is observed depends on w. The model is exact. Each time is whitened by itself; a whole window
 (no lag) at once, so that its errors may be correlated in time, and its operator may be one over the window. For w, S
-and m see `ensemble`, for windows with a lag `cycling`.
+and m see `ensemble` (also for members that leave the domain within a window), for windows with a lag `cycling`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, notes
 from nida_kit.methods.cycling import Cycle, analyse_windows, cycles
 from nida_kit.methods.ensemble import (
+    STRAYS,
     Ensemble,
     combined,
     deviations,
@@ -26,12 +27,12 @@ from nida_kit.methods.ensemble import (
     inflated,
     rotated_noise,
     weights,
-    whitened,
 )
 from nida_kit.methods.method import stream
 from nida_kit.methods.sequential import (
     DOUBLE,
     advance,
+    check_finite,
     check_operator,
     for_members,
     observed_times,
@@ -79,11 +80,11 @@ class IEnKS(Ensemble):
 
         def analyse(cycle: Cycle) -> tuple[list[Tensor], list[Tensor]]:
             nonlocal E
-            times = observations.times[cycle.begin : cycle.end]
-            before = path = self.path(E, times, dt)
+            E, before = self.led(E, cycle, observations, dt, 2 * cycle.begin)
+            path = before
             if cycle.used:
                 W = self.solved(E, before, cycle, observations, dt, generator)
-                path = self.path(combined(W, E), times, dt)
+                _, path = self.led(combined(W, E), cycle, observations, dt, 2 * cycle.begin + 1)
             if cycle.following <= cycle.end:
                 E = inflated(path[cycle.following - cycle.begin], self.inflation)
             return [keep(x) for x in before], [keep(x) for x in path]
@@ -94,6 +95,28 @@ class IEnKS(Ensemble):
     def refuse(self, observations):
         (check_operator if self.lag is None else refuse_whole_windows)(observations, self.system)
 
+    def led(
+        self, E: Float[Tensor, "W N n"], cycle: Cycle, observations: Observations, dt: float, k: int
+    ) -> tuple[Float[Tensor, "W N n"], list[Float[Tensor, "W N n"]]]:
+        """The members now and one step after each time of a window, those that leave the domain on the way redrawn.
+
+        Args:
+            E: the members at the window's start.
+            cycle: the window.
+            observations: whose domain counts, too, where they are used.
+            dt: time step.
+            k: for random numbers, as in `redrawn`.
+        """
+        times = observations.times[cycle.begin : cycle.end]
+
+        def stays(path: list[Tensor]) -> Tensor:
+            seen = [] if not cycle.used else [self.predicted(path, cycle, observations)]
+            return torch.stack([x.isfinite().all(-1) for x in (*path, *seen)]).all(0)
+
+        path = self.path(E, times, dt)
+        E, changed = self.redrawn(E, stays(path), lambda E: stays(self.path(E, times, dt)), k)
+        return E, path if changed is None else self.path(E, times, dt)
+
     def path(self, E: Float[Tensor, "W N n"], times: Float[Tensor, " T1"], dt: float) -> list[Float[Tensor, "W N n"]]:
         """The members now and one step after each of these times."""
         states = [E]
@@ -101,14 +124,35 @@ class IEnKS(Ensemble):
             states.append(advance(self.system, dt, states[-1], t))
         return states
 
-    def seen(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> tuple[Tensor, Tensor]:
-        """What each member says of the observations that a window uses, and they themselves: `whitened`."""
+    def used(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> list[tuple[Tensor, Observations]]:
+        """The states of the members at the times whose observations a window uses, and these."""
         if self.lag is None:
-            x, y = whitened(torch.stack(path, -2), for_members(observations))
-            return x.flatten(-2), y.flatten(-2)
-        parts = [whitened(path[t - cycle.begin], observations.at(t)) for t in cycle.used]
-        x, y = (torch.cat(part, -1) for part in zip(*parts, strict=True))
-        return x, y
+            return [(torch.stack(path, -2), for_members(observations))]
+        return [(path[t - cycle.begin], observations.at(t)) for t in cycle.used]
+
+    def predicted(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> Float[Tensor, "W N p"]:
+        """What each member says of the observations that a window uses, 0 where there is none."""
+        parts = [here.predicted(x).where(here.seen, 0.0) for x, here in self.used(path, cycle, observations)]
+        return torch.cat([part.flatten(2) for part in parts], -1)
+
+    def seen(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> tuple[Tensor, Tensor]:
+        """What each member says of the observations that a window uses, and they themselves, whitened.
+
+        A member that left the domain says what the others say on average, so that it does not count.
+        """
+        x, y = [], []
+        for states, here in self.used(path, cycle, observations):
+            h = here.predicted(states).where(here.seen, 0.0)
+            fine = h.isfinite().flatten(2).all(-1)
+            if not fine.any(-1).all():
+                check_finite(h)
+            if not fine.all():
+                notes.warn(STRAYS, stacklevel=6)
+            fine = fine.view(*fine.shape, *[1] * (h.ndim - 2))
+            others = h.where(fine, 0.0).sum(1, keepdim=True) / fine.sum(1, keepdim=True)
+            x.append(here.whiten(h.where(fine, others)).flatten(2))
+            y.append(here.whiten(here.value).flatten(2))
+        return torch.cat(x, -1), torch.cat(y, -1)
 
     def solved(
         self,

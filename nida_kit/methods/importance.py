@@ -27,7 +27,7 @@ from nida_kit.systems.system import System
 
 @dataclass(frozen=True)
 class Weighted:
-    """Trajectories that stand for a posterior by their weights.
+    """Trajectories, as observed, that stand for a posterior by their weights.
 
     Attributes:
         x: `(N, T, n)`.
@@ -105,7 +105,8 @@ class ImportanceSampler(Simulations):
             log_q = proposal.log_prob(start)
         log_weights = prior + log_p
         # What is not finite has no weight, but NaN times nothing would be NaN.
-        return Weighted(x.where((log_weights > -math.inf)[:, None, None], 0.0), log_weights)
+        x = self.system.as_observed(x).where((log_weights > -math.inf)[:, None, None], 0.0)
+        return Weighted(x, log_weights)
 
 
 def tempered(prior: Float[Tensor, " N"], log_p: Float[Tensor, " N"], beta: float) -> Float[Tensor, " N"]:

@@ -6,7 +6,7 @@ is learnt from one short window without observations, which is run at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +50,13 @@ def by_chunks(
             "A lazy trace needs a known number of steps, and this method stops when it has converged: trace "
             "obs.compute(), or a few samples of it."
         )
+    if levels := _levels(obs):  # of which Dask's blocks know nothing
+        given = [
+            None if a is None else a.reset_index([d for d in levels if d in a.indexes]) for a in (first_guess, noise)
+        ]
+        how = {"robust": robust, "noise": given[1], "trace": trace}
+        found = by_chunks(method, obs.reset_index(list(levels)), given[0], operator, **how)
+        return found.set_index(levels)
     obs, core = obs.unify_chunks(), method.dims_of(operator)
     _check_chunks(obs, core)
     value = obs["value"]
@@ -68,6 +75,11 @@ def by_chunks(
         kwargs={"trace": trace, "robust": robust},
         template=_template(method, obs, operator, {"noise": noise, "trace": trace, "robust": robust}, chunks),
     )
+
+
+def _levels(obs: xr.Dataset) -> dict[Hashable, list[Hashable]]:
+    """The levels of each dim whose labels have several, as after `obs.stack(window=("a", "b"))`."""
+    return {dim: list(obs.indexes[dim].names) for dim in obs.dims if getattr(obs.indexes.get(dim), "nlevels", 1) > 1}
 
 
 def _check_chunks(obs: xr.Dataset, core: tuple[str, ...]) -> None:

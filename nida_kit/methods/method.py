@@ -39,7 +39,7 @@ from nida_kit.methods.lazy import by_chunks
 from nida_kit.methods.records import with_records
 from nida_kit.methods.residuals import improbable, misfit, standardised
 from nida_kit.methods.robust import Law, law_of, reweighted, weighted
-from nida_kit.notes import warn
+from nida_kit.notes import gathered, warn
 from nida_kit.observing.errors import errors_of
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import Operator, as_operator, is_direct
@@ -131,7 +131,8 @@ class Method(ABC):
         Args:
             obs: `value (..., time, component)`, NaN where nothing was measured, and `noise_std`, which broadcasts
                 over it; of a field, its own dims stand in the place of component. A dimension chunked by Dask
-                (`obs.chunk(sample=100)`) stays lazy.
+                (`obs.chunk(sample=100)`) stays lazy. Windows may have several labels, `obs.stack(window=("a", "b"))`;
+                NetCDF has no such dims: `result.reset_index("window")` before `to_netcdf`.
             first_guess: where to start, `(..., time, component)`; None is the method's own.
             operator: what was observed, as given to `nk.observe`; None is the state's own components.
             robust: "student" or "huber" if errors may be gross: values far from what the others say count less, or for
@@ -208,7 +209,7 @@ class Method(ABC):
         observations = Observations(read.value, errors, operator, read.times)
         notes = _empty(observations) + _unused(obs, first_guess is not None and not self.takes_first_guess)
         notes += self.doubts(observations)
-        with torch.no_grad():
+        with torch.no_grad(), gathered() as said:
             told, weight = observations, torch.ones_like(observations.value)
             if robust is not None:
                 weight = reweighted(self, robust, told, read.dt, first_guess)
@@ -235,6 +236,7 @@ class Method(ABC):
         result.attrs = {"method": type(self).__name__, "seed": "none", **self.settings, **steps}
         result.attrs |= {"converted": read.converted} if read.converted else {}
         result.attrs |= {"seconds": time.perf_counter() - began, "versions": versions()}
+        notes += said
         for note in notes:
             warn(note, stacklevel=4)
         result.attrs |= {"note": " ".join(notes)} if notes else {}

@@ -81,14 +81,14 @@ class ParticleFilter(Sequential):
                 if self.noise.std.any():
                     x = x + self.noise.colour(torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE))
                 x, log_weights = _without_strays(x, log_weights)
-            found["forecast"].append(_weighted_moments(x, log_weights))
+            found["forecast"].append(_weighted_moments(self.system.as_observed(x), log_weights))
             here = observations.at(t)
             seen = not here.value.isnan().all()
             if seen:
                 misfit = for_members(here).misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
                 check_some_count(misfit - log_weights)
                 log_weights = (log_weights - misfit).log_softmax(-1)
-            found["analysis"].append(_weighted_moments(x, log_weights))
+            found["analysis"].append(_weighted_moments(self.system.as_observed(x), log_weights))
             if seen:
                 x, log_weights = self._resampled(x, log_weights, generator)
         return {name: Moments(*torch.stack(moments, 2)) for name, moments in found.items()}
@@ -115,13 +115,13 @@ def _without_strays(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]
     Raises:
         ValueError: no other has any weight.
     """
-    index = survivors(x)
-    if index is None:
+    fine = x.isfinite().all(-1)
+    if fine.all():
         return x, log_weights
-    log_weights = log_weights.masked_fill(~x.isfinite().all(-1), -math.inf)
+    log_weights = log_weights.masked_fill(~fine, -math.inf)
     if (log_weights == -math.inf).all(-1).any():
         check_finite(x)
-    return x.take_along_dim(index.unsqueeze(-1), -2), log_weights
+    return x.take_along_dim(survivors(fine).unsqueeze(-1), -2), log_weights
 
 
 def unbiased_covariance(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "W n n"]:

@@ -96,7 +96,7 @@ class ParticleSmoother(Simulations):
             filters.append(self.filter(window, dt, generator))
             uniform = torch.rand(self.draws, len(window.value), generator=generator, dtype=DOUBLE)
             uniform[:, -1] = (torch.arange(self.draws) + uniform[:, -1]) / self.draws  # evenly, for a lower variance
-            draws.append(backward(filters[-1], self.noise, uniform))
+            draws.append(self.system.as_observed(backward(filters[-1], self.noise, uniform)))
         # Repeats count alike, not by their evidence: so their spread is the error of their average, and one filter
         # that was lucky does not hide that the others disagree.
         means = torch.stack([x.mean(0) for x in draws])
@@ -114,18 +114,17 @@ class ParticleSmoother(Simulations):
         for r, generator in enumerate(self.generators()[: len(uniform)]):
             filtered = self.filter(window, dt, generator)
             drawn[r :: self.repeats] = backward(filtered, self.noise, uniform[r :: self.repeats])
-        return drawn
+        return self.system.as_observed(drawn)
 
     def filter(self, window: Observations, dt: float, generator: torch.Generator) -> Filtered:
         """The bootstrap particle filter of one window.
 
         Raises:
-            ValueError: particles that overflow, or are all outside the operator's domain.
+            ValueError: particles that are all outside the domain of the model or of the operator.
         """
         x = self.system.start(self.particles, generator, DOUBLE, CPU)
         states, forecasts, log_weights, log_evidence = [], [], [], torch.zeros((), dtype=DOUBLE)
         for t in range(len(window.value)):
-            _check_finite(x)
             log_p = log_likelihood(window.at(t), x.unsqueeze(-2))
             log_evidence = log_evidence + log_p.logsumexp(0) - math.log(len(x))
             states.append(x)
@@ -150,19 +149,17 @@ def _positive_noise(std, matrix, labels: Labels) -> Covariance:
     return noise
 
 
-def _check_finite(x: Tensor) -> None:
-    if not x.isfinite().all():
-        raise ValueError("Particles overflow: try observations with a smaller time step, or a shorter longest_substep.")
-
-
 def backward(filtered: Filtered, noise: Covariance, uniform: Float[Tensor, "M T"]) -> Float[Tensor, "M T n"]:
     """Trajectories drawn from the posterior, from the last state to the first, made of uniform numbers."""
     index = pick(filtered.log_weights[-1].repeat(len(uniform), 1), uniform[:, -1])
     path = [filtered.states[-1, index]]
     for t in reversed(range(uniform.shape[1] - 1)):
-        centre = filtered.forecasts[t].mean(0)  # taken off first, since squares of large numbers lose digits
-        forecasts, reached = noise.whiten(filtered.forecasts[t] - centre), noise.whiten(path[-1] - centre)
-        index = _parents(forecasts, filtered.log_weights[t], reached, uniform[:, t])
+        # What left the model's domain leads nowhere: it weighs nothing, and stands anywhere.
+        inside = filtered.forecasts[t].isfinite().all(-1)
+        log_weights = filtered.log_weights[t].masked_fill(~inside, -math.inf)
+        centre = filtered.forecasts[t][inside].mean(0)  # taken off first, since squares of large numbers lose digits
+        forecasts = noise.whiten(filtered.forecasts[t].where(inside[:, None], centre) - centre)
+        index = _parents(forecasts, log_weights, noise.whiten(path[-1] - centre), uniform[:, t])
         path.append(filtered.states[t, index])
     return torch.stack(path[::-1], 1)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nida_kit import checks, notes
 from nida_kit.methods.method import Method
-from nida_kit.methods.sequential import CPU, DOUBLE, system_settings
+from nida_kit.methods.sequential import CPU, DOUBLE, check_finite, modelled, system_settings
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.systems.system import System, as_system
@@ -38,17 +38,18 @@ class Simulations(Method):
 
     @abstractmethod
     def estimate(self, window: Observations, dt: float) -> dict[str, Tensor]:
-        """Of one window: `mean` and `std (T, n)`, and what else there is to say about it."""
+        """Of one window, `modelled`: `mean` and `std (T, n)` as observed, and what else there is to say about it."""
 
     @abstractmethod
     def draw_one(self, window: Observations, dt: float, uniform: Float[Tensor, "M T"]) -> Float[Tensor, "M T n"]:
-        """Draws from the posterior of one window, made of uniform numbers."""
+        """Draws from the posterior of one window, as observed, made of uniform numbers."""
 
     @abstractmethod
     def refuse(self, observations: Observations) -> None:
         """Raises ValueError for what the method cannot take, before anything is simulated."""
 
     def reconstruct(self, observations, dt, first_guess):
+        observations = modelled(self.system, observations)
         self.refuse(observations)
         lead, steps = observations.value.shape[:-2], observations.value.shape[-2]
         estimates = [self.estimate(window, dt) for window in each_window(observations)]
@@ -57,10 +58,13 @@ class Simulations(Method):
         warn_of_few(found["effective_particles"])
         if first_guess is None:
             start = self.system.start(1000, torch.Generator().manual_seed(self.seed), DOUBLE, CPU)
-            first_guess = self.system.trajectories(start.mean(0), steps, dt, start_time=observations.times[0])
+            first_guess = self.system.as_observed(
+                self.system.trajectories(start.mean(0), steps, dt, start_time=observations.times[0])
+            )
         return Reconstruction([posterior], [math.nan], first_guess, found)
 
     def draw(self, observations, dt, first_guess, noise):
+        observations = modelled(self.system, observations)
         self.refuse(observations)
         uniform = torch.special.ndtr(noise[0, ..., 0]).reshape(noise.shape[1], -1, noise.shape[-2])
         drawn = [
@@ -88,12 +92,16 @@ def warn_of_few(effective: Tensor) -> None:
 
 
 def log_likelihood(window: Observations, x: Float[Tensor, "N T n"]) -> Float[Tensor, " N"]:
-    """Log p(y | x) in nats; -inf where h(x) is NaN.
+    """Log p(y | x) in nats; -inf where h(x) is NaN, or x itself is not finite.
 
     Raises:
         ValueError: it is -inf everywhere.
     """
+    inside = x.isfinite().all(-1).all(-1)
+    if not inside.any():
+        check_finite(x)
     log_p = -(window.misfit(x) + window.log_normaliser()).nan_to_num(nan=math.inf, posinf=math.inf)
+    log_p = log_p.masked_fill(~inside, -math.inf)
     check_some_count(-log_p)
     return log_p
 

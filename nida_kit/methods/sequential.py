@@ -18,14 +18,14 @@ from numbers import Real
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.linalg.covariance import Covariance
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
-from nida_kit.reconstruction import Moments, Reconstruction
+from nida_kit.reconstruction import After, Moments, Reconstruction, moments_after
 from nida_kit.state import Labels
 from nida_kit.systems.system import System, as_system
 
@@ -62,13 +62,17 @@ class Sequential(Method):
 
     @abstractmethod
     def walk(self, observations: Observations, dt: float) -> dict[str, Moments]:
-        """Of windows observed at the same times: `forecast` and `analysis`, as far as there are, and `smoothed`."""
+        """Of windows observed at the same times: `forecast` and `analysis`, as far as there are, and `smoothed`.
+
+        The observations are `modelled`, and the moments are of states as they are observed.
+        """
 
     def refuse(self, observations: Observations) -> None:
         """Raises ValueError for what the method cannot take, before anything is simulated."""
         refuse_whole_windows(observations, self.system)
 
     def reconstruct(self, observations, dt, first_guess):
+        observations = modelled(self.system, observations)
         self.refuse(observations)
         lead = observations.value.shape[:-2]
         found: dict[str, Tensor] = {}
@@ -83,6 +87,26 @@ class Sequential(Method):
         start = moments.get("forecast", answer).mean
         before = {name: x.mean for name, x in moments.items()} | {f"{k}_std": x.std for k, x in moments.items()}
         return Reconstruction([answer], [math.nan], start, before)
+
+
+def modelled(system: System, observations: Observations) -> Observations:
+    """Observations as those of the model's own states."""
+    return observations.after(system.as_observed) if system.transformed else observations
+
+
+def reported(system: System, found: Reconstruction) -> Reconstruction:
+    """A reconstruction of the model's own states as one of those that are observed."""
+    if not system.transformed:
+        return found
+    posteriors = [After(posterior, system.as_observed) for posterior in found.posteriors]
+    return replace(found, posteriors=posteriors, first_guess=system.as_observed(found.first_guess))
+
+
+def reported_moments(system: System, found: dict[str, Moments]) -> dict[str, Moments]:
+    """The same of means and spreads."""
+    if not system.transformed:
+        return found
+    return {name: moments_after(x.mean, x.std, system.as_observed) for name, x in found.items()}
 
 
 def refuse_whole_windows(observations: Observations, system: System) -> None:
@@ -115,34 +139,36 @@ def system_settings(system: System) -> dict[str, Any]:
 def check_finite(*states: Tensor) -> None:
     """Raises a ValueError if any is not."""
     if not all(x.isfinite().all() for x in states):
-        raise ValueError(
-            "The forecast overflowed: the filter has lost the truth, or the model is unstable at this time step. Try "
-            "more inflation, more members, or a shorter longest_substep of the system. States that must be "
-            "positive may have left their domain: let the system clamp them, or let its state be their logarithm."
-        )
+        raise ValueError(_OVERFLOW)
 
 
-def survivors(E: Float[Tensor, "W N n"], seen: Tensor | None = None) -> Int[Tensor, "W N"] | None:
-    """Which member stands in each place: itself, or one of the others where it, or what is seen of it, is not finite.
+_OVERFLOW = (
+    "The forecast overflowed: the filter has lost the truth, or the model is unstable at this time step. Try more "
+    "inflation, more members, or a shorter longest_substep of the system. States that must be positive may have left "
+    "their domain: keep them as their logarithm, nk.Transformed(system, torch.log, torch.exp)."
+)
 
-    The others take turns, so no random numbers are used. None is where nothing has to change.
+
+def survivors(fine: Bool[Tensor, "W N"], operator: bool = False) -> Int[Tensor, "W N"]:
+    """Which member stands in each place: itself if it is fine, else one of the others, which take turns.
+
+    Args:
+        fine: which members are in the domain.
+        operator: whether it is that of the operator, and not of the model.
 
     Raises:
         ValueError: there are no others.
     """
-    fine = E.isfinite().all(-1) if seen is None else (E.isfinite().all(-1) & seen.isfinite().all(-1))
-    if fine.all():
-        return None
     if not fine.any(-1).all():
-        if seen is None:
-            check_finite(E)
+        if not operator:
+            raise ValueError(_OVERFLOW)
         raise ValueError(
             "The operator gives NaN or infinite values for every member, where something was observed: use one that "
             "is defined for all states (x.clamp(min=...) before a log)."
         )
     others = (~fine).long().argsort(dim=-1, stable=True)
     turn = ((~fine).cumsum(-1) - 1) % fine.sum(-1, keepdim=True)
-    own = torch.arange(E.shape[-2]).expand_as(others)
+    own = torch.arange(fine.shape[-1]).expand_as(others)
     return torch.where(fine, own, others.gather(-1, turn.clamp(min=0)))
 
 
@@ -161,6 +187,7 @@ def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covar
     Raises:
         ValueError: both, or what is none.
     """
+    std, matrix = labels.ordered(f"{what}_std", std), labels.ordered(f"{what}_covariance", matrix)
     if matrix is None and std is None:
         raise ValueError(f"Say how large the errors are: {what}_std=, or {what}_covariance= if they are correlated.")
     if matrix is None:

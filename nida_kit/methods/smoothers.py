@@ -8,6 +8,7 @@ linearised once, along the means of the extended Kalman filter.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from copy import copy
 from functools import partial
 from typing import Self
@@ -25,7 +26,15 @@ from nida_kit.loop import incremental
 from nida_kit.methods.filters import extended_kalman_filter
 from nida_kit.methods.interpolation import past_of
 from nida_kit.methods.method import Method
-from nida_kit.methods.sequential import CPU, DOUBLE, model_noise, noise_settings, system_settings
+from nida_kit.methods.sequential import (
+    CPU,
+    DOUBLE,
+    model_noise,
+    modelled,
+    noise_settings,
+    reported,
+    system_settings,
+)
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.moments import amount, moments, stretches_of
 from nida_kit.priors.physics import Physics
@@ -57,6 +66,7 @@ class PhysicalMethod(Method):
 
     def _started(self, start_mean, start_std, start_covariance) -> tuple[Tensor, Covariance]:
         """Mean and covariance of the first state: what is given, what the system knows, or those of draws."""
+        start_mean = self.labels.ordered("start_mean", start_mean)
         mean = None if start_mean is None else checks.vector("start_mean", start_mean, self.labels.shape)
         spread = None
         if start_std is not None or start_covariance is not None:
@@ -78,8 +88,17 @@ class PhysicalMethod(Method):
         other._start_mean, other._start = mean, Covariance.full(checks.covariance(covariance, mean.shape))
         return other
 
+    @abstractmethod
+    def estimate(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
+        """The method itself, of the model's own states."""
+
+    def reconstruct(self, observations, dt, first_guess):
+        if first_guess is not None:
+            first_guess = self.system.as_modelled(first_guess.to(observations.value))
+        return reported(self.system, self.estimate(modelled(self.system, observations), dt, first_guess))
+
     def implausibility(self, x, observations, dt):
-        return self.physics(dt, observations.times).misfit(x)
+        return self.physics(dt, observations.times).misfit(self.system.as_modelled(x))
 
     def physics(self, dt: float, times: Tensor | None = None) -> Physics:
         """The prior for this time step, and for windows of these times if the system depends on them."""
@@ -146,14 +165,14 @@ class KalmanSmoother(PhysicalMethod):
         method.settings |= {"modes": modes, "shrinkage": shrinkage}
         return method
 
-    def reconstruct(self, observations, dt, first_guess):
+    def estimate(self, observations, dt, first_guess):
         physics, value = self.physics(dt, observations.times), observations.value
         if first_guess is None and observations.linear and physics.looks_linear():
             anywhere = physics.start_mean.expand(*value.shape[:-1], -1)
             posterior = _smoothed(physics, observations, anywhere)
             if physics.is_linear_between(anywhere, posterior.mean):
                 return Reconstruction([posterior], [0.0], anywhere)
-        around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess.to(value)
+        around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess
         return Reconstruction([_smoothed(physics, observations, around)], [0.0], around)
 
 

@@ -24,7 +24,17 @@ from nida_kit.linalg.jacobian import linearise
 from nida_kit.linalg.rows import Banded, Whole
 from nida_kit.linalg.square_root import triangle
 from nida_kit.methods.cycling import Cycle, analyse_windows, cycles
-from nida_kit.methods.sequential import CPU, DOUBLE, Sequential, advance, observed_times, start_moments
+from nida_kit.methods.sequential import (
+    CPU,
+    DOUBLE,
+    Sequential,
+    advance,
+    modelled,
+    observed_times,
+    reported,
+    reported_moments,
+    start_moments,
+)
 from nida_kit.methods.starts import Search
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
@@ -146,7 +156,8 @@ class StrongFourDVar(Sequential):
         starts: int = 1,
         seed: int = 0,
     ):
-        shape = as_system(system, slopes=True).labels.shape
+        labels = as_system(system, slopes=True).labels
+        shape, background = labels.shape, labels.ordered("background", background)
         self._mean, start_covariance = start_moments(system)
         self.background = start_covariance if background is None else checks.covariance(background, shape, "background")
         if background is None and torch.linalg.cholesky_ex(start_covariance).info:
@@ -180,12 +191,13 @@ class StrongFourDVar(Sequential):
         seen, x = self._whole(observations, dt, first_guess)
         found = self._first(seen, x)
         posteriors = [Followed(first, seen) for first in found.posteriors]
-        return Reconstruction(posteriors, found.temperatures, seen.path(x.unsqueeze(-2)), found.diagnostics)
+        first_guess = seen.path(x.unsqueeze(-2))
+        return reported(self.system, Reconstruction(posteriors, found.temperatures, first_guess, found.diagnostics))
 
     def _whole(self, observations: Observations, dt: float, first_guess: Tensor | None) -> tuple[Propagated, Tensor]:
         """All observations, as those of the first state, and where to start."""
-        x = self._mean if first_guess is None else first_guess[..., 0, :].to(self._mean)
-        seen = Propagated(observations, partial(advance, self.system, dt))
+        x = self._mean if first_guess is None else self.system.as_modelled(first_guess[..., 0, :].to(self._mean))
+        seen = Propagated(modelled(self.system, observations), partial(advance, self.system, dt))
         return seen, x.expand(*observations.value.shape[:-2], -1)
 
     def _first(self, seen: Propagated, x: Float[Tensor, "*batch n"]) -> Reconstruction:
@@ -211,7 +223,7 @@ class StrongFourDVar(Sequential):
             return before, path
 
         found = analyse_windows(cycles(observed_times(observations), self.lag, steps), False, analyse)
-        return {name: Moments(*torch.stack(x, -2)) for name, x in found.items()}
+        return reported_moments(self.system, {name: Moments(*torch.stack(x, -2)) for name, x in found.items()})
 
     def draw(self, observations, dt, first_guess, noise):
         """Draws of the first state, and where the model leads from there."""
@@ -219,4 +231,4 @@ class StrongFourDVar(Sequential):
             return super().draw(observations, dt, first_guess, noise)
         seen, x = self._whole(observations, dt, first_guess)
         first = self._first(seen, x).posteriors[-1].gaussian
-        return seen.path(first.sample(noise[0, ..., :1, :].to(x)))
+        return self.system.as_observed(seen.path(first.sample(noise[0, ..., :1, :].to(x))))

@@ -65,9 +65,9 @@ class WeakFourDVar(PhysicalMethod):
         self.search = Search(iterations, damping, tolerance, starts, seed)
         self.settings |= self.search.settings
 
-    def reconstruct(self, observations, dt, first_guess):
+    def estimate(self, observations, dt, first_guess):
         physics, steps = self.physics(dt, observations.times), observations.value.shape[-2]
-        first_guess = physics.forecast(steps) if first_guess is None else first_guess.to(observations.value)
+        first_guess = physics.forecast(steps) if first_guess is None else first_guess
         first_guess = first_guess.expand(*observations.value.shape[:-1], first_guess.shape[-1])
         starts = [first_guess, *(self.drawn(physics, steps) if self.search.starts > 1 else [])]
         return self.search.run(physics, observations, starts)

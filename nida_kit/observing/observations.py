@@ -8,6 +8,7 @@ declared operator, or errors that are correlated in time) a row over all of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +22,7 @@ from nida_kit.observing.errors import Errors, Independent, root_of, solve_lower
 from nida_kit.observing.operators import (
     Operator,
     OverWindow,
+    after,
     apply_operator,
     check_operator_slopes,
     identity,
@@ -68,7 +70,11 @@ class Observations:
         """Whether h is known to be linear."""
         return is_linear(self.operator)
 
-    # Which observations: of another device, time, or windows
+    # Which observations: of other variables, another device, time, or windows
+
+    def after(self, change: Callable[[Tensor], Tensor]) -> Observations:
+        """The same observations of states in other variables z, which are change(z)."""
+        return replace(self, operator=after(self.operator, change))
 
     def to(self, device: torch.device) -> Observations:
         """The same observations on another device."""

@@ -119,6 +119,7 @@ def as_operator(
     Raises:
         ValueError: neither callable, nor a mask of such states, nor a finite matrix without labels.
     """
+    checks.unmasked("operator", operator)
     if operator is None:
         return identity
     if callable(operator) and not isinstance(operator, Tensor | xr.DataArray):
@@ -196,6 +197,15 @@ def _needs_two(function: Operator) -> bool:
         return False
     needed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
     return len(needed) >= 2
+
+
+def after(operator: Operator, change: Callable[[Tensor], Tensor]) -> Operator:
+    """h(change(z)): an operator on states in other variables z."""
+    if isinstance(operator, OverWindow):
+        return OverWindow(after(operator.function, change))
+    if takes_time(operator):
+        return lambda z, t: operator(change(z), t)
+    return lambda z: operator(change(z))
 
 
 def apply_operator(

@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from nida_kit import checks
 from nida_kit.methods.method import versions
 from nida_kit.state import COMPONENT, TIME, state_dims
 
@@ -268,13 +269,4 @@ def save(fig: Figure, path: str | Path, numbers: dict[str, Any]) -> None:
     fig.savefig(path, dpi=PRINTED)
     fig.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})  # the same figure is the same file
     record = numbers | {"panels": panels(fig), "versions": f"{versions()}, matplotlib {version('matplotlib')}"}
-    path.with_suffix(".json").write_text(json.dumps(_strict(record), indent=2, allow_nan=False) + "\n")
-
-
-def _strict(record: Any) -> Any:
-    """A record as JSON has it, which knows neither NaN nor infinity: null stands for them."""
-    if isinstance(record, dict):
-        return {name: _strict(value) for name, value in record.items()}
-    if isinstance(record, list | tuple):
-        return [_strict(value) for value in record]
-    return None if isinstance(record, float) and not math.isfinite(record) else record
+    path.with_suffix(".json").write_text(json.dumps(checks.strict(record), indent=2, allow_nan=False) + "\n")

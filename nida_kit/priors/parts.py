@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
+from torch.overrides import TorchFunctionMode
 
-from nida_kit import html
+from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Banded, Diagonal
 from nida_kit.priors.climatology import Climatology
@@ -34,6 +35,30 @@ def embed(s: float | Tensor, like: Tensor, waves: int = 8) -> Float[Tensor, "*ba
 def temperature_features(width: int) -> nn.Sequential:
     """From the embedded temperature to what it adds to the features."""
     return nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+
+
+class Seeded(TorchFunctionMode):
+    """Within it, a new network's parameters are drawn from a seed of its own, in this thread alone.
+
+    They are the numbers that `torch.manual_seed` would lead to, and torch's global ones stay where they are.
+
+    >>> with Seeded(0):
+    ...     first = nn.Linear(1, 1).weight.item()
+    >>> with Seeded(0):
+    ...     again = nn.Linear(1, 1).weight.item()
+    >>> first == again
+    True
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(checks.seed(seed))
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        # Those of torch.nn.init say so, and hand it on.
+        draws = func in (Tensor.uniform_, Tensor.normal_) or "generator" in kwargs
+        return func(*args, **(kwargs | ({"generator": self.generator} if draws else {})))
 
 
 class Climate(nn.Module):

@@ -85,8 +85,9 @@ class Physics:
         if not (forecast.isfinite().all() and J.isfinite().all()):
             raise ValueError(
                 "At the current estimate, the model gives NaN or infinite values or slopes. Estimates may leave the "
-                "range of true states: use a tendency with a value everywhere (x.clamp(min=...) before a log), start "
-                "from another first_guess, or shorten longest_substep if it overflows."
+                "range of true states: use a tendency with a value everywhere (x.clamp(min=...) before a log), keep "
+                "positive states as their logarithm (nk.Transformed(system, torch.log, torch.exp)), start from another "
+                "first_guess, or shorten longest_substep if it overflows."
             )
         n, later = x.shape[-1], x.shape[-2] - 1
         whiteners = torch.cat([self.start.inverse_root.unsqueeze(0), self.noise.inverse_root.expand(later, n, n)])

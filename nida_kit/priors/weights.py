@@ -81,11 +81,13 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
             f"{path} must end in .safetensors, and the card name {components} components, not {card.labels.size}: "
             f"{card.labels}."
         )
-    header = {"kind": type(prior).__name__, "settings": prior.settings if of_network else {}, **asdict(card)}
+    header = checks.strict(
+        {"kind": type(prior).__name__, "settings": prior.settings if of_network else {}, **asdict(card)}
+    )
     own = prior.state_dict() if of_network else {f"climate.{k}": getattr(prior, k) for k in _TENSORS}
     tensors = {k: v.detach().cpu().contiguous() for k, v in own.items()}
-    save_file(tensors, path, {"format": FORMAT, "card": json.dumps(header)})
-    Path(path).with_suffix(".json").write_text(json.dumps(header, indent=2) + "\n")
+    save_file(tensors, path, {"format": FORMAT, "card": json.dumps(header, allow_nan=False)})
+    Path(path).with_suffix(".json").write_text(json.dumps(header, indent=2, allow_nan=False) + "\n")
 
 
 _TENSORS = ("mean", "factor", "spread")  # of a climatology

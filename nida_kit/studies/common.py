@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from nida_kit import setups
+from nida_kit import checks, setups
 from nida_kit.methods.interpolation import OptimalInterpolation
 from nida_kit.methods.method import versions
 from nida_kit.observing.observe import observe
@@ -111,7 +111,7 @@ def record(path: Path, study: str, findings: dict[str, Any]) -> None:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread of {os.cpu_count()} cores; {versions()}",
     }
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(about | findings, indent=2) + "\n")
+    path.write_text(json.dumps(checks.strict(about | findings), indent=2, allow_nan=False) + "\n")
 
 
 def command(study: str, measure: Callable[[Any, Path], dict[str, Any]], samples: int | None) -> None:

@@ -27,6 +27,7 @@ from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.notes import quiet
 from nida_kit.observing.laws import mixture, regular
 from nida_kit.observing.observe import observe
+from nida_kit.priors.parts import Seeded
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.record import Season, windows
 from nida_kit.state import COMPONENT, SAMPLE, TIME
@@ -72,8 +73,7 @@ def _tensor(cut: xr.DataArray) -> torch.Tensor:
 def trained(interpolation: OptimalInterpolation, past: xr.DataArray, held_out: xr.DataArray, kind: str, seed: int):
     """A method, and the batches after which its weights were kept."""
     climatology = interpolation.climatology
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with Seeded(seed):
         few = {"width": 8, "dilations": (1, 2, 4), "anchored": True} if kind == "corrected" else {}
         prior = NeuralPrior(climatology, **few)
     law = partial(mixture, scale=climatology.spread, spacing=(2, 6), count=(2, 5))

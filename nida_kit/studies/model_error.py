@@ -31,6 +31,7 @@ from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.parts import Seeded
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.setups import Setup
 from nida_kit.studies import limit
@@ -126,8 +127,9 @@ def trained(
 ) -> NeuralPrior:
     """A prior around the climatology of some windows, trained on others."""
     how = recipe(batches, seed)
-    torch.manual_seed(how.settings.seed)
-    prior = NeuralPrior(Climatology.fit(torch.cat(how.images(climate)), how.order), **how.network)
+    climatology = Climatology.fit(torch.cat(how.images(climate)), how.order)
+    with Seeded(how.settings.seed):
+        prior = NeuralPrior(climatology, **how.network)
     train(prior, windows, how.observing(prior), how.settings, checkpoint=checkpoint, progress=False)
     return prior
 

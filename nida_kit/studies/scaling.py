@@ -45,6 +45,7 @@ from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.observe import observe
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.parts import Seeded
 from nida_kit.priors.ring import RingPrior
 from nida_kit.studies import common
 from nida_kit.studies.cost import one_thread
@@ -328,8 +329,8 @@ def untrained(sites: int, width: int = 32, reach: int = 3) -> RingPrior:
     in_time = 3.6**2 * torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
     covariance = torch.kron(in_time, torch.eye(sites, dtype=torch.float64))
     climatology = Climatology.from_covariance(mean, covariance, torch.full((sites,), 3.6, dtype=torch.float64))
-    torch.manual_seed(0)
-    return RingPrior(climatology, width=width, reach=reach)
+    with Seeded(0):
+        return RingPrior(climatology, width=width, reach=reach)
 
 
 def _window_calls(n: int, steps: int, seed: int) -> dict[str, Call]:

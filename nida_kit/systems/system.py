@@ -121,6 +121,23 @@ class System(ABC):
         """Mean and covariance of `start`, of states as vectors, where they are known; None takes those of draws."""
         return None
 
+    def as_observed(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """States in the units in which they are observed and reported; others only in `nk.Transformed`."""
+        return x
+
+    def as_modelled(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """The way back: observed states as the model has them.
+
+        Raises:
+            ValueError: states outside its domain.
+        """
+        return x
+
+    @property
+    def transformed(self) -> bool:
+        """Whether the model's states are others than those that are observed."""
+        return False
+
     def distances(self) -> Float[Tensor, "n n"]:
         """How far apart the components are, for localisation; `(*shape, *shape)`.
 
@@ -249,8 +266,8 @@ class System(ABC):
             samples: how many.
             steps: states per trajectory, the initial one included.
             dt: time between them, in the system's time unit.
-            model_noise_std: standard deviation of the noise added after each step, in state units: one for all, or one
-                per component (of a field, an array of its shape).
+            model_noise_std: standard deviation of the noise added after each step, in state units (of `nk.Transformed`,
+                those of its z): one for all, or one per component (of a field, an array of its shape).
             model_noise_covariance: instead of it, the covariance of that noise, `(n, n)`, n numbers making a state.
             seed: of initial states and model noise.
             spinup: steps run and dropped first, to start on the attractor.
@@ -277,11 +294,12 @@ class System(ABC):
         noise = {"model_noise_std": std if isinstance(std, float) else std.to(x), "model_noise_covariance": Q}
         before = start_time - spinup * dt
         x = self.trajectories(x, spinup + steps, dt, generator=generator, start_time=before, **noise)
-        x = fold(x, self.shape)[..., spinup:, :]
+        x = fold(self.as_observed(x), self.shape)[..., spinup:, :]
         if not x.isfinite().all():
             raise ValueError(
                 f"The trajectory overflows with dt={dt}: try a smaller dt or longest_substep. Or it comes to states "
-                "where the tendency has no value (a log or root of negative numbers): clamp them there."
+                "where the tendency has no value (a log or root of negative numbers): clamp them there, or keep "
+                "positive states as their logarithm, nk.Transformed(system, torch.log, torch.exp)."
             )
         records = {"system": self.name, "dt": dt, "model_noise_std": _recorded(std, Q), "seed": seed}
         records |= {"spinup": spinup} | ({"start_time": float(start_time)} if start_time else {})
@@ -289,6 +307,8 @@ class System(ABC):
 
     def _read_noise(self, std, Q) -> tuple[float | Tensor, Tensor | None]:
         """Standard deviations, one or of the state's shape, and the covariance if there is one."""
+        std = self.labels.ordered("model_noise_std", std)
+        Q = self.labels.ordered("model_noise_covariance", Q)
         if Q is not None:
             if not isinstance(std, Real) or std != 0:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Systems made of others: with another start, or with a field's states folded to vectors.
+"""Systems made of others: with another start, in other variables, or with a field's states folded to vectors.
 
 A wrapper passes on what it does not change: the dynamics, with their time if they depend on it, distances, the check.
 """
@@ -6,14 +6,18 @@ A wrapper passes on what it does not change: the dynamics, with their time if th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Real
 
 import torch
 import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from nida_kit import checks
 from nida_kit.edge import fold, unfold
+from nida_kit.linalg.jacobian import pullback
 from nida_kit.state import MEMBER, Labels
 from nida_kit.systems.system import System, checked, log_normal
 
@@ -39,6 +43,16 @@ class _Wrapped(System):
 
     def step(self, x, dt, t=None):
         return self.system.step(x, dt, t) if self.depends_on_time else self.system.step(x, dt)
+
+    def as_observed(self, x):
+        return self.system.as_observed(x)
+
+    def as_modelled(self, x):
+        return self.system.as_modelled(x)
+
+    @property
+    def transformed(self):
+        return self.system.transformed
 
     def distances(self):
         return self.system.distances()
@@ -82,6 +96,12 @@ class Folded(_Wrapped):
 
     def start_moments(self):
         return self.system.start_moments()
+
+    def as_observed(self, x):
+        return self._fold(self.system.as_observed(self._unfold(x)))
+
+    def as_modelled(self, x):
+        return self._fold(self.system.as_modelled(self._unfold(x)))
 
     def distances(self):
         found = torch.as_tensor(self.system.distances())
@@ -129,6 +149,8 @@ class Started(_Wrapped):
         if (std is None) == (covariance is None):
             raise ValueError("The start needs std= or covariance=, and not both: each says how far it spreads.")
         labels, full = self.labels, covariance is not None
+        given = {"mean": mean, "std": std, "covariance": covariance}
+        mean, std, covariance = (labels.ordered(name, value) for name, value in given.items())
         if full:
             self.covariance = checks.covariance(covariance, labels.shape, "covariance")
             std = self.covariance.diagonal().sqrt()
@@ -171,8 +193,8 @@ class Continued(_Wrapped):
 
     Args:
         system: any.
-        members: `(member, component)`, or those of a field, in state units. As many trajectories as there are members
-            start from each of them once, others from members picked at random.
+        members: `(member, component)`, or those of a field, in state units, as observed. As many trajectories as there
+            are members start from each of them once, others from members picked at random.
 
     Raises:
         ValueError: members of another state, fewer than two, or values that are not finite.
@@ -189,7 +211,7 @@ class Continued(_Wrapped):
             raise checks.refused("members", members, f"two or more states, {shape}", "Try method.sample(obs, 20).")
         if not found.isfinite().all():
             raise ValueError("members hold NaN or infinite values: drop these members.")
-        self.members = found
+        self.members = self.system.as_modelled(found)
 
     def start(self, samples, generator, dtype, device):
         N = len(self.members)
@@ -213,6 +235,155 @@ def _of_members(members: xr.DataArray, labels: Labels, shape: str) -> xr.DataArr
         raise ValueError(f"members has the dims {members.dims}; select one record and one time, so that it is {shape}.")
     members = members.transpose(MEMBER, *labels.dims)
     for dim, known in labels.indexes.items():
-        if dim in members.coords and members[dim].values.tolist() != list(known):
-            raise ValueError(f"members has {members[dim].values.tolist()} along {dim!r}; the state has {list(known)}.")
+        given = members[dim].values.tolist() if dim in members.coords else list(known)
+        if sorted(given) != sorted(known):
+            raise ValueError(f"members has {given} along {dim!r}; the state has {list(known)}.")
+        members = members.sel({dim: list(known)}) if dim in members.coords else members
     return members
+
+
+class Transformed(_Wrapped):
+    """A system whose model works in z = forward(x), while x is what is observed and reported.
+
+    States that must stay positive are modelled as their logarithm, shares between 0 and 1 as their logit. There every
+    number is a state, so that no analysis and no noise leads out of the domain, and errors that grow with the state
+    are as in a Gaussian:
+
+        z = log x,    z' = x' / x
+
+    >>> import nida_kit as nk, torch
+    >>> class LotkaVolterra(nk.System):
+    ...     labels = nk.StateLabels(("hares", "lynxes"), ("1", "1"), ("hares", "lynxes"))
+    ...     longest_substep = 0.05
+    ...     def tendency(self, x):
+    ...         hares, lynxes = x.unbind(-1)
+    ...         return torch.stack([hares - 0.5 * hares * lynxes, 0.5 * hares * lynxes - lynxes], -1)
+    ...     def start(self, samples, generator, dtype, device):
+    ...         return 1 + 2 * torch.rand(samples, 2, generator=generator, dtype=dtype, device=device)
+    >>> system = nk.Transformed(LotkaVolterra(), torch.log, torch.exp)
+    >>> truth = system.simulate(samples=1, steps=60, dt=0.1, seed=0)  # hares and lynxes, not their logarithms
+    >>> obs = nk.observe(truth, every=5, noise_std=0.2, seed=1)
+    >>> result = nk.EnKF(system, model_noise_std=0.02, members=50).assimilate(obs)
+    >>> bool(nk.rmse(result["mean"], truth) < 0.1)
+    True
+
+    What has to do with observations is in units of x: truth, observations and their errors, operators, first guesses,
+    results and draws. What has to do with the model is in units of z: its noise, a method's `background`, `start_mean`
+    and `start_std`, the mean and std of `nk.Started` around it. Under a logarithm a model noise of 0.1 is one of a
+    tenth of the state.
+
+    A result's `mean` and `std` are those of x. Where a method knows a Gaussian of z (4D-Var, the Kalman smoother and
+    filters), they are the moments of the law of x that it makes, value by value: of a logarithm the lognormal law. Of
+    ensembles and particles they are those of the members, each taken to x. These laws are not symmetric: intervals are
+    better made of draws, `method.sample(obs, 200).quantile([0.05, 0.95], "member")`.
+
+    Args:
+        system: any.
+        forward: z of x, a torch function with slopes that takes each number of a state by itself.
+        inverse: x of z.
+
+    Raises:
+        ValueError: functions that fail on the system's start states, mix components, or do not undo one another.
+    """
+
+    def __init__(self, system: System, forward: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor]):
+        super().__init__(system)
+        advice = "Try nk.Transformed(system, torch.log, torch.exp)."
+        self.forward = checks.function("forward", forward, advice)
+        self.inverse = checks.function("inverse", inverse, advice)
+        self._check_functions()
+
+    def _check_functions(self) -> None:
+        """Raises ValueError where the two functions are no bijection of each component, as far as start states tell."""
+        x = self.system.start(100, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+        z = self._tried("forward", self.forward, x, "start states")
+        again = self._tried("inverse", self.inverse, z, "forward(x)")
+        off = (again - x).abs() > 1e-6 * (x.abs() + x.abs().mean())
+        if off.any():
+            k = tuple(off.nonzero()[0].tolist())
+            raise ValueError(
+                f"inverse does not undo forward: of the start state {x[k]:.6g} it makes {again[k]:.6g} (forward gives "
+                f"{z[k]:.6g}). Give a pair such as torch.log and torch.exp, or torch.logit and torch.sigmoid."
+            )
+
+    def _tried(self, name: str, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
+        """What a function makes of each number of some states by itself; a ValueError where it does not."""
+        advice = f"{name} takes and gives tensors of states, (..., {', '.join(self.labels.dims)})."
+        y = checks.called(f"{name} fails for {what}", function, x.clone(), advice=advice)
+        if not isinstance(y, Tensor) or y.shape != x.shape or y.dtype != x.dtype:
+            got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"{name} gives {got} for {what} {tuple(x.shape)} of {x.dtype}. {advice}")
+        if not y.isfinite().all():
+            k = (~y.isfinite()).nonzero()[0]
+            raise ValueError(
+                f"{name} gives {y[tuple(k)]} for {what} of {self.name}, for {x[tuple(k)]:.6g} at "
+                f"{tuple(k[1:].tolist())} of a state: a logarithm needs states that are positive, a logit those "
+                "between 0 and 1. Leave other components as they are: torch.stack([hares.log(), wind], -1)."
+            )
+        # Numbers of another state in some places must leave the others alone.
+        mask = torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.5
+        for swapped in (mask, ~mask):
+            mixed = checks.called(f"{name} fails for {what}", function, torch.where(swapped, x.roll(1, 0), x))
+            if (mixed - torch.where(swapped, y.roll(1, 0), y)).abs().max() > 1e-9 * y.abs().max():
+                raise ValueError(
+                    f"{name} mixes numbers: what it makes of one component depends on others. It must take each by "
+                    "itself, as torch.log does; a rotation of the state belongs into a system of your own."
+                )
+        return y
+
+    @property
+    def transformed(self):
+        return True
+
+    def as_observed(self, x):
+        return self.system.as_observed(self.inverse(x))
+
+    def as_modelled(self, x):
+        x = self.system.as_modelled(x)
+        z = self.forward(x)
+        if not z.isfinite().all():
+            bad = x[~z.isfinite()]
+            raise ValueError(
+                f"{len(bad)} numbers of a first guess lie outside the domain of forward, the first of them "
+                f"{bad[0]:.6g}: the states of nk.Transformed(system, torch.log, torch.exp) are positive. Clamp it, "
+                "first_guess.clip(min=...), or in nk.Chain leave out the method that leads there."
+            )
+        return z
+
+    def tendency(self, x, *t):
+        x = self.inverse(x)
+        return _slope(self.forward, x) * self.system.tendency(x, *t)
+
+    def step(self, x, dt, t=None):
+        if _has_own_step(self.system):
+            return self.forward(super().step(self.inverse(x), dt, t))
+        return System.step(self, x, dt, t)
+
+    def start(self, samples, generator, dtype, device):
+        return self.forward(self.system.start(samples, generator, dtype, device))
+
+    def log_start(self, x):
+        stretched = _slope(self.inverse, x).abs().log()
+        return self.system.log_start(self.inverse(x)) + fold(stretched, self.shape).sum(-1)
+
+    def check_slopes(self):
+        System.check_slopes(self)
+
+    def parameters(self):
+        own = {
+            name: getattr(f, "__name__", str(f)) for name, f in (("forward", self.forward), ("inverse", self.inverse))
+        }
+        return self.system.parameters() | own
+
+
+def _slope(function: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """The derivative of a function that takes each number by itself."""
+    _, pull = pullback(function, x)
+    return pull(torch.ones_like(x))
+
+
+def _has_own_step(system: System) -> bool:
+    """Whether a system has a scheme of its own in the place of Runge-Kutta's."""
+    while isinstance(system, _Wrapped):
+        system = system.system
+    return type(system).step is not System.step

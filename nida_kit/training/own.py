@@ -17,6 +17,7 @@ import xarray as xr
 from nida_kit import checks
 from nida_kit.methods.interpolation import OptimalInterpolation
 from nida_kit.observing.laws import mixture
+from nida_kit.priors.parts import Seeded
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.priors.weights import Card
 from nida_kit.state import COMPONENT, SAMPLE, TIME
@@ -88,8 +89,7 @@ def learn(
     steps = trajectories.sizes[TIME]
     interpolation = OptimalInterpolation.fit(images, order=min(order, steps - 1))
     climatology, labels = interpolation.climatology, interpolation.labels
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(checks.seed(seed))
+    with Seeded(seed):
         prior = NeuralPrior(climatology, width=width, odd=[labels.components.index(name) for name in odd])
     law = partial(mixture, scale=climatology.spread, spacing=(2, max(2, steps // 3)), count=(4, 12))
     settings = Settings(steps=batches, batch=batch, rate=5e-3, longest=4, log_score=0.1, seed=seed)

@@ -24,6 +24,7 @@ from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.observing.laws import Law, either, mixture, regular
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import Network, PaperPrior
+from nida_kit.priors.parts import Seeded
 from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.priors.weights import Card, save
@@ -121,8 +122,7 @@ class Recipe:
         generator = torch.Generator().manual_seed(self.settings.seed)
         x = self._all() if self.budget else self.windows()(self.climate, generator)
         climatology = Climatology.fit(torch.cat(self.images(x)), self.order)
-        with torch.random.fork_rng(devices=[]):  # the caller's own random numbers go on where they were
-            torch.manual_seed(self.settings.seed)
+        with Seeded(self.settings.seed):
             return self.kind(climatology, **self.network)
 
 

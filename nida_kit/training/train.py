@@ -130,11 +130,11 @@ def simulated(system, steps: int, dt: float, model_noise_std=0.0, latest: int = 
     system = as_system(system)
     steps, latest = checks.count("steps", steps, 1), checks.count("latest", latest, 0)
     dt, late = checks.positive("dt", dt), checks.share("late", late)
-    noise = checks.noise(model_noise_std, system.labels.shape)
+    noise = checks.noise(system.labels.ordered("model_noise_std", model_noise_std), system.labels.shape)
 
     def draw(batch: int, generator: torch.Generator) -> Tensor:
         x = system.start(batch, generator, torch.float64, torch.device("cpu"))
-        x = system.trajectories(x, steps + latest, dt, noise, generator)
+        x = system.as_observed(system.trajectories(x, steps + latest, dt, noise, generator))
         starts_late = torch.rand(batch, generator=generator) < late
         begin = torch.randint(latest + 1, (batch,), generator=generator) * starts_late
         return x[torch.arange(batch)[:, None], begin[:, None] + torch.arange(steps)]

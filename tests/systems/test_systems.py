@@ -579,6 +579,13 @@ def test_an_ensemble_that_goes_on_from_its_members_ends_where_the_whole_one_does
     assert going_on.attrs["system_start_members"] == 8
 
 
+def test_members_of_positive_states_are_those_that_are_observed():
+    growth = nk.Transformed(nk.Started(nk.LinearOscillator(), [5.0, 4.0], std=0.1), torch.log, torch.exp)
+    members = xr.DataArray([[2.0, 1.0], [4.0, 3.0]], {"component": ["momentum", "angle"]}, ("member", "component"))
+    start = nk.Continued(growth, members).start(2, torch.Generator(), torch.float64, "cpu")
+    torch.testing.assert_close(start, torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64).log())
+
+
 def test_members_are_drawn_from_where_more_or_fewer_trajectories_are_wanted():
     members = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     system = nk.Continued(nk.Lorenz63(), members)
@@ -600,7 +607,7 @@ def test_members_are_drawn_from_where_more_or_fewer_trajectories_are_wanted():
         (torch.zeros(1, 3), "two or more states"),
         (torch.full((4, 3), torch.nan), "NaN or infinite"),
         (xr.DataArray(np.zeros((4, 2, 3)), dims=("member", "time", "component")), "select one record and one time"),
-        (xr.DataArray(np.zeros((4, 3)), {"component": ["x", "z", "y"]}, ("member", "component")), "along 'component'"),
+        (xr.DataArray(np.zeros((4, 3)), {"component": ["x", "z", "w"]}, ("member", "component")), "along 'component'"),
         ("many", "two or more|must be"),
     ],
 )
