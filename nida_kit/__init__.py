@@ -15,7 +15,7 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
                           WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
                           ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
-                          Cycled (a long record, window by window);
+                          Cycled (a long record, window by window); method_of (weights);
                           schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
@@ -92,7 +92,7 @@ from nida_kit.methods.importance import ImportanceSampler
 from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation
 from nida_kit.methods.letkf import LETKF
 from nida_kit.methods.method import Method
-from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.neural import NeuralIncremental, method_of
 from nida_kit.methods.particle_filter import ParticleFilter
 from nida_kit.methods.particle_smoother import ParticleSmoother
 from nida_kit.methods.seasonal import Seasonal
@@ -174,6 +174,7 @@ __all__ = [
     "grid",
     "load",
     "load_observations",
+    "method_of",
     "mixture",
     "mse",
     "observe",

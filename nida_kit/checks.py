@@ -192,6 +192,27 @@ def array(name: str, value, expected: str = "an array of numbers") -> np.ndarray
     return numbers(name, value, expected).detach().cpu().numpy()
 
 
+def doubtful(name: str, values: np.ndarray) -> str:
+    """What to say of numbers so far from all others that they must be fill values or in another unit; "" if none.
+
+    Args:
+        name: of the values.
+        values: `(..., n)`, NaN where missing; each of the n is looked at by itself.
+    """
+    values = values.reshape(-1, values.shape[-1])
+    values = values[:, np.isfinite(values).any(0)]
+    if not values.size:
+        return ""
+    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=0)
+    far = values[np.abs(values - middle) > 50 * np.where(high > low, high - low, np.inf)]
+    if not far.size:
+        return ""
+    return (
+        f"{name} holds {far.size} values, {far[0]:g} among them, fifty times as far from the median as usual. Are they "
+        "fill values (make them NaN), or in another unit?"
+    )
+
+
 def real(name: str, labelled) -> None:
     """A labelled array of real numbers; one that is not in memory yet is not read."""
     if labelled.dtype.kind not in "iuf":

@@ -11,7 +11,7 @@ import xarray as xr
 
 from nida_kit.edge import load_observations
 from nida_kit.evaluate import gaussian_scores
-from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.neural import method_of
 from nida_kit.priors.weights import save
 from nida_kit.show import plot
 from nida_kit.table import table
@@ -33,7 +33,7 @@ def reconstruct(
     Args:
         observations: a NetCDF file, as `nk.load_observations` takes it.
         output: where the result is written: `.nc`, `.zarr`, or `.csv` for a table.
-        prior: of shipped weights, or a path.
+        prior: of shipped weights, or a path of what `nk.save` wrote: a network, or a climatology.
         temperatures: steps of the reconstruction.
         figure: where a figure of one window is written, if anywhere.
         window: which one.
@@ -45,7 +45,7 @@ def reconstruct(
     if figure is not None:
         _check_output(figure, (".png", ".pdf", ".svg"), observations)
     obs = load_observations(observations)
-    result = NeuralIncremental.pretrained(prior, temperatures=temperatures).assimilate(obs)
+    result = method_of(prior, temperatures).assimilate(obs)
     # The figure first: a window that there is not is found before anything is written.
     drawn = None if figure is None else plot(result, obs, window=window)
     _write(result, obs, output)

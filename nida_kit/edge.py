@@ -346,25 +346,73 @@ def in_state_units(obs: xr.Dataset, state: Labels) -> xr.Dataset:
     Raises:
         ValueError: units that cannot be converted.
     """
-    error = _error_of(obs)
-    value, error, said = _in_units_of(state, obs["value"], error)
+    value, error, said = _in_units_of(state, obs["value"], _error_of(obs))
     if not said:
         return obs
-    obs = obs.assign({"value": value, error.name: error})
+    told = _declared(value, state)
+    return obs.assign({"value": told, error.name: error}).assign_coords(
+        {"units": told["units"]} if "units" in told.coords else {}
+    )
+
+
+def in_units_of(state: Labels, x: xr.DataArray, what: str) -> xr.DataArray:
+    """An array of a state's values in its units; units that are not declared are taken to be those.
+
+    Args:
+        state: the labels of the state.
+        x: with any of its dims.
+        what: it is, for the error.
+
+    Raises:
+        ValueError: units that cannot be converted.
+    """
+    factor, offset, said = _conversions(state, x, what)
+    return _declared((x * factor + offset).transpose(*x.dims).assign_attrs(x.attrs), state) if said else x
+
+
+def _declared(x: xr.DataArray, state: Labels) -> xr.DataArray:
+    """The array as one in the state's units."""
     if COMPONENT not in state.dims:
-        obs["value"].attrs["units"] = state.units
-        return obs
+        return x.assign_attrs(units=state.units)
     own = dict(zip(state.components, state.units, strict=True))
-    return obs.assign_coords(units=(COMPONENT, [own.get(c, "1") for c in obs[COMPONENT].values.tolist()]))
+    x = x.assign_coords(units=(COMPONENT, [own.get(c, "1") for c in x[COMPONENT].values.tolist()]))
+    return x.drop_attrs(deep=False).assign_attrs({k: v for k, v in x.attrs.items() if k != "units"})
 
 
 def _in_units_of(state: Labels, value: xr.DataArray, error: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, str]:
     """Values and their errors in the state's units, and what was converted."""
     factor, offset, said = _conversions(state, value, "obs.value")
+    rows, also = _error_conversions(state, value, error, factor)
+    said = ", ".join(x for x in (said, also) if x)
     if not said:
         return value, error, ""
-    rows = factor if error.name == NOISE else factor * factor.rename({d: f"{OTHER}{d}" for d in factor.dims})
-    return value * factor + offset, (error * rows).rename(error.name), said
+    told = {k: v for k, v in error.attrs.items() if k != "units"}
+    error = (error * rows).rename(error.name).drop_attrs().assign_attrs(told)
+    return value * factor + offset, error, said
+
+
+def _error_conversions(
+    state: Labels, value: xr.DataArray, error: xr.DataArray, factor: xr.DataArray
+) -> tuple[xr.DataArray, str]:
+    """What takes errors to the state's units, and what that is in words.
+
+    They have a unit of their own where noise_std declares one in its attributes, else that of the values.
+    """
+    if error.name == COVARIANCE:
+        return factor * factor.rename({d: f"{OTHER}{d}" for d in factor.dims}), ""
+    given = error.attrs.get("units")
+    if not isinstance(given, str):
+        return factor, ""
+    what = "obs.noise_std"
+    if COMPONENT not in state.dims:
+        found = {state.units: conversion(given, state.units, what)[0]}
+        rows = xr.DataArray(found[state.units])
+    else:
+        own = dict(zip(state.components, state.units, strict=True))
+        wanted = [own.get(c, given) for c in value[COMPONENT].values.tolist()]
+        found = {unit: conversion(given, unit, what)[0] for unit in wanted}
+        rows = xr.DataArray([found[unit] for unit in wanted], {COMPONENT: value[COMPONENT].values}, COMPONENT)
+    return rows, ", ".join(f"noise_std: {given} to {unit}" for unit, f in found.items() if f != 1.0)
 
 
 def _conversions(state: Labels, array: xr.DataArray, what: str) -> tuple[xr.DataArray, xr.DataArray, str]:
@@ -625,8 +673,7 @@ def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, what:
     """
     _check_trajectory(x, like, state, what)
     lead = [dim for dim in like.dims if dim in x.dims]
-    factor, offset, said = _conversions(state, x, what)
-    x = x * factor + offset if said else x
+    x = in_units_of(state, x, what)
     for dim in state.dims:
         x = _relabelled(x, dim, _like(state.indexes[dim], x[dim].values.tolist()))
     x = x.sel({dim: list(labels) for dim, labels in state.indexes.items()})

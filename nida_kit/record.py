@@ -14,7 +14,9 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.dates import are_dates, decoded, model_times, natural_unit
-from nida_kit.state import SAMPLE, TIME, reserved, state_dims
+from nida_kit.edge import in_units_of
+from nida_kit.notes import warn
+from nida_kit.state import SAMPLE, TIME, labels_of, reserved, state_dims
 
 HARMONICS = 3  # waves in a year
 
@@ -59,6 +61,8 @@ class Season:
         basis = _basis(record[TIME], by)
         shape = [record.sizes[dim] for dim in own]
         values = record.values.astype(float).reshape(len(basis), -1, int(np.prod(shape)))
+        if doubt := checks.doubtful("record", values):
+            warn(doubt, stacklevel=3)
         found = np.stack([_fitted(basis, values[..., k]) for k in range(values.shape[-1])], -1)
         coords = {name: c for name, c in record.coords.items() if not {TIME, *rest} & set(c.dims) and c.dims}
         coefficients = xr.DataArray(found.reshape(-1, *shape), coords, ("phase", *own), attrs=record.attrs)
@@ -81,8 +85,15 @@ class Season:
         return found.assign_attrs(self.coefficients.attrs)
 
     def anomalies(self, record: xr.DataArray) -> xr.DataArray:
-        """A dated record without its season."""
-        return (record - self.at(record[TIME])).transpose(*record.dims).assign_attrs(record.attrs)
+        """A dated record without its season, in the season's units, if it declares some.
+
+        Raises:
+            ValueError: as `at`, or units that cannot be converted.
+        """
+        season = self.at(record[TIME])
+        if "units" in season.attrs or "units" in season.coords:
+            record = in_units_of(labels_of(season), record, "record")
+        return (record - season).transpose(*record.dims).assign_attrs(record.attrs)
 
 
 def _check_record(record: xr.DataArray) -> tuple[str, ...]:
@@ -155,12 +166,29 @@ def windows(record: xr.DataArray, steps: int, every: int = 1) -> xr.DataArray:
     record = record.transpose(TIME, *own)
     unit = natural_unit(record[TIME])
     times = model_times(record[TIME], unit)
+    if len(times) > 1:
+        _check_even(record[TIME], times)
     begins = np.arange(0, record.sizes[TIME] - steps + 1, every)
     values = record.values[begins[:, None] + np.arange(steps)]
     coords = {name: c for name, c in record.coords.items() if TIME not in c.dims and not reserved(name)}
     since = {"long_name": "time since the window began", "units": unit, SINCE: "window"}
     coords |= {TIME: (TIME, times[:steps] - times[0], since), "begins": (SAMPLE, record[TIME].values[begins])}
     return xr.DataArray(values, coords, (SAMPLE, TIME, *own), record.name, record.attrs)
+
+
+def _check_even(time: xr.DataArray, times: np.ndarray) -> None:
+    """Raises a ValueError where a window would reach over a hole, or go back in time."""
+    gaps = np.diff(times)
+    usual = float(np.median(gaps))
+    odd = np.flatnonzero(abs(gaps - usual) > 1e-3 * abs(usual)) if usual > 0 else np.arange(1)
+    if odd.size:
+        k = int(odd[0])
+        raise ValueError(
+            f"record is not even in time: from {time.values[k]} to {time.values[k + 1]} it goes by {gaps[k]:g}, "
+            f"elsewhere by {usual:g}. Sort it by time, keep each time once, and fill holes with NaN: "
+            "record.sortby('time').drop_duplicates('time').reindex(time=xr.date_range(...)); windows with NaN can be "
+            "fitted to."
+        )
 
 
 SINCE = "counts_from"  # in the attrs of a time coordinate: what its zero is

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from nida_kit import checks
-from nida_kit.state import TIME
+from nida_kit.edge import COVARIANCE, NOISE, OBS_COMPONENT, in_state_units, in_units_of
+from nida_kit.state import TIME, labels_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +27,8 @@ def plot(
     3
 
     Up to six components have a panel each, against time, with the 90% interval of a normal distribution; more, or a
-    field along a line, are images against time; a field on a plane is shown at its last time.
+    field along a line, are images against time; a field on a plane is shown at its last time. Units that observations
+    and truth declare are converted to those of the result.
 
     Args:
         result: what `assimilate` returned.
@@ -50,6 +52,11 @@ def plot(
     advice = 'Pass an array with the dims of result["mean"].'
     checks.instance("truth", truth, xr.DataArray | None, "an xr.DataArray", advice)
     window = checks.count("window", window, 0)
+    state = labels_of(result["mean"])
+    if obs is not None and OBS_COMPONENT not in result.dims:  # behind an operator, values have units of their own
+        told = {NOISE, COVARIANCE} & set(obs)
+        obs = in_state_units(obs, state) if told else obs.assign(value=in_units_of(state, obs["value"], "obs.value"))
+    truth = None if truth is None else in_units_of(state, truth, "truth")
     try:
         from nida_kit.plots.result import draw
     except ModuleNotFoundError as error:

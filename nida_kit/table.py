@@ -6,7 +6,8 @@ import pandas as pd
 import xarray as xr
 
 from nida_kit import checks
-from nida_kit.state import COMPONENT, TIME, state_dims
+from nida_kit.edge import in_units_of
+from nida_kit.state import COMPONENT, TIME, labels_of, state_dims
 
 _HALF = 1.6448536269514722  # standard deviations of a normal distribution that half of a 90% interval holds
 
@@ -31,7 +32,8 @@ def table(result: xr.Dataset, obs: xr.Dataset | None = None) -> pd.DataFrame:
     Returns:
         A row for each value of `mean`: a column for each of its dims, for a state of components the `unit`, then
         `mean`, `std`, the ends `low_90` and `high_90` of the 90% interval of a normal distribution, and with `obs` the
-        observed `value`, NaN where there is none. A result without `std` has neither that nor an interval.
+        observed `value` in the result's unit, NaN where there is none. A result without `std` has neither that nor an
+        interval.
 
     Raises:
         ValueError: no result, or observations of another window, or of an operator.
@@ -74,7 +76,8 @@ def observed_value(result: xr.Dataset, obs: xr.Dataset) -> xr.DataArray:
         raise ValueError(
             f"obs has {list(obs.data_vars)}, and no value: pass the observations that assimilate was given."
         )
-    mean, value = result["mean"], obs["value"]
+    mean = result["mean"]
+    value = in_units_of(labels_of(mean), obs["value"], "obs.value")
     if set(value.dims) != set(mean.dims):
         raise ValueError(
             f"obs.value has the dims {value.dims}, the result {mean.dims}: select the same windows of both. Values "

@@ -9,6 +9,12 @@ from __future__ import annotations
 import re
 
 NONE = ("", "1")
+# Temperatures as people write them: read as a product, "degrees Celsius" would be an angle times a temperature.
+_TEMPERATURES = {
+    "degC": re.compile(r"^deg(ree)?s?[ _.]*(c|celsius|centigrade)$", re.I),
+    "degF": re.compile(r"^deg(ree)?s?[ _.]*(f|fahrenheit)$", re.I),
+    "K": re.compile(r"^(deg(ree)?s?[ _.]*k(elvin)?|kelvins?)$", re.I),
+}
 _CALENDAR = re.compile(r"^(calendar_)?(month|year)s?$")
 
 
@@ -26,7 +32,7 @@ def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     Raises:
         ValueError: one of them is no unit, or they measure different things.
     """
-    given, wanted = given.strip(), wanted.strip()
+    given, wanted = _name(given), _name(wanted)
     if given == wanted or (given in NONE and wanted in NONE):
         return 1.0, 0.0
     from cf_xarray.units import units
@@ -43,6 +49,12 @@ def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
             f"drop the declaration if it is in {wanted!r} already."
         ) from error
     return at_1 - at_0, at_0
+
+
+def _name(unit: str) -> str:
+    """A unit by the name that is looked up."""
+    unit = unit.strip()
+    return next((name for name, pattern in _TEMPERATURES.items() if pattern.match(unit)), unit)
 
 
 def is_calendar(unit: str) -> bool:

@@ -17,7 +17,7 @@ True
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from nida_kit.edge import COVARIANCE, NOISE, in_state_units, label, load_observa
 from nida_kit.evaluate import BAND
 from nida_kit.methods.cycled import cut
 from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation
-from nida_kit.methods.method import Method
+from nida_kit.methods.method import Method, unused
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.robust import LAWS
 from nida_kit.priors.climatology import Climatology
@@ -54,7 +54,7 @@ class Parameters:
         begin: step at which a block of time is hidden, counted from 0.
         length: steps of that block; 0 is no block.
         noise: the factor by which the errors are said to be larger than the record says.
-        method: one of the record's.
+        method: one of the record's; empty is the first.
         beside: more of them, to compare with.
         temperatures: steps of a network.
         schedule: how they fall, one of `schedule.SCHEDULES`.
@@ -84,6 +84,8 @@ class Parameters:
         checks.store(self, noise=checks.positive("noise", self.noise), seed=checks.seed(self.seed))
         for name, allowed in (("schedule", SCHEDULES), ("robust", (NONE, *LAWS))):
             checks.store(self, **{name: checks.one_of(name, getattr(self, name), allowed)})
+        for name in ("method", "component"):
+            checks.text(name, getattr(self, name))
         checks.store(self, beside=checks.names("beside", self.beside))
 
 
@@ -96,12 +98,14 @@ class Record:
         noise: standard deviation of the error of each value.
         methods: by name.
         steps: of a window; a longer record is cut into windows of so many.
+        notes: what to say of what was read.
     """
 
     obs: xr.Dataset
     noise: xr.DataArray
     methods: Mapping[str, Method]
     steps: int
+    notes: Sequence[str]
 
     @property
     def _sizes(self) -> dict:
@@ -138,7 +142,8 @@ class Record:
         places = dict(zip(self._sizes, np.unravel_index(number, tuple(self._sizes.values())), strict=True))
         steps = self._pieces[places[TIME]]
         at = places | {TIME: slice(steps.start, steps.stop)}
-        return self.obs.isel(at), self.noise.isel(at)
+        labels = [d for d in places if d != TIME and d in self.obs.coords]  # of the window, which files may not hold
+        return self.obs.isel(at).drop_vars(labels), self.noise.isel(at).drop_vars(labels)
 
     @cached_property
     def spread(self) -> xr.DataArray:
@@ -157,6 +162,7 @@ def read(
     prior: str | Path | None = None,
     methods: Mapping[str, Method] | None = None,
     steps: int | None = None,
+    flag: Hashable | Sequence[Hashable] | None = None,
 ) -> Record:
     """A record, and the methods that a prior and the user give.
 
@@ -166,6 +172,7 @@ def read(
             interpolation; a climatology serves the latter.
         methods: more of them, by name, as `{"smoother": nk.KalmanSmoother(system, 0.1)}`.
         steps: of a window; None is the whole record, or 256 of a longer one.
+        flag: of good values, as in `nk.load_observations`.
 
     Raises:
         ValueError: no file of observations, no prior and no method, or observations that do not fit them.
@@ -180,16 +187,18 @@ def read(
             raise ValueError(
                 f"A lab compares methods of one state; {first!r} knows {labels}, {name!r} knows {method.labels}."
             )
-    obs = load_observations(observations).compute()
+    obs = load_observations(observations, flag).compute()
     for step in {method.dt for method in found.values()}:
         tensors = read_observations(obs, labels, step)
     said = label({"value": (tensors.value, "observed value"), NOISE: (tensors.noise_std, "")}, tensors)
-    values = xr.Dataset(said, tensors.coords, obs.attrs)
+    about = obs.attrs | ({"converted": tensors.converted} if tensors.converted else {})
+    values = xr.Dataset(said, tensors.coords, about)
     noise = values[NOISE]
     if COVARIANCE in obs:
         values = values.drop_vars(NOISE).assign({COVARIANCE: in_state_units(obs, labels)[COVARIANCE]})
     most = obs.sizes[TIME]
-    return Record(values, noise, found, min(most, MOST) if steps is None else checks.count("steps", steps, 2, most))
+    steps = min(most, MOST) if steps is None else checks.count("steps", steps, 2, most)
+    return Record(values, noise, found, steps, unused(obs))
 
 
 def _served(prior: str | Path | None) -> dict[str, Method]:
@@ -258,7 +267,8 @@ def run(record: Record, parameters: Parameters) -> xr.Dataset:
 
     within = abs(result["mean"] - withheld) <= BAND * (result["std"] ** 2 + noise**2) ** 0.5
     coverage = within.where(hidden).mean(value.dims)
-    found = result.drop_vars(set(result) - {"mean", "std", "first_guess", "observed", "misfit"}).assign(
+    kept = {"mean", "std", "first_guess", "observed", "misfit", "residual", "weight"}
+    found = result.drop_vars(set(result) - kept).assign(
         value=told["value"], hidden=withheld, step_rmse=errors(result["mean"]), step_coverage=coverage
     )
     if p.beside:
@@ -267,7 +277,9 @@ def run(record: Record, parameters: Parameters) -> xr.Dataset:
         ]
         beside = xr.concat(others, xr.Variable("other", list(p.beside)))
         found = found.assign(beside=beside, beside_rmse=errors(beside))
+    notes = [*record.notes, *([result.attrs["note"]] if "note" in result.attrs else [])]
     return found.assign_attrs(
+        {"note": " ".join(notes)} if notes else {},
         rmse=float(found["step_rmse"][-1]),
         coverage_90=float(coverage[-1]),
         first_guess_rmse=float(errors(result["first_guess"])),

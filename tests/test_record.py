@@ -1,5 +1,7 @@
 """Seasons and windows of a record, and methods around them."""
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -202,3 +204,38 @@ def test_a_record_with_gaps_serves_nearly_as_well_as_the_whole():
         errors = [float(((method.assimilate(obs)["mean"] - window) ** 2).mean()) for window, obs in seen]
         scores.append(np.mean(errors) ** 0.5)
     assert scores[1] < 1.1 * scores[0]
+
+
+@pytest.mark.parametrize("kind", ["missing", "twice", "shuffled", "backwards", "daily", "numeric"])
+def test_windows_never_reach_over_a_hole(kind):
+    months = xr.date_range("1990-01-01", periods=60, freq="MS")
+    record = xr.DataArray(np.arange(60.0)[:, None], {"time": months, "component": ["a"]}, ("time", "component"))
+    days = record.assign_coords(time=xr.date_range("1990-01-01", periods=60, freq="D"))
+    hole = [k for k in range(60) if k != 30]
+    broken = {
+        "missing": record.isel(time=hole),
+        "twice": record.isel(time=[*range(31), *range(30, 60)]),
+        "shuffled": record.isel(time=[1, 0, *range(2, 60)]),
+        "backwards": record[::-1],
+        "daily": days.isel(time=hole),
+        "numeric": record.assign_coords(time=np.arange(60.0)).isel(time=hole),
+    }[kind]
+    with pytest.raises(ValueError, match="not even in time"):
+        nk.windows(broken, steps=24)
+    filled = record.isel(time=hole).reindex(time=months)
+    assert nk.windows(filled, steps=24).sizes["sample"] == 37
+
+
+def test_fill_values_in_the_past_are_named():
+    time = xr.date_range("2000-01-01", periods=120, freq="MS")
+    values = np.random.default_rng(0).normal(size=(120, 1))
+    record = xr.DataArray(values, {"time": time, "component": ["a"]}, ("time", "component"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nk.OptimalInterpolation.fit(nk.windows(record, steps=6), order=1)
+        nk.Season.fit(record)
+    record[7] = -9999.0
+    with pytest.warns(UserWarning, match="-9999 among them"):
+        nk.Season.fit(record)
+    with pytest.warns(UserWarning, match="fill values"):
+        nk.OptimalInterpolation.fit(nk.windows(record, steps=6), order=1)

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class RecordModel(Model):
         prior: shipped weights by name, or a file of one's own.
         methods: more of them, by name.
         steps: of a window; None is the whole record, or 256 of a longer one.
+        flag: of good values, as in `nk.load_observations`.
         params: of `withheld.Parameters`.
 
     Raises:
@@ -49,10 +50,11 @@ class RecordModel(Model):
         prior: str | Path | None = None,
         methods: Mapping[str, Method] | None = None,
         steps: int | None = None,
+        flag: Hashable | Sequence[Hashable] | None = None,
         **params,
     ):
         checks.known("parameters", params, Parameters.__dataclass_fields__)
-        self.record = read(observations, prior, methods, steps)
+        self.record = read(observations, prior, methods, steps, flag)
         first = {"method": next(iter(self.record.methods)), "moment": self.record.steps - 1}
         super().__init__(Parameters(**(first | params)))
 
@@ -99,12 +101,8 @@ class RecordModel(Model):
         }
 
     def unused(self):
-        networks = [isinstance(self.record.methods[name], NeuralIncremental) for name in self._asked]
-        return set() if any(networks) else {"temperatures", "schedule"}
-
-    @property
-    def _asked(self) -> tuple[str, ...]:
-        return self.params.method, *self.params.beside
+        asked = [self.record.methods.get(name) for name in (self.params.method, *self.params.beside)]
+        return set() if any(isinstance(m, NeuralIncremental) for m in asked) else {"temperatures", "schedule"}
 
     def changed(self, changes):
         """A method is not beside itself."""
@@ -136,6 +134,8 @@ class RecordModel(Model):
         Raises:
             ValueError: the observations lie there.
         """
+        if not Path(path).parent.is_dir():
+            raise ValueError(f"{str(path)!r}: its folder does not exist. Make it first, or give export= another path.")
         source = self.record.obs.attrs.get("observations_file")
         if source is not None and Path(source).resolve() == Path(path).resolve():
             raise ValueError(f"{str(path)!r} would overwrite the observations: give export= another name.")

@@ -159,6 +159,8 @@ class Explorer(widgets.VBox):
     ):
         self._actions = {"reset": model.reset, "export figure": self._export, **(actions or {})}
         self._actions |= {PLAY: self._play} if "step" in controls else {}
+        if Path(export).suffix != ".png":
+            raise ValueError(f"export={str(export)!r} must end in .png; PDF, JSON and results have the same name.")
         self.model, self.export, self.renderer = model, Path(export), Renderer(drawing, rows)
         self._syncing = False
         self._playing: asyncio.Task | None = None
@@ -369,7 +371,8 @@ class Lab(Explorer):
         prior: for these observations, shipped weights by name, or a file that `nk.save` wrote.
         methods: for these observations, more methods by name, as `{"smoother": nk.KalmanSmoother(system, 0.1)}`.
         params: where to start, see `experiment.Parameters`, where the rest is the reference experiment's; with
-            observations `withheld.Parameters`, and `steps` of a window.
+            observations `withheld.Parameters`, `steps` of a window, and `flag` of good values, as in
+            `nk.load_observations`.
 
     Attributes:
         model: the state.

@@ -22,6 +22,7 @@ from nida_kit.edge import fold, time_step
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.method import Method
+from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.moments import amount
@@ -145,6 +146,8 @@ def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"]
         )
     labels = labels_of(windows)
     values = fold(torch.from_numpy(windows.values).double(), labels.shape).flatten(0, -3)
+    if doubt := checks.doubtful("windows", values.numpy()):
+        warn(doubt, stacklevel=4)
     return windows, values, labels
 
 

@@ -207,7 +207,7 @@ class Method(ABC):
             first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
         errors = errors_of(read.noise_std, read.noise_covariance)
         observations = Observations(read.value, errors, operator, read.times)
-        notes = _empty(observations) + _unused(obs, first_guess is not None and not self.takes_first_guess)
+        notes = _empty(observations) + unused(obs, first_guess is not None and not self.takes_first_guess)
         notes += self.doubts(observations)
         with torch.no_grad(), gathered() as said:
             told, weight = observations, torch.ones_like(observations.value)
@@ -251,7 +251,7 @@ def _empty(observations: Observations) -> list[str]:
     return [f"In {int(empty.sum())} of {empty.numel()} windows nothing is observed: they show the prior alone."]
 
 
-def _unused(obs: xr.Dataset, first_guess: bool) -> list[str]:
+def unused(obs: xr.Dataset, first_guess: bool = False) -> list[str]:
     """What to say of what was given and is not looked at."""
     notes = []
     flags = flags_of(obs)

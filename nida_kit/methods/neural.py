@@ -9,6 +9,7 @@ arXiv:2406.15076). The network never sees observations or their operator, so it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -17,14 +18,34 @@ from nida_kit import schedule as schedules
 from nida_kit.descent import conditioned
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
-from nida_kit.methods.interpolation import check_state, first_guess_of, outliers
+from nida_kit.methods.interpolation import OptimalInterpolation, check_state, first_guess_of, outliers
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
+from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import Network
 from nida_kit.priors.ring import RingPrior
-from nida_kit.priors.weights import load_pretrained
+from nida_kit.priors.weights import load, load_pretrained
 from nida_kit.reconstruction import Reconstruction
 from nida_kit.state import StateLabels
+
+
+def method_of(weights: str | Path, temperatures: int | Sequence[float] = 4) -> Method:
+    """The method that weights serve: of a network NIDA, of a climatology alone optimal interpolation.
+
+    >>> method_of("lorenz63", temperatures=2)
+    NeuralIncremental(temperatures=[1.0, 0.5], weights='lorenz63')
+
+    Args:
+        weights: shipped ones by name, or a file that `nk.save` wrote.
+        temperatures: of a network, as in `NeuralIncremental`.
+
+    Raises:
+        ValueError: no such weights, or a file that is damaged or not ours.
+    """
+    prior, _ = load(weights)
+    if isinstance(prior, Climatology):
+        return OptimalInterpolation.load(weights)
+    return NeuralIncremental.pretrained(weights, temperatures)
 
 
 class NeuralIncremental(Method):

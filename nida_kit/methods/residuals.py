@@ -70,4 +70,4 @@ def improbable(observations: Observations, mean: Tensor, std: Tensor, t: Tensor)
     freedom = (count - leverages(observations, std).sum((-2, -1))).clamp(min=0.5)
     whole = torch.special.gammaincc(freedom / 2, observations.misfit(mean))
     worst = count * torch.special.erfc(t.abs().nan_to_num(nan=0.0).amax((-2, -1)) / math.sqrt(2))
-    return torch.minimum(whole, worst) * count.numel() < CHANCE
+    return (torch.minimum(whole, worst) * count.numel() < CHANCE) & (count > 0)

@@ -18,7 +18,7 @@ from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
 from nida_kit.plots.maps import maps
 from nida_kit.plots.model_error import by_case
-from nida_kit.plots.reconstruction import Artists, make, samples, trajectories, update
+from nida_kit.plots.reconstruction import Artists, make, samples, shown, trajectories, update
 from nida_kit.plots.scaling import growth, learning
 from nida_kit.plots.scores import (
     against,
@@ -60,6 +60,7 @@ __all__ = [
     "reliability",
     "samples",
     "save",
+    "shown",
     "spread_error",
     "temperature_ablation",
     "trajectories",

@@ -145,8 +145,8 @@ def update_field(made: Images, ds: xr.Dataset) -> None:
 
 
 def _bounds(ds: xr.Dataset) -> tuple[float, float]:
-    """Of colours: those of the truth, or of what was observed, so that they rarely move."""
+    """Of colours: those of the truth, so that they rarely move; where none is known, of all that is shown."""
     if "truth" in ds:
         return float(np.floor(ds["truth"].min())), float(np.ceil(ds["truth"].max()))
-    seen = [ds[name].values.ravel() for name in MARKS if name in ds]
-    return round_bounds(np.concatenate(seen), ds["mean"].values)
+    shown = [ds[name].values.ravel() for name in (*MARKS, "mean", "beside") if name in ds]
+    return round_bounds(np.concatenate(shown))

@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from nida_kit.edge import in_units_of
 from nida_kit.evaluate import BAND
 from nida_kit.plots.style import (
     BESIDE,
@@ -46,7 +47,7 @@ from nida_kit.plots.style import (
     styled,
     trajectory_panels,
 )
-from nida_kit.state import COMPONENT, TIME
+from nida_kit.state import COMPONENT, TIME, labels_of
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,17 @@ def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Ar
         label, looks = lines[name]
         (drawn[name],) = ax.plot([], [], label=label, **looks)
     return drawn
+
+
+def shown(result: xr.Dataset, obs: xr.Dataset, truth: xr.DataArray | None = None) -> xr.Dataset:
+    """A result with what was observed, and the truth if it is known, in the result's units, as `make` draws it.
+
+    Raises:
+        ValueError: units that cannot be converted.
+    """
+    state = labels_of(result["mean"])
+    found = result.assign(value=in_units_of(state, obs["value"], "obs.value"))
+    return found if truth is None else found.assign(truth=in_units_of(state, truth, "truth"))
 
 
 @styled

@@ -71,7 +71,8 @@ def _panel(ax: Axes, time: np.ndarray, column: dict[str, xr.DataArray]) -> None:
     """One component against time."""
     mean = column["mean"].values
     if "truth" in column:
-        ax.plot(time, column["truth"], color="black", linestyle="-", linewidth=1.2, label="truth")
+        truth = column["truth"]
+        ax.plot(numbers_of(truth[TIME]), truth, color="black", linestyle="-", linewidth=1.2, label="truth")
     ax.plot(time, mean, color=RED, linestyle="-.", label="reconstruction")
     if "std" in column:
         half = BAND * column["std"].values

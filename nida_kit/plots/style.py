@@ -120,9 +120,12 @@ def label_time(ax: Axes, time: xr.DataArray) -> None:
     """Name the x axis of a panel whose points lie at `numbers_of(time)`, and write dates as such."""
     kind = time.dtype.kind
     if kind == "M":
+        narrow = ax.get_position().width * ax.figure.get_figwidth() < 3.0  # inches
+        locator = matplotlib.dates.AutoDateLocator(minticks=2, maxticks=4 if narrow else 8)
         ax.xaxis.axis_date()
-        ax.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(ax.xaxis.get_major_locator()))
-    days = {"m": "time [days]", "O": f"days since {time.values[0]}", "M": "time"}
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
+    days = {"m": "time [days]", "O": f"days since {str(time.values[0])[:10]}", "M": "time"}
     own = with_unit(str(time.attrs.get("long_name", "time")), time.attrs.get("units"))
     ax.set_xlabel(days.get(kind, own))
 

@@ -76,11 +76,10 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
     checks.instance("card", card, Card, "an nk.Card", "Try nk.Card(system.labels, dt).")
     of_network = isinstance(prior, Network)
     components = (prior.climatology if of_network else prior).mean.shape[-1]
-    if Path(path).suffix != ".safetensors" or card.labels.size != components:
-        raise ValueError(
-            f"{path} must end in .safetensors, and the card name {components} components, not {card.labels.size}: "
-            f"{card.labels}."
-        )
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"{str(path)!r} must end in .safetensors.")
+    if card.labels.size != components:
+        raise ValueError(f"The prior has {components} components, the card names {card.labels.size}: {card.labels}.")
     header = checks.strict(
         {"kind": type(prior).__name__, "settings": prior.settings if of_network else {}, **asdict(card)}
     )

@@ -158,3 +158,17 @@ def test_what_is_not_used_is_said(clean):
         nk.Chain([LORENZ, smoother]).assimilate(some)
     with pytest.raises(ValueError, match="starts from a first guess"):
         nk.QuasiStatic(smoother)
+
+
+def test_windows_without_observations_contradict_nothing():
+    truth = nk.Lorenz63().simulate(samples=3, steps=32, dt=0.05, seed=0)
+    obs = nk.observe(truth, every=4, noise_std=0.5, seed=1)
+    value = obs["value"].copy()
+    value[0] = np.nan
+    method = nk.NeuralIncremental.pretrained("lorenz63")
+    with pytest.warns(UserWarning, match="nothing is observed"):
+        note = method.assimilate(obs.assign(value=value)).attrs["note"]
+    assert "misses" not in note and "nan" not in note
+    value[1, 8, 0] += 60
+    with pytest.warns(UserWarning, match="In 1 of 3 windows the answer misses"):
+        assert "nan" not in method.assimilate(obs.assign(value=value)).attrs["note"]

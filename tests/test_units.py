@@ -1,0 +1,99 @@
+"""Units that are declared reach whatever is shown, scored or fitted; the same numbers come out as in the model's."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nida_kit as nk
+from nida_kit.units import conversion
+
+TRUTH = nk.Pendulum().simulate(samples=1, steps=40, dt=0.1, seed=0)
+OBS = nk.observe(TRUTH, every=4, noise_std=0.05, seed=1)
+DEGREES = OBS.assign_coords(units=("component", ["degree", "degree/s"])).assign(
+    value=np.rad2deg(OBS["value"]), noise_std=np.rad2deg(OBS["noise_std"])
+)
+METHOD = nk.NeuralIncremental.pretrained("pendulum", temperatures=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["degC", "degrees Celsius", "deg C", "degree Celsius", "celsius", "°C", "degree_Celsius", "Degrees C"]
+)
+def test_temperatures_as_people_write_them(name):
+    assert conversion(name, "K", "temperature") == (1.0, 273.15)
+
+
+@pytest.mark.parametrize("name", ["kelvin", "Kelvin", "degrees Kelvin", "deg K", "degK"])
+def test_kelvin_as_people_write_it(name):
+    assert conversion(name, "K", "temperature") == (1.0, 0.0)
+
+
+def test_fahrenheit_as_people_write_it():
+    factor, offset = conversion("degrees Fahrenheit", "K", "temperature")
+    assert factor * 50 + offset == pytest.approx(283.15)
+
+
+def test_figures_show_observations_and_truth_in_the_results_unit():
+    plots = pytest.importorskip("nida_kit.plots")
+    result = METHOD.assimilate(DEGREES)
+    truth = np.rad2deg(TRUTH).assign_coords(units=("component", ["degree", "degree/s"]))
+    fig, expected = nk.plot(result, DEGREES, truth), nk.plot(METHOD.assimilate(OBS), OBS, TRUTH)
+    for ax, other in zip(fig.axes, expected.axes, strict=True):
+        for line, wanted in zip(ax.lines, other.lines, strict=True):
+            drawn = (np.asarray(each.get_ydata(), float) for each in (line, wanted))
+            np.testing.assert_allclose(*drawn, atol=1e-6)
+    shown = plots.shown(METHOD.assimilate(DEGREES, trace=True), DEGREES, truth)
+    np.testing.assert_allclose(shown["value"], OBS["value"], atol=1e-9)
+    np.testing.assert_allclose(shown["truth"], TRUTH, atol=1e-9)
+
+
+def test_tables_have_values_in_the_unit_that_they_name():
+    rows, expected = nk.table(METHOD.assimilate(DEGREES), DEGREES), nk.table(METHOD.assimilate(OBS), OBS)
+    assert rows["unit"].tolist() == expected["unit"].tolist()
+    np.testing.assert_allclose(rows["value"], expected["value"], atol=1e-9)
+
+
+def test_errors_have_a_unit_of_their_own():
+    milli = OBS.isel(component=[0]).assign(noise_std=xr.DataArray(50.0, attrs={"units": "mrad"}))
+    found, expected = METHOD.assimilate(milli), METHOD.assimilate(OBS.isel(component=[0]))
+    np.testing.assert_allclose(found["mean"], expected["mean"], atol=1e-9)
+    assert "noise_std: mrad to rad" in found.attrs["converted"]
+    same = OBS.isel(component=[0]).assign(noise_std=xr.DataArray(0.05, attrs={"units": "rad"}))
+    assert "converted" not in METHOD.assimilate(same).attrs
+    with pytest.raises(ValueError, match=r"obs\.noise_std is declared in"):
+        METHOD.assimilate(OBS.assign(noise_std=OBS["noise_std"].assign_attrs(units="kg")))
+
+
+def test_the_error_of_a_temperature_has_no_zero_point():
+    past = xr.DataArray(
+        np.random.default_rng(0).normal(290, 5, (50, 6, 2, 3)),
+        {"time": np.arange(6.0), "y": [0.0, 1.0], "x": [0.0, 1.0, 2.0]},
+        ("sample", "time", "y", "x"),
+        attrs={"units": "K"},
+    )
+    method = nk.OptimalInterpolation.fit(past, order=0, shrinkage="auto")
+    kelvin = nk.observe(past[0], noise_std=0.2, seed=1)
+    value = (kelvin["value"] - 273.15).assign_attrs(units="degC")
+    for units, size in (("degC", 0.2), ("mK", 200.0), ("K", 0.2)):
+        obs = xr.Dataset({"value": value, "noise_std": xr.DataArray(size, attrs={"units": units})})
+        np.testing.assert_allclose(method.assimilate(obs)["std"], method.assimilate(kelvin)["std"], atol=1e-9)
+
+
+def test_anomalies_are_in_the_seasons_unit():
+    time = xr.date_range("2000-01-01", periods=48, freq="MS")
+    celsius = xr.DataArray(
+        15 + np.random.default_rng(0).normal(size=(48, 1)),
+        {"time": time, "component": ["sst"], "units": ("component", ["degC"])},
+        ("time", "component"),
+    )
+    kelvin = (celsius + 273.15).assign_coords(units=("component", ["K"]))
+    season = nk.Season.fit(celsius, by="month")
+    np.testing.assert_allclose(season.anomalies(kelvin), season.anomalies(celsius), atol=1e-9)
+    assert season.anomalies(kelvin)["units"].values.tolist() == ["degC"]
+    field = celsius.isel(component=0, drop=True).expand_dims(y=[0.0], axis=1)
+    field.attrs["units"] = "degC"
+    season = nk.Season.fit(field, by="month")
+    warm = (field + 273.15).assign_attrs(units="K")
+    np.testing.assert_allclose(season.anomalies(warm), season.anomalies(field), atol=1e-9)
+    assert season.anomalies(warm).attrs["units"] == "degC"
+    undeclared = nk.Season.fit(celsius.drop_vars("units"), by="month")
+    np.testing.assert_allclose(undeclared.anomalies(celsius), season.anomalies(field).values, atol=1e-9)
