@@ -232,7 +232,7 @@ def network(
         held_out: another block, for validation.
 
     Returns:
-        The method, its prior, and the history of the training, if there was any.
+        The method, and the history of the training, if there was any.
     """
     season, cut = past(task, blocks)
     interpolation, history = OptimalInterpolation.fit(cut, **choice), None
@@ -250,7 +250,7 @@ def network(
     method = NeuralIncremental(
         prior, interpolation.labels, interpolation.dt, 1 if settings is None else settings.longest
     )
-    return Seasonal(method, season), prior, history
+    return Seasonal(method, season), history
 
 
 def trained_for(task: Task, blocks: Sequence[int], choice: dict[str, Any]) -> Settings | None:
@@ -259,7 +259,7 @@ def trained_for(task: Task, blocks: Sequence[int], choice: dict[str, Any]) -> Se
     for settings in task.settings:
         errors = []
         for k in blocks:
-            *_, history = network(task, [j for j in blocks if j != k], choice, settings, k)
+            _, history = network(task, [j for j in blocks if j != k], choice, settings, k)
             errors.append(history["validation"] * len(windows(task.block(k), task.window)))
         total = sum(errors)
         best = int(total.argmin())
@@ -299,10 +299,11 @@ def scores(task: Task, method: Method, k: int, seed: int = TEST) -> dict[str, di
 def pooled(parts: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Scores over all blocks, each value counting the same; `rmse` in K."""
     found = {}
-    for group in parts[0]:
-        weights = np.array([part[group]["values"] for part in parts], float)
+    for group in dict.fromkeys(group for part in parts for group in part):
+        there = [part[group] for part in parts if group in part]
+        weights = np.array([part["values"] for part in there], float)
         mean = {
-            name: float(np.average([part[group][name] for part in parts], weights=weights))
+            name: float(np.average([part[name] for part in there], weights=weights))
             for name in ("mse", "crps", "coverage_90")
         }
         found[group] = {"rmse": mean.pop("mse") ** 0.5} | mean
@@ -325,7 +326,7 @@ def methods(task: Task, blocks: Sequence[int], seeds: int) -> Iterator[tuple[str
     settings = trained_for(task, blocks, choice) if seeds else None
     about = {"batches": 0} if settings is None else {"batches": settings.steps, "rate": settings.rate}
     for seed in range(seeds):
-        method, *_ = network(task, blocks, choice, None if settings is None else replace(settings, seed=seed))
+        method, _ = network(task, blocks, choice, None if settings is None else replace(settings, seed=seed))
         yield f"{NEURAL}, seed {seed}", method, about
 
 

@@ -144,7 +144,7 @@ def test_dates_are_drawn_as_dates(monkeypatch, tmp_path):
     lab.figure.canvas.draw()
     (axes,) = lab.figure.axes
     texts = [label.get_text() for label in axes.get_xticklabels()]
-    assert "1990" in texts and "Jul" in texts
+    assert "1990" in texts and "May" in texts
     assert lab.model.result.attrs["rmse"] < 1
     calendar = obs.assign_coords(time=xr.date_range("1990-01-01", periods=60, freq="MS", use_cftime=True))
     lab = Lab(tmp_path / "lab.png", observations=calendar, methods={"season": method}, steps=24)
@@ -207,3 +207,47 @@ def test_the_first_picture_comes_at_once(tmp_path):
     began = time.perf_counter()
     Lab(observations=tmp_path / "mine.nc", prior="lorenz63")
     assert time.perf_counter() - began < 3
+
+
+def test_what_is_not_used_or_was_converted_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("NIDA_STRICT", "1")
+    bad = OBS["value"].copy(data=(np.arange(OBS["value"].size) % 4 == 0).reshape(OBS["value"].shape))
+    flags = bad.astype("i1").assign_attrs(flag_values=np.array([0, 1], "i1"), flag_meanings="good bad")
+    flagged = OBS.assign(value=OBS["value"] + 20 * bad, value_qc=flags, extra=1.0)
+    lab = Lab(tmp_path / "lab.png", observations=flagged, prior="lorenz63")
+    assert "quality flags" in lab.model.status and "extra" in lab.model.status
+    assert "quality flags" in lab.model.result.attrs["note"]
+    lab = Lab(tmp_path / "lab.png", observations=flagged, prior="lorenz63", flag="good", share=0.0)
+    assert "quality flags" not in lab.model.status
+    kept = OBS["value"].where(~bad)[0]
+    assert lab.model.result["value"].notnull().sum() == kept.notnull().sum()
+    pendulum = nk.observe(nk.Pendulum().simulate(1, 40, 0.1, seed=0), every=4, noise_std=0.05, seed=1)
+    degrees = pendulum.assign_coords(units=("component", ["degree", "degree/s"]))
+    degrees = degrees.assign(value=np.rad2deg(pendulum["value"]), noise_std=np.rad2deg(pendulum["noise_std"]))
+    lab = Lab(tmp_path / "lab.png", observations=degrees, prior="pendulum", robust="student")
+    lab.buttons["save result"].click()
+    written = xr.load_dataset(tmp_path / "lab.nc")
+    assert "angle: degree to rad" in written.attrs["converted"]
+    assert {"residual", "weight"} <= set(written)
+
+
+def test_windows_of_several_labels_are_written(monkeypatch, tmp_path):
+    monkeypatch.setenv("NIDA_STRICT", "1")
+    stacked = xr.concat([OBS, OBS], "run").assign_coords(run=["a", "b"]).stack(window=("run", "sample"))
+    lab = Lab(tmp_path / "lab.png", observations=stacked, prior="lorenz63", window=4)
+    assert lab.model.record.windows == 6
+    lab.buttons["save result"].click()
+    written = xr.load_dataset(tmp_path / "lab.nc")["mean"]
+    which = lab.model.params.window % 3 if stacked.indexes["window"][4][0] == "b" else None
+    expected = run(read(OBS, prior="lorenz63"), Parameters(window=which))["mean"]
+    np.testing.assert_allclose(written, expected, atol=1e-9)
+
+
+def test_places_to_write_to_are_checked(lab, tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.png"):
+        Lab("lab.txt", observations=OBS, prior="lorenz63")
+    far = Lab(tmp_path / "none" / "lab.png", observations=OBS, prior="lorenz63")
+    far.buttons["save result"].click()
+    assert "its folder does not exist" in far.status.value
+    with pytest.raises(ValueError, match="method"):
+        Lab(observations=OBS, prior="lorenz63", method=None)

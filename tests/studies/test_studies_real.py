@@ -82,7 +82,7 @@ def test_scores_are_of_what_was_not_observed():
 
 def test_a_network_that_was_not_trained_is_optimal_interpolation():
     task, choice = real.el_nino(), {"order": 2}
-    method, _, history = real.network(task, range(5), choice, None)
+    method, history = real.network(task, range(5), choice, None)
     _, obs = task.observe(task.block(5), 0, 1)
     other = real.fitted(task, range(5), real.INTERPOLATION, choice)
     assert history is None
