@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit import checks
+from nida_kit.checks import not_a_covariance
 from nida_kit.edge import time_step
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.covariance import Covariance
@@ -149,7 +150,7 @@ class KalmanSmoother(PhysicalMethod):
             shrinkage: of the covariance of two consecutive states, as in `Climatology.fit`.
 
         Raises:
-            ValueError: windows that no method can be fitted to, windows of one time, or modes out of range.
+            ValueError: windows that no method can be fitted to, too few of them, or modes out of range.
         """
         windows, values, labels = past_of(windows)
         n = values.shape[-1]
@@ -160,6 +161,11 @@ class KalmanSmoother(PhysicalMethod):
         mean, both = moments(stretches_of(values, 1).flatten(0, 1), shrinkage)
         matrix, errors = _least_squares(both, modes)
         start = both[:n, :n]
+        if any(not_a_covariance(x) for x in (start, errors)):
+            raise ValueError(
+                f"{len(values)} windows of {n} components leave a covariance that is singular: they are too few, or "
+                'components are constant or sums of others. Try shrinkage="auto", fewer components, or a longer past.'
+            )
         system = LinearModel(matrix, labels, time_step(windows[TIME]), mean.view(2, n).mean(0), start)
         method = cls(system, model_noise_covariance=errors)
         method.settings |= {"modes": modes, "shrinkage": shrinkage}

@@ -99,3 +99,15 @@ def test_what_cannot_be_fitted_is_refused(how, said):
         nk.KalmanSmoother.fit(trajectories(20), **how)
     with pytest.raises(ValueError, match="one time"):
         nk.KalmanSmoother.fit(trajectories(20).isel(time=[0]))
+
+
+def test_too_few_windows_are_a_named_value_error_that_shrinkage_cures():
+    rng = np.random.default_rng(0)
+    past = xr.DataArray(
+        rng.normal(size=(20, 3, 36)).cumsum(1),
+        {"time": np.arange(3.0), "component": [f"c{k}" for k in range(36)]},
+        ("sample", "time", "component"),
+    )
+    with pytest.raises(ValueError, match='shrinkage="auto"'):
+        nk.KalmanSmoother.fit(past, modes=3)
+    nk.KalmanSmoother.fit(past, modes=3, shrinkage="auto")
