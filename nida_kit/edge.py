@@ -361,10 +361,16 @@ def in_state_units(obs: xr.Dataset, state: Labels) -> xr.Dataset:
 def _in_units_of(state: Labels, value: xr.DataArray, error: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, str]:
     """Values and their errors in the state's units, and what was converted."""
     factor, offset, said = _conversions(state, value, "obs.value")
-    if not said:
+    own, said_of_error = factor, ""
+    if error.name == NOISE and error.attrs.get("units"):  # 300 mK of values in degC, say; a difference has no offset
+        declared = value.drop_vars("units", errors="ignore").assign_attrs(units=error.attrs["units"])
+        own, _, said_of_error = _conversions(state, declared, f"obs.{NOISE}")
+    if not said and not said_of_error:
         return value, error, ""
-    rows = factor if error.name == NOISE else factor * factor.rename({d: f"{OTHER}{d}" for d in factor.dims})
-    return value * factor + offset, (error * rows).rename(error.name), said
+    rows = own if error.name == NOISE else factor * factor.rename({d: f"{OTHER}{d}" for d in factor.dims})
+    error = (error * rows).rename(error.name).drop_attrs(deep=False)  # the unit that it had
+    more = [f"errors: {said_of_error}"] if said_of_error not in ("", said) else []
+    return value * factor + offset, error, ", ".join([*([said] if said else []), *more])
 
 
 def _conversions(state: Labels, array: xr.DataArray, what: str) -> tuple[xr.DataArray, xr.DataArray, str]:
