@@ -12,6 +12,7 @@ import xarray as xr
 from nida_kit.edge import load_observations
 from nida_kit.evaluate import gaussian_scores
 from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.notes import quiet
 from nida_kit.priors.weights import save
 from nida_kit.show import plot
 from nida_kit.table import table
@@ -90,9 +91,18 @@ def train(
         ValueError: as `learn`, or files that cannot be read or written.
     """
     _check_output(weights, (".safetensors",))
-    prior, card = learn(load_trajectories(trajectories), batches, batch, width, order, odd, seed)
+    with quiet():  # the note is in the answer
+        prior, card = learn(load_trajectories(trajectories), batches, batch, width, order, odd, seed)
     save(prior, weights, card)
-    return f"{batches} batches in {card.about['minutes']} minutes; the prior is in {weights}"
+    about = card.about
+    lines = [f"{batches} batches in {about['minutes']} minutes; the prior is in {weights}"]
+    if "held_out" in about:
+        lines.append(
+            f"Mean squared error on {about['held_out']} trajectories held out: {about['validation']:.4g} after "
+            f"{about['kept_after']} batches, {about['interpolation']:.4g} of optimal interpolation, in climatological "
+            "variances"
+        )
+    return "\n".join([*lines, *([about["note"]] if "note" in about else [])])
 
 
 def score(result: Path, truth: Path) -> str:

@@ -84,13 +84,24 @@ def test_scores_are_those_of_the_package(folder):
 
 
 def test_a_prior_is_trained_and_reconstructs(folder):
-    run(
+    said = run(
         *("train", "truth.nc", "mine.safetensors", "--batches", "1", "--batch", "2", "--width", "8", "--order", "1"),
         *("--odd", "angle", "--odd", "momentum"),
     )
+    assert "none was held out" in said
     assert nk.load("mine.safetensors")[0].settings["odd"] == [0, 1]
     run("reconstruct", "obs.nc", "found.nc", "--prior", "mine.safetensors", "--temperatures", "1")
     assert np.isfinite(xr.load_dataset("found.nc")["mean"]).all()
+
+
+def test_a_training_says_its_error_on_trajectories_held_out(folder):
+    nk.Pendulum().simulate(samples=20, steps=9, dt=0.1, seed=2).to_netcdf("many.nc")
+    small = ("--batches", "1", "--batch", "2", "--width", "8", "--order", "1")
+    said = run("train", "many.nc", "mine.safetensors", *small).splitlines()
+    about = nk.load("mine.safetensors")[1].about
+    error, interpolation = (f"{about[name]:.4g}" for name in ("validation", "interpolation"))
+    assert f"2 trajectories held out: {error} after {about['kept_after']} batches, {interpolation} of" in said[1]
+    assert said[2] == about["note"] and "the trained prior" in said[2]  # one batch makes no difference
 
 
 @pytest.mark.parametrize(
