@@ -28,6 +28,7 @@ def reconstruct(
     temperatures: int = 4,
     figure: Path | None = None,
     window: int = 0,
+    flag: tuple[str, ...] = (),
 ) -> str:
     """Reconstruct the trajectories behind a file of observations; the answer is what to print.
 
@@ -38,14 +39,15 @@ def reconstruct(
         temperatures: steps of the reconstruction.
         figure: where a figure of one window is written, if anywhere.
         window: which one.
+        flag: quality flags of good values, as `nk.load_observations` takes them; none takes all values.
 
     Raises:
-        ValueError: files that cannot be read or written, or observations that do not fit the prior.
+        ValueError: files that cannot be read or written, unknown flags, or observations that do not fit the prior.
     """
     _check_output(output, ENDINGS, observations)
     if figure is not None:
         _check_output(figure, (".png", ".pdf", ".svg"), observations)
-    obs = load_observations(observations)
+    obs = load_observations(observations, flag=[_number_or_name(each) for each in flag] or None)
     result = NeuralIncremental.pretrained(prior, temperatures=temperatures).assimilate(obs)
     # The figure first: a window that there is not is found before anything is written.
     drawn = None if figure is None else plot(result, obs, window=window)
@@ -54,6 +56,14 @@ def reconstruct(
         drawn.savefig(figure)
     seen = int(obs["value"].notnull().sum())
     return f"{seen} observed values -> {result['mean'].size} reconstructed, in {output}"
+
+
+def _number_or_name(text: str) -> int | str:
+    """A flag as a shell gives it: 1 is a value, and good a meaning."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _check_output(path: Path, endings: tuple[str, ...], observations: Path | None = None) -> None:

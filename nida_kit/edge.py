@@ -149,7 +149,7 @@ def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[H
             are `value_qc`, or what value's attribute `ancillary_variables` names (CF conventions, section 3.4).
 
     Raises:
-        ValueError: no file, none that can be read, or one that lacks something.
+        ValueError: no file, none that can be read, or one that lacks something; flags that it has not, or bit masks.
     """
     obs = path if isinstance(path, xr.Dataset) else _read_file(path)
     obs = obs if flag is None else _good(obs, flag)
@@ -185,7 +185,9 @@ def flags_of(obs: xr.Dataset) -> list[str]:
     """The names of the variables that say how good the values are."""
     named = str(obs["value"].attrs.get("ancillary_variables", "")).split() if "value" in obs else []
     flags = [
-        n for n in obs.data_vars if n == "value_qc" or "flag_values" in obs[n].attrs or "flag_meanings" in obs[n].attrs
+        n
+        for n in obs.data_vars
+        if n == "value_qc" or {"flag_values", "flag_masks", "flag_meanings"} & set(obs[n].attrs)
     ]
     return list(dict.fromkeys([*(n for n in named if n in obs and n not in (NOISE, COVARIANCE)), *map(str, flags)]))
 
@@ -198,6 +200,12 @@ def _good(obs: xr.Dataset, flag: Hashable | Sequence[Hashable]) -> xr.Dataset:
             f"flag= needs one variable of quality flags, and there are {names}: call it value_qc, and drop_vars others."
         )
     (name,) = names
+    if "flag_masks" in obs[name].attrs:
+        raise ValueError(
+            f"{name} holds bits (flag_masks), which are not supported: flag= takes flags of one value each. Keep the "
+            f"good values yourself: obs.assign(value=obs.value.where((obs.{name} & bit) == 0)).drop_vars({name!r}), "
+            f"where bit is the mask of bad values, among {_masks(obs[name])}."
+        )
     flags, wanted = obs[name], [flag] if isinstance(flag, str) or not isinstance(flag, Iterable) else list(flag)
     meanings, values = (
         str(flags.attrs.get("flag_meanings", "")).split(),
@@ -211,6 +219,12 @@ def _good(obs: xr.Dataset, flag: Hashable | Sequence[Hashable]) -> xr.Dataset:
     if foreign := [d for d in flags.dims if d not in obs["value"].dims]:
         raise ValueError(f"{name} has the dims {foreign} that value has not: a flag is of each value.")
     return obs.assign(value=obs["value"].where(flags.isin(good))).drop_vars(name)
+
+
+def _masks(flags: xr.DataArray) -> dict[str, int]:
+    """The bit of each meaning, by the CF conventions, section 3.5."""
+    masks = np.atleast_1d(flags.attrs["flag_masks"]).tolist()
+    return dict(zip(str(flags.attrs.get("flag_meanings", "")).split(), masks, strict=False))
 
 
 def _missing(values: np.ndarray) -> np.ndarray:

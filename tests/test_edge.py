@@ -409,6 +409,11 @@ def test_only_values_with_good_flags_are_kept(tmp_path, obs, flag, kept):
     [
         (flagged(), 3, r"value_qc has no flags \[3\]; it has \[1, 2, 4, 9\]"),
         (flagged(**MEANT), "fine", r"quality has no flags \['fine'\]; it has \{'good': 1"),
+        (
+            flagged(flag_masks=np.array([1, 2]), flag_meanings="land rain"),
+            1,
+            r"quality holds bits \(flag_masks\).*not supported.*obs\.quality & bit\) == 0.*\{'land': 1, 'rain': 2\}",
+        ),
         (flagged().drop_vars("value_qc"), 1, r"needs one variable of quality flags, and there are \[\]"),
     ],
 )
