@@ -29,11 +29,12 @@ def reconstruct(
     temperatures: Annotated[int, typer.Option(help="Steps of the reconstruction.")] = 4,
     figure: Annotated[Path | None, typer.Option(help="Draw one window into this .png, .pdf or .svg.")] = None,
     window: Annotated[int, typer.Option(help="Which window is drawn, from 0.")] = 0,
+    flag: Annotated[list[str] | None, typer.Option(help="A quality flag of good values, 1 or good.")] = None,
 ) -> None:
     """Reconstruct the trajectories behind a file of observations."""
     from nida_kit import commands
 
-    print(commands.reconstruct(observations, output, prior, temperatures, figure, window))
+    print(commands.reconstruct(observations, output, prior, temperatures, figure, window, tuple(flag or ())))
 
 
 @app.command()

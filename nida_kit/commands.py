@@ -12,6 +12,7 @@ import xarray as xr
 from nida_kit.edge import load_observations
 from nida_kit.evaluate import gaussian_scores
 from nida_kit.methods.neural import method_of
+from nida_kit.notes import quiet
 from nida_kit.priors.weights import save
 from nida_kit.show import plot
 from nida_kit.table import table
@@ -27,6 +28,7 @@ def reconstruct(
     temperatures: int = 4,
     figure: Path | None = None,
     window: int = 0,
+    flag: tuple[str, ...] = (),
 ) -> str:
     """Reconstruct the trajectories behind a file of observations; the answer is what to print.
 
@@ -37,14 +39,15 @@ def reconstruct(
         temperatures: steps of the reconstruction.
         figure: where a figure of one window is written, if anywhere.
         window: which one.
+        flag: quality flags of good values, as `nk.load_observations` takes them; none takes all values.
 
     Raises:
-        ValueError: files that cannot be read or written, or observations that do not fit the prior.
+        ValueError: files that cannot be read or written, unknown flags, or observations that do not fit the prior.
     """
     _check_output(output, ENDINGS, observations)
     if figure is not None:
         _check_output(figure, (".png", ".pdf", ".svg"), observations)
-    obs = load_observations(observations)
+    obs = load_observations(observations, flag=[_number_or_name(each) for each in flag] or None)
     result = method_of(prior, temperatures).assimilate(obs)
     # The figure first: a window that there is not is found before anything is written.
     drawn = None if figure is None else plot(result, obs, window=window)
@@ -53,6 +56,14 @@ def reconstruct(
         drawn.savefig(figure)
     seen = int(obs["value"].notnull().sum())
     return f"{seen} observed values -> {result['mean'].size} reconstructed, in {output}"
+
+
+def _number_or_name(text: str) -> int | str:
+    """A flag as a shell gives it: 1 is a value, and good a meaning."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _check_output(path: Path, endings: tuple[str, ...], observations: Path | None = None) -> None:
@@ -90,9 +101,18 @@ def train(
         ValueError: as `learn`, or files that cannot be read or written.
     """
     _check_output(weights, (".safetensors",))
-    prior, card = learn(load_trajectories(trajectories), batches, batch, width, order, odd, seed)
+    with quiet():  # the note is in the answer
+        prior, card = learn(load_trajectories(trajectories), batches, batch, width, order, odd, seed)
     save(prior, weights, card)
-    return f"{batches} batches in {card.about['minutes']} minutes; the prior is in {weights}"
+    about = card.about
+    lines = [f"{batches} batches in {about['minutes']} minutes; the prior is in {weights}"]
+    if "held_out" in about:
+        lines.append(
+            f"Mean squared error on {about['held_out']} trajectories held out: {about['validation']:.4g} after "
+            f"{about['kept_after']} batches, {about['interpolation']:.4g} of optimal interpolation, in climatological "
+            "variances"
+        )
+    return "\n".join([*lines, *([about["note"]] if "note" in about else [])])
 
 
 def score(result: Path, truth: Path) -> str:

@@ -149,7 +149,7 @@ def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[H
             are `value_qc`, or what value's attribute `ancillary_variables` names (CF conventions, section 3.4).
 
     Raises:
-        ValueError: no file, none that can be read, or one that lacks something.
+        ValueError: no file, none that can be read, or one that lacks something; flags that it has not, or bit masks.
     """
     obs = path if isinstance(path, xr.Dataset) else _read_file(path)
     obs = obs if flag is None else _good(obs, flag)
@@ -185,7 +185,9 @@ def flags_of(obs: xr.Dataset) -> list[str]:
     """The names of the variables that say how good the values are."""
     named = str(obs["value"].attrs.get("ancillary_variables", "")).split() if "value" in obs else []
     flags = [
-        n for n in obs.data_vars if n == "value_qc" or "flag_values" in obs[n].attrs or "flag_meanings" in obs[n].attrs
+        n
+        for n in obs.data_vars
+        if n == "value_qc" or {"flag_values", "flag_masks", "flag_meanings"} & set(obs[n].attrs)
     ]
     return list(dict.fromkeys([*(n for n in named if n in obs and n not in (NOISE, COVARIANCE)), *map(str, flags)]))
 
@@ -198,6 +200,12 @@ def _good(obs: xr.Dataset, flag: Hashable | Sequence[Hashable]) -> xr.Dataset:
             f"flag= needs one variable of quality flags, and there are {names}: call it value_qc, and drop_vars others."
         )
     (name,) = names
+    if "flag_masks" in obs[name].attrs:
+        raise ValueError(
+            f"{name} holds bits (flag_masks), which are not supported: flag= takes flags of one value each. Keep the "
+            f"good values yourself: obs.assign(value=obs.value.where((obs.{name} & bit) == 0)).drop_vars({name!r}), "
+            f"where bit is the mask of bad values, among {_masks(obs[name])}."
+        )
     flags, wanted = obs[name], [flag] if isinstance(flag, str) or not isinstance(flag, Iterable) else list(flag)
     meanings, values = (
         str(flags.attrs.get("flag_meanings", "")).split(),
@@ -211,6 +219,12 @@ def _good(obs: xr.Dataset, flag: Hashable | Sequence[Hashable]) -> xr.Dataset:
     if foreign := [d for d in flags.dims if d not in obs["value"].dims]:
         raise ValueError(f"{name} has the dims {foreign} that value has not: a flag is of each value.")
     return obs.assign(value=obs["value"].where(flags.isin(good))).drop_vars(name)
+
+
+def _masks(flags: xr.DataArray) -> dict[str, int]:
+    """The bit of each meaning, by the CF conventions, section 3.5."""
+    masks = np.atleast_1d(flags.attrs["flag_masks"]).tolist()
+    return dict(zip(str(flags.attrs.get("flag_meanings", "")).split(), masks, strict=False))
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
@@ -382,37 +396,16 @@ def _declared(x: xr.DataArray, state: Labels) -> xr.DataArray:
 def _in_units_of(state: Labels, value: xr.DataArray, error: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, str]:
     """Values and their errors in the state's units, and what was converted."""
     factor, offset, said = _conversions(state, value, "obs.value")
-    rows, also = _error_conversions(state, value, error, factor)
-    said = ", ".join(x for x in (said, also) if x)
-    if not said:
+    own, said_of_error = factor, ""
+    if error.name == NOISE and error.attrs.get("units"):  # 300 mK of values in degC, say; a difference has no offset
+        declared = value.drop_vars("units", errors="ignore").assign_attrs(units=error.attrs["units"])
+        own, _, said_of_error = _conversions(state, declared, f"obs.{NOISE}")
+    if not said and not said_of_error:
         return value, error, ""
-    told = {k: v for k, v in error.attrs.items() if k != "units"}
-    error = (error * rows).rename(error.name).drop_attrs().assign_attrs(told)
-    return value * factor + offset, error, said
-
-
-def _error_conversions(
-    state: Labels, value: xr.DataArray, error: xr.DataArray, factor: xr.DataArray
-) -> tuple[xr.DataArray, str]:
-    """What takes errors to the state's units, and what that is in words.
-
-    They have a unit of their own where noise_std declares one in its attributes, else that of the values.
-    """
-    if error.name == COVARIANCE:
-        return factor * factor.rename({d: f"{OTHER}{d}" for d in factor.dims}), ""
-    given = error.attrs.get("units")
-    if not isinstance(given, str):
-        return factor, ""
-    what = "obs.noise_std"
-    if COMPONENT not in state.dims:
-        found = {state.units: conversion(given, state.units, what)[0]}
-        rows = xr.DataArray(found[state.units])
-    else:
-        own = dict(zip(state.components, state.units, strict=True))
-        wanted = [own.get(c, given) for c in value[COMPONENT].values.tolist()]
-        found = {unit: conversion(given, unit, what)[0] for unit in wanted}
-        rows = xr.DataArray([found[unit] for unit in wanted], {COMPONENT: value[COMPONENT].values}, COMPONENT)
-    return rows, ", ".join(f"noise_std: {given} to {unit}" for unit, f in found.items() if f != 1.0)
+    rows = own if error.name == NOISE else factor * factor.rename({d: f"{OTHER}{d}" for d in factor.dims})
+    error = (error * rows).rename(error.name).drop_attrs(deep=False)  # the unit that it had
+    more = [f"errors: {said_of_error}"] if said_of_error not in ("", said) else []
+    return value * factor + offset, error, ", ".join([*([said] if said else []), *more])
 
 
 def _conversions(state: Labels, array: xr.DataArray, what: str) -> tuple[xr.DataArray, xr.DataArray, str]:

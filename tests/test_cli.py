@@ -75,6 +75,21 @@ def test_a_reconstruction_is_that_of_the_package_in_each_format(folder):
     np.testing.assert_allclose(pd.read_csv("found.csv")["mean"], expected["mean"].values.ravel())
 
 
+@pytest.mark.parametrize(
+    ("flags", "kept"), [(["good"], [1]), (["good", "probably_good"], [1, 2]), (["2"], [2]), ([], [1, 2, 4])]
+)
+def test_only_values_with_these_flags_are_used(folder, flags, kept):
+    number = np.resize([1, 2, 4], OBS["value"].shape)
+    about = {"flag_values": np.array([1, 2, 4]), "flag_meanings": "good probably_good bad"}
+    OBS.assign(value_qc=(OBS["value"].dims, number, about)).to_netcdf("flagged.nc")
+    options = [word for flag in flags for word in ("--flag", flag)]
+    said = run("reconstruct", "flagged.nc", "found.nc", "--prior", "pendulum", *options)
+    good = OBS["value"].where(np.isin(number, kept))
+    assert said.startswith(f"{int(good.notnull().sum())} observed values")
+    expected = nk.NeuralIncremental.pretrained("pendulum").assimilate(OBS.assign(value=good))
+    np.testing.assert_array_equal(xr.load_dataset("found.nc")["mean"], expected["mean"])
+
+
 def test_scores_are_those_of_the_package(folder):
     run("reconstruct", "obs.nc", "found.nc", "--prior", "pendulum")
     found = xr.load_dataset("found.nc")
@@ -84,13 +99,24 @@ def test_scores_are_those_of_the_package(folder):
 
 
 def test_a_prior_is_trained_and_reconstructs(folder):
-    run(
+    said = run(
         *("train", "truth.nc", "mine.safetensors", "--batches", "1", "--batch", "2", "--width", "8", "--order", "1"),
         *("--odd", "angle", "--odd", "momentum"),
     )
+    assert "none was held out" in said
     assert nk.load("mine.safetensors")[0].settings["odd"] == [0, 1]
     run("reconstruct", "obs.nc", "found.nc", "--prior", "mine.safetensors", "--temperatures", "1")
     assert np.isfinite(xr.load_dataset("found.nc")["mean"]).all()
+
+
+def test_a_training_says_its_error_on_trajectories_held_out(folder):
+    nk.Pendulum().simulate(samples=20, steps=9, dt=0.1, seed=2).to_netcdf("many.nc")
+    small = ("--batches", "1", "--batch", "2", "--width", "8", "--order", "1")
+    said = run("train", "many.nc", "mine.safetensors", *small).splitlines()
+    about = nk.load("mine.safetensors")[1].about
+    error, interpolation = (f"{about[name]:.4g}" for name in ("validation", "interpolation"))
+    assert f"2 trajectories held out: {error} after {about['kept_after']} batches, {interpolation} of" in said[1]
+    assert said[2] == about["note"] and "the trained prior" in said[2]  # one batch makes no difference
 
 
 @pytest.mark.parametrize(
@@ -101,6 +127,7 @@ def test_a_prior_is_trained_and_reconstructs(folder):
         (["reconstruct", "obs.nc", "a.txt"], "must end in .nc"),
         (["reconstruct", "obs.nc", "none/a.nc"], "folder does not exist"),
         (["reconstruct", "obs.nc", "a.nc", "--prior", "pendulum", "--figure", "f.png", "--window", "2"], "there are 2"),
+        (["reconstruct", "obs.nc", "a.nc", "--flag", "good"], "needs one variable of quality flags"),
         (["train", "obs.nc", "a.safetensors"], "one variable"),
         (["train", "truth.nc", "a.safetensors", "--odd", "spin"], "spin"),
         (["score", "obs.nc", "truth.nc"], "mean and std"),

@@ -345,6 +345,20 @@ def test_units_with_an_offset_move_values_and_not_their_errors():
     assert (read.noise_std[~read.value.isnan()] == 0.5).all() and read.converted == "degC to K"
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("mK", 1e-3), ("degC", 1.0), ("K", 1.0)])
+def test_errors_are_converted_by_the_unit_that_they_declare_themselves(unit, factor):
+    labels = nk.GridLabels({"y": (0.0, 1.0)}, "K", "temperature")
+    value = xr.DataArray([[10.0, 20.0]], {"time": [0.0], "y": [0.0, 1.0]}, ("time", "y"), attrs={"units": "degC"})
+    obs = xr.Dataset({"value": value, "noise_std": ("y", [300.0, 500.0], {"units": unit})})
+    read = edge.read_observations(obs, labels, 1.0)
+    np.testing.assert_allclose(read.value, [[283.15, 293.15]])
+    np.testing.assert_allclose(read.noise_std, np.array([[300.0, 500.0]]) * factor)
+    again = edge.read_observations(edge.in_state_units(obs, labels), labels, 1.0)
+    torch.testing.assert_close(again.noise_std, read.noise_std)
+    with pytest.raises(ValueError, match=r"obs\.noise_std is declared in 'm', and 'K' is needed"):
+        edge.read_observations(obs.assign(noise_std=obs["noise_std"].assign_attrs(units="m")), labels, 1.0)
+
+
 @pytest.mark.parametrize(
     ("unit", "said"), [("kg", "angle, is declared in 'kg', and 'rad' is"), ("bananas", "'bananas'")]
 )
@@ -395,6 +409,11 @@ def test_only_values_with_good_flags_are_kept(tmp_path, obs, flag, kept):
     [
         (flagged(), 3, r"value_qc has no flags \[3\]; it has \[1, 2, 4, 9\]"),
         (flagged(**MEANT), "fine", r"quality has no flags \['fine'\]; it has \{'good': 1"),
+        (
+            flagged(flag_masks=np.array([1, 2]), flag_meanings="land rain"),
+            1,
+            r"quality holds bits \(flag_masks\).*not supported.*obs\.quality & bit\) == 0.*\{'land': 1, 'rain': 2\}",
+        ),
         (flagged().drop_vars("value_qc"), 1, r"needs one variable of quality flags, and there are \[\]"),
     ],
 )

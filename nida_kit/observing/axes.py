@@ -30,6 +30,12 @@ class Months:
 Step = float | np.timedelta64 | Months
 
 
+_CONVENTION = (
+    " (if these are longitudes, bring them to the grid's convention: x % 360 of those from 0 on, (x + 180) % 360 - 180 "
+    "of those from -180 on)"
+)
+
+
 @dataclass(frozen=True)
 class Axis:
     """An axis of the grid, and the N values along it.
@@ -60,6 +66,19 @@ class Axis:
         """The same axis with some of the values."""
         return Axis(self.name, self.points, self.order, self.given[some], self.position[some], self.whole)
 
+    @property
+    def outside(self) -> str:
+        """Which values lie in no cell, in words; "" if there are none."""
+        beyond = self.given[~self.inside]
+        if not beyond.size:
+            return ""
+        first, last = self.points[[0, -1]]
+        at = " to ".join(dict.fromkeys((shown(beyond.min()), shown(beyond.max()))))
+        said = f"{beyond.size} along {self.name!r}, at {at}, where the grid has {shown(first)} to {shown(last)}"
+        turned = [] if self.name == TIME else [beyond - 360, beyond + 360]
+        on_the_grid = any(((x >= first) & (x <= last)).any() for x in turned)
+        return f"{said}{_CONVENTION if on_the_grid else ''}"
+
     def nearest(self) -> np.ndarray:
         """The point of each value, `(N,)`, from 0 along `points`."""
         found = np.floor(self.position if self.whole else self.position + 0.5).astype(int)
@@ -75,6 +94,11 @@ class Axis:
         if not exact:
             return moved
         return np.where(self.between() == self.position, np.zeros_like(moved), moved)
+
+
+def shown(coordinate) -> str:
+    """A coordinate in words."""
+    return f"{coordinate:.10g}" if isinstance(coordinate, float) else str(coordinate).removesuffix(".000000")
 
 
 # Places
@@ -104,7 +128,7 @@ def time_axis(given: np.ndarray, start, step: Step, steps: int | None, most: int
 
     Args:
         given: `(N,)`, numbers, datetime64, timedelta64, or cftime's dates as objects.
-        start: of the window; None is the first time, or the start of its month.
+        start: of the window; None is the first time, or the start of its month, or of its year where steps are years.
         step: from `read_step`.
         steps: of the window; None is as many as reach the last value.
         most: how many there may be.
@@ -130,21 +154,34 @@ def time_axis(given: np.ndarray, start, step: Step, steps: int | None, most: int
 
 def _start(given: np.ndarray, start, step: Step):
     """The first time of the grid."""
+    first = given.min()
     if start is None:
-        first = given.min()
-        return _month_starts(_months([first]), first)[0] if isinstance(step, Months) else first
+        return _calendar_start(first, step) if isinstance(step, Months) else first
     if given.dtype.kind == "f":
         return checks.finite("start", start)
-    example = "0h" if given.dtype.kind == "m" else "2006-01-01"
     try:
         begin = _same_kind(start, given)
         if begin != begin:
             raise ValueError("it is missing")
     except (ValueError, TypeError) as error:
-        raise checks.refused("start", start, "a time as those of the values", f"Try start={example!r}.") from error
-    if isinstance(step, Months) and begin != _month_starts(_months([begin]), begin)[0]:
-        raise checks.refused("start", start, "the first of a month, as steps are months", f"Try start={example!r}.")
+        example = _text(_calendar_start(first, step) if isinstance(step, Months) else first)
+        advice = f"Try start={example!r}, where the values begin."
+        raise checks.refused("start", start, "a time as those of the values", advice) from error
+    if isinstance(step, Months) and begin != (month := _month_starts(_months([begin]), begin)[0]):
+        advice = f"Try start={_text(month)!r}."
+        raise checks.refused("start", start, "the first of a month, as steps are months", advice)
     return begin
+
+
+def _calendar_start(first, step: Months):
+    """The first of the month of the first time, or of its year where steps are whole years."""
+    months = _months([first])
+    return _month_starts(months - months % 12 if step.number % 12 == 0 else months, first)[0]
+
+
+def _text(time) -> str:
+    """The day of a date, or a duration, as `start` takes it."""
+    return str(pd.Timedelta(time)) if isinstance(time, np.timedelta64) else str(time)[:10]
 
 
 def _same_kind(start, given: np.ndarray):

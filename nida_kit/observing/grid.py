@@ -31,7 +31,7 @@ from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.edge import NOISE
-from nida_kit.observing.axes import Axis, place_axis, read_step, time_axis
+from nida_kit.observing.axes import Axis, place_axis, read_step, shown, time_axis
 from nida_kit.observing.operators import OverWindow, over_window
 from nida_kit.observing.table import Names, Rows, read_rows
 from nida_kit.state import COMPONENT, TIME, GridLabels, Labels, StateLabels, reserved
@@ -79,13 +79,15 @@ def grid(
     Args:
         data: a DataFrame with a row for each value, in the columns that are named below; or an `xr.Dataset` with these
             as variables or coordinates: at irregular times, (time, component), of several stations, (station, time), or
-            of single values, (obs,). A row whose value is NaN measures nothing. Units that a dataset declares are
-            converted to the model's; a table's are taken to be those.
+            of single values, (obs,). A row whose value is NaN measures nothing. Declared units are converted to the
+            model's, those of values and errors in a dataset's attributes, or in a column `unit` or `units`; without
+            any, numbers are taken to be in the model's.
         like: whose grid it is: a method, a system, or its labels (`nk.StateLabels`, `nk.GridLabels`).
         dt: the time step, a number in the model's time unit; along dates or durations also a text or an object,
             such as "6h", "1D" or "MS" (calendar months: a value belongs to the month that it falls in); None is that of
             `like`.
-        start: first time of the grid; None is the first in the table (with months, the first of that month).
+        start: first time of the grid; None is the first in the table (with months, the first of that month, and with
+            whole years the first of January).
         steps: how many; None is as many as reach the last value.
         exact: keep true times and places, and give an operator too. Only what lies beyond the first or last point of
             an axis, by less than half a step, moves onto it.
@@ -111,8 +113,8 @@ def grid(
             does not have, a time step or units that cannot be known, or nothing within the window.
 
     Warns:
-        Of values outside the grid, of rows that come more than once, of flags that are not looked at, and of dims that
-        tell no values apart.
+        Of values outside the grid, of values of one cell that contradict each other, of rows that come more than once,
+        of flags that are not looked at, and of dims that tell no values apart.
     """
     labels, known = _model(like)
     exact = checks.flag("exact", exact)
@@ -132,7 +134,7 @@ def grid(
     values = _Values.of(rows, [axis.among(inside) for axis in axes], inside)
     obs, operator, cells = (_interpolating if exact else _on_grid)(values, labels, rows)
     report = _report(rows, values, cells, exact, converted)
-    for note in _doubts(report, rows):
+    for note in _doubts(report, rows, axes, _contradiction(values, cells, labels, exact)):
         warnings.warn(note, stacklevel=2)
     obs = _labelled(obs, rows, labels, axes[0]).assign_attrs(report.numbers | {"report": report.text})
     return (obs, operator) if exact else obs
@@ -155,8 +157,8 @@ def _check_dim(dim: Hashable | None, labels: Labels) -> None:
 def _nothing(axes: Sequence[Axis]) -> str:
     """What to say if no value lies on the grid."""
     spans = [
-        f"{axis.name} of the values is {axis.given.min()} to {axis.given.max()}, of the grid {axis.points[0]} to "
-        f"{axis.points[-1]}"
+        f"{axis.name} of the values is {shown(axis.given.min())} to {shown(axis.given.max())}, of the grid "
+        f"{shown(axis.points[0])} to {shown(axis.points[-1])}"
         for axis in axes
     ]
     return (
@@ -212,6 +214,8 @@ class _Cells:
         error: `(M,)`, its standard deviation.
         shared: the number of values that are not alone in theirs.
         apart: the largest distance of one of these from the combined value, in its standard deviations.
+        worst: the place among all values of that one.
+        made: the combined value that it is so far from, and its standard deviation.
         repeated: the number of values that another row repeats with all it says.
     """
 
@@ -220,6 +224,8 @@ class _Cells:
     error: np.ndarray
     shared: int
     apart: float
+    worst: int
+    made: tuple[float, float]
     repeated: int
 
 
@@ -232,13 +238,15 @@ def _combined(cell: np.ndarray, values: _Values) -> _Cells:
     least = np.minimum.reduceat(s, first)
     weight = (np.repeat(least, counts) / s) ** 2  # at most 1, whatever the unit
     total = np.add.reduceat(weight, first)
-    mean = np.add.reduceat(weight * v, first) / total
+    mean, error = np.add.reduceat(weight * v, first) / total, least / np.sqrt(total)
     shared = np.repeat(counts > 1, counts)
-    apart = (np.abs(v - np.repeat(mean, counts)) / s)[shared]
+    apart = np.where(shared, np.abs(v - np.repeat(mean, counts)) / s, 0.0)
+    worst = int(apart.argmax())
+    made = float(np.repeat(mean, counts)[worst]), float(np.repeat(error, counts)[worst])
     told = {axis.name: axis.given[order][shared] for axis in values.axes} | {"cell": cell[shared]}
     told |= {"value": v[shared], "error": s[shared]}
     repeated = int(pd.DataFrame(told).duplicated().sum())
-    return _Cells(cell[first], mean, least / np.sqrt(total), int(shared.sum()), float(apart.max(initial=0.0)), repeated)
+    return _Cells(cell[first], mean, error, int(shared.sum()), float(apart[worst]), int(order[worst]), made, repeated)
 
 
 # On the grid
@@ -440,13 +448,34 @@ def _shown(shift) -> str:
     return str(shift.round("s") if shift > pd.Timedelta("1min") else shift)
 
 
-def _doubts(report: _Report, rows: Rows) -> list[str]:
+_CHANCE = 1e-3  # of a false alarm among all values that share a cell
+
+
+def _contradiction(values: _Values, cells: _Cells, labels: Labels, exact: bool) -> str:
+    """What to say if a value differs from what its cell makes by more than the largest of so many normal numbers."""
+    if not cells.shared or cells.shared * math.erfc(cells.apart / math.sqrt(2)) >= _CHANCE:
+        return ""
+    k, (made, error) = cells.worst, cells.made
+    name = labels.components[values.what[k]] if values.what is not None else labels.long_name
+    where = ", ".join(f"{axis.name} {shown(axis.given[k])}" for axis in values.axes)
+    apart = " exact=True keeps values of different times apart, so that robust='student' can weigh them."
+    return (
+        f"Values that share a cell contradict each other: {name} at {where} is {values.value[k]:g} +- "
+        f"{values.error[k]:g}, and with the others in its cell it makes {made:.4g} +- {error:.2g}, which is "
+        f"{cells.apart:.3g} standard deviations away. Look at them: drop what is wrong, or give larger errors if what "
+        f"is measured varies within a cell.{'' if exact else apart}"
+    )
+
+
+def _doubts(report: _Report, rows: Rows, axes: Sequence[Axis], contradiction: str) -> list[str]:
     """What must be heard even if no report is read."""
-    notes, numbers = [], report.numbers
+    notes, numbers = [contradiction] if contradiction else [], report.numbers
     if numbers["outside"]:
+        where = "; ".join(axis.outside for axis in axes if axis.outside)
+        advice = "Widen start= and steps=, or select" if axes[0].outside else "Select"
         notes.append(
-            f"{numbers['outside']} of {numbers['rows']} rows lie outside the grid and are left out: widen start= and "
-            "steps=, or select the others before."
+            f"{numbers['outside']} of {numbers['rows']} rows lie outside the grid and are left out: {where}. "
+            f"{advice} the others before."
         )
     if numbers["repeated"]:
         notes.append(
@@ -470,22 +499,29 @@ def _doubts(report: _Report, rows: Rows) -> list[str]:
 
 
 def _in_units_of(labels: Labels, rows: Rows) -> tuple[Rows, str]:
-    """Rows in the model's units, where a dataset declares others; and what was converted."""
+    """Rows in the model's units, where others are declared; and what was converted."""
     named, given = rows.what is not None, rows.units
-    if named:
-        own = dict(zip(labels.components, labels.units, strict=True))
-        pairs = {name: (given.components.get(name, given.value), unit) for name, unit in own.items()}
-    else:
-        pairs = {"value": (given.value, labels.units)}
+    what = rows.what if named else np.zeros(rows.value.size, int)
+    value, error, time, said = rows.value.copy(), rows.error.copy(), rows.time, []
+
+    def converted(name: str, unit: str, wanted: str) -> tuple[float, float]:
+        found = conversion(unit, wanted, f"{name!r}") if unit else (1.0, 0.0)
+        if found != (1.0, 0.0):
+            said.append(f"{name}: {unit} to {wanted}")
+        return found
+
+    for k in np.unique(what):
+        name, wanted = (labels.components[k], labels.units[k]) if named else ("value", labels.units)
+        unit, here = given.components.get(name) or given.value, what == k
+        factor, offset = converted(name, unit, wanted)
+        value[here] = value[here] * factor + offset
+        if given.error and given.error != unit:
+            factor, _ = converted(f"error of {name}", given.error, wanted)  # a difference has no offset
+        error[here] *= abs(factor)
     if rows.time.dtype.kind == "f":
-        pairs["time"] = given.time, labels.time_units
-    found = {name: conversion(a, b, f"{name!r}") if a else (1.0, 0.0) for name, (a, b) in pairs.items()}
-    said = ", ".join(f"{name}: {' to '.join(pairs[name])}" for name, each in found.items() if each != (1.0, 0.0))
-    if not said:
-        return rows, ""
-    time = rows.time * found.pop("time")[0] if "time" in found else rows.time
-    factor, offset = np.array(list(found.values())).T[:, rows.what if named else 0]
-    return replace(rows, time=time, value=rows.value * factor + offset, error=rows.error * np.abs(factor)), said
+        factor, _ = converted("time", given.time, labels.time_units)
+        time = time * factor
+    return replace(rows, time=time, value=value, error=error), ", ".join(said)
 
 
 def _named(obs: xr.Dataset, components: Sequence[int], names: Sequence[str], labels: Labels, rows: Rows) -> xr.Dataset:

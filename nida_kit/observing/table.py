@@ -7,7 +7,7 @@ kind (numbers, dates or durations). A row whose value is NaN measures nothing; i
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -44,16 +44,18 @@ class Names:
 
 @dataclass(frozen=True)
 class Units:
-    """Units that a dataset declares; "" is none.
+    """Units that a dataset or a table declares; "" is none.
 
     Attributes:
         time: of times that were numbers.
         value: of all values.
-        components: by component.
+        error: of their errors, where that is another than the values'.
+        components: by component, where values have their own.
     """
 
     time: str = ""
     value: str = ""
+    error: str = ""
     components: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,7 +76,7 @@ class Rows:
         unused: columns or variables that play no part.
         flags: those among them that seem to tell good values from bad.
         pooled: dims of a dataset that tell no values apart.
-        units: what a dataset declares.
+        units: what is declared.
     """
 
     time: np.ndarray
@@ -121,7 +123,9 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
         source.needed(window_name, "window", bare=True)
     error_name = _error_name(source, names.error)
     wanted = [n for n in (time_name, what_name, value_name, error_name, window_name, *places.values()) if n is not None]
-    source = source.flat(wanted, [value_name, error_name])
+    unit_name = _unit_name(source, value_name, wanted)
+    wanted += [] if unit_name is None else [unit_name]
+    source = source.flat(wanted, [value_name, error_name, unit_name])
 
     value = _numbers(source[value_name], value_name)
     kept = ~np.isnan(value)
@@ -130,9 +134,11 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
     if not kept.any():
         raise ValueError(f"There is no value: the column {value_name!r} holds {value.size} rows, all of them NaN.")
     error = _errors(source, names.error, error_name, kept)
-    units = _declared(data, time_name, value_name, what_name)
+    units = _declared(data, time_name, value_name, error_name)
     time = _times(_dated(source[time_name], units.time), time_name, kept)
     what = _what(source, what_name, components, kept)
+    if unit_name is not None:
+        units = replace(units, **_units_of_rows(source[unit_name][kept], what, components))
     where = {dim: _placed(source[name], name, kept) for dim, name in places.items()}
     window, windows = _windows(source, window_name, kept)
     return Rows(
@@ -165,6 +171,11 @@ class _Source:
         if isinstance(data, pd.DataFrame):
             named = [n for n in data.index.names if n is not None and n not in data.columns]
             data = data.reset_index(named) if named else data
+            if data.empty:
+                raise ValueError(
+                    f"There is no row: the table, with the columns {list(map(str, data.columns))}, is empty. Look at "
+                    "what made it, a selection that nothing meets or a file without lines."
+                )
             twice = data.columns[data.columns.duplicated()].tolist()
             if twice:
                 raise ValueError(f"The table has more than one column {twice[0]!r}: rename or drop all but one.")
@@ -404,12 +415,33 @@ def _ancillary(data, value: Hashable) -> list[str]:
     return str(data[value].attrs.get("ancillary_variables", "")).split() if isinstance(data, xr.Dataset) else []
 
 
-def _declared(data, time: Hashable, value: Hashable, what: Hashable | None) -> Units:
-    """What a dataset declares of itself."""
+def _declared(data, time: Hashable, value: Hashable, error: Hashable | None) -> Units:
+    """What the variables of a dataset declare of themselves."""
     if not isinstance(data, xr.Dataset):
         return Units()
-    components = {}
-    if what is not None and "units" in data.variables and data["units"].dims == data[what].dims:
-        pairs = zip(data[what].values.ravel(), data["units"].values.ravel(), strict=True)
-        components = {str(name): str(unit) for name, unit in pairs}
-    return Units(*(str(data[name].attrs.get("units", "")) for name in (time, value)), components)
+    return Units(*("" if name is None else str(data[name].attrs.get("units", "")) for name in (time, value, error)))
+
+
+def _unit_name(source: _Source, value: Hashable, wanted: Sequence[Hashable]) -> str | None:
+    """The column or coordinate that holds the units of values, as texts, if there is one."""
+    for name in ("units", "unit"):
+        if not source.has(name) or name in wanted or pd.api.types.is_numeric_dtype(source[name].dtype):
+            continue
+        if source.is_table or set(source[name].dims) <= set(source[value].dims):
+            return name
+    return None
+
+
+def _units_of_rows(column: pd.Series, what: np.ndarray | None, components: Sequence[str]) -> dict:
+    """The one unit of each component among the rows, or of a field."""
+    given = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    names = np.full(len(given), "the field") if what is None else np.array(components)[what]
+    found = {str(name): units.unique().tolist() for name, units in given.groupby(names)}
+    for name, units in found.items():
+        if len(units) > 1:
+            raise ValueError(
+                f"Values of {name!r} come in several units, {_few(units)} in the column {column.name!r}: convert them "
+                "and their errors to one of these before, and write it there."
+            )
+    one = {name: unit for name, (unit,) in found.items() if unit}
+    return {"components": one} if what is not None else {"value": one["the field"]} if one else {}

@@ -1,7 +1,7 @@
 """A prior for a system of one's own, learnt from trajectories of it in one call.
 
-A climatology of order w is fitted to the windows; around it a network is trained on observations of every spacing and
-noise that fit the window. The last windows are held out: the weights that do best there are kept.
+A climatology of order w is fitted to the windows. A network that starts as this climatology is trained on observations
+of every spacing and noise that fit the window. The last windows are held out: the weights that do best there are kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.methods.interpolation import OptimalInterpolation
+from nida_kit.notes import warn
 from nida_kit.observing.laws import mixture
 from nida_kit.priors.parts import Seeded
 from nida_kit.priors.temporal import NeuralPrior
@@ -63,7 +64,7 @@ def learn(
         batches: of the training.
         batch: windows per batch.
         width: features of the network per time step, an even number.
-        order: steps that the climatology looks back; at most one less than there are.
+        order: steps that the climatology looks back, less than a window has.
         odd: components that a mirror changes the sign of, all at once.
         seed: of everything that is random.
         progress: show a bar.
@@ -71,26 +72,27 @@ def learn(
             optimal interpolation; windows that overlap belong side by side. 0 keeps the last weights, unseen.
 
     Raises:
-        ValueError: sizes out of range, unknown components, values that are not finite, or too few trajectories for
-            the order.
+        ValueError: sizes out of range, unknown components, values that are not finite, one single trajectory, or too
+            few for the order.
+
+    Warns:
+        Of so few trajectories that none is held out, and of a training that did not help; the card's `note` says the
+        same.
     """
     batches, order = checks.count("batches", batches, 1), checks.count("order", order, 0)
     odd = checks.names("odd", odd)
     checks.known("components in odd", odd, trajectories[COMPONENT].values.tolist())
     sign = xr.DataArray([-1.0 if c in odd else 1.0 for c in trajectories[COMPONENT].values], dims=COMPONENT)
-    if not np.isfinite(trajectories.values).all():
-        raise ValueError(
-            "The trajectories hold NaN or infinite values, and a network learns from whole windows: drop the others by "
-            "trajectories.dropna('sample'), or use nk.OptimalInterpolation.fit, which takes gaps."
-        )
-    some = round(trajectories.sizes[SAMPLE] * checks.within("held_out", held_out, 0.0, 0.5))
+    _check_enough(trajectories, order)
+    steps = trajectories.sizes[TIME]
+    some = round(len(trajectories) * checks.within("held_out", held_out, 0.0, 0.5))
     past, rest = (trajectories[part] for part in (slice(None, -some or None), slice(len(trajectories) - some, None)))
     images = xr.concat([past, past * sign], SAMPLE) if odd else past
-    steps = trajectories.sizes[TIME]
-    interpolation = OptimalInterpolation.fit(images, order=min(order, steps - 1))
+    interpolation = OptimalInterpolation.fit(images, order=order)
     climatology, labels = interpolation.climatology, interpolation.labels
     with Seeded(seed):
-        prior = NeuralPrior(climatology, width=width, odd=[labels.components.index(name) for name in odd])
+        mirrored = [labels.components.index(name) for name in odd]
+        prior = NeuralPrior(climatology, width=width, odd=mirrored, anchored=True)
     law = partial(mixture, scale=climatology.spread, spacing=(2, max(2, steps // 3)), count=(4, 12))
     settings = Settings(steps=batches, batch=batch, rate=5e-3, longest=4, log_score=0.1, seed=seed)
     windows, unseen = (torch.from_numpy(x.values).double() for x in (past, rest))
@@ -99,6 +101,32 @@ def learn(
     about = {"windows": len(windows), "batches": batches, "seed": seed}
     about |= {"minutes": round(history.attrs["seconds"] / 60, 1)}
     if some:
-        kept = {"validation": float(history["validation"].min()), "kept_after": history.attrs["kept_after"]}
-        about |= {"held_out": some, "interpolation": history.attrs["interpolation"]} | kept
+        about |= {"held_out": some, "validation": float(history["validation"].min())}
+        told = ("interpolation", "kept_after", "note")
+        about |= {name: history.attrs[name] for name in told if name in history.attrs}
+    elif held_out:
+        about["note"] = (
+            f"Of {len(trajectories)} trajectories none was held out, so nothing tells whether the training helped: "
+            "give more, or a larger held_out."
+        )
+        warn(about["note"], stacklevel=2)
     return prior, Card(labels, interpolation.dt, about)
+
+
+def _check_enough(trajectories: xr.DataArray, order: int) -> None:
+    """Raises a ValueError for windows that nothing can be learnt from."""
+    if not np.isfinite(trajectories.values).all():
+        raise ValueError(
+            "The trajectories hold NaN or infinite values, and a network learns from whole windows: drop the others by "
+            "trajectories.dropna('sample'), or use nk.OptimalInterpolation.fit, which takes gaps."
+        )
+    if len(trajectories) < 2:
+        raise ValueError(
+            "There is 1 trajectory, and a network would learn it by heart: simulate or give more, or cut a long one "
+            "into windows, nk.windows(record, steps=32, every=8)."
+        )
+    if order >= (steps := trajectories.sizes[TIME]):
+        raise ValueError(
+            f"order={order} looks back {order} steps from each, and a window of {steps} steps has at most {steps - 1} "
+            f"before one: give order={min(4, steps - 1)}, or longer windows."
+        )

@@ -34,6 +34,7 @@ from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
+from nida_kit.notes import warn
 from nida_kit.observing.laws import Law
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
@@ -233,6 +234,15 @@ class _State:
         self.looks.append((self.done, error))
 
     @property
+    def errors(self) -> dict[str, str]:
+        """Mean squared errors so far, for the progress bar."""
+        found = {"mse": f"{self.history[-1][1]:.3g}"}
+        if self.validation is not None:
+            kept = f"{min(error for _, error in self.looks):.3g}"
+            found |= {"held_out": kept, "interpolation": f"{self.validation.interpolation:.3g}"}
+        return found
+
+    @property
     def over(self) -> bool:
         """Whether all batches are done, or the error has long not fallen."""
         errors = [error for _, error in self.looks]
@@ -288,6 +298,8 @@ class _State:
             return found
         after, errors = (list(column) for column in zip(*self.looks, strict=True))
         kept = {"kept_after": after[errors.index(min(errors))], "interpolation": self.validation.interpolation}
+        if note := self.validation.verdict(min(errors), kept["kept_after"]):
+            kept["note"] = note
         return found.assign(validation=("after", errors)).assign_coords(after=after).assign_attrs(kept)
 
 
@@ -323,8 +335,8 @@ def train(
         settings: all that is random depends on settings.seed alone.
         validation: windows `(N, T, n)` that `windows` does not draw, best of other years, and how they are observed.
             Before the first and after each `settings.look` batches the loop runs on them, always with the same
-            observations, drawn by random numbers of their own. The weights with the smallest squared error are kept,
-            and if optimal interpolation errs less, a warning says so.
+            observations, drawn by random numbers of their own. The weights with the smallest squared error are kept.
+            If those are the first ones, or no better than optimal interpolation by 1%, a warning says so.
         device: where the network and the solves run; windows and laws are drawn on the CPU, so that they are the same
             everywhere.
         checkpoint: a file written every `every` batches and at the end. If it exists, training goes on from it, to
@@ -336,7 +348,8 @@ def train(
     Returns:
         The history: `loss` and `mse` (climatological units) of each batch, along `batch`; settings and seconds in
         `attrs`. With validation, its mean squared error `validation` along `after`, the batches done, and in `attrs`
-        `kept_after`, those that made the kept weights, and the error of optimal `interpolation`.
+        `kept_after`, those that made the kept weights, the error of optimal `interpolation`, and a `note` if the
+        training did not help.
 
     Raises:
         ValueError: a checkpoint that is damaged or of another training, or windows or a loss that are not finite.
@@ -373,13 +386,13 @@ def train(
             state.look()
             state.seconds = time.perf_counter() - began
             bar.update()
-            if state.done % 20 == 1:
-                bar.set_postfix(mse=f"{state.history[-1][1]:.3f}")
+            if state.done % 20 == 1 or state.over:
+                bar.set_postfix(state.errors)
             if path is not None and (state.done % every == 0 or state.over):
                 state.save(path)
     state.keep_the_best()
     prior.eval()
     history = state.dataset()
-    if held_out is not None:
-        held_out.compare(float(history["validation"].min()))
+    if "note" in history.attrs:
+        warn(history.attrs["note"], stacklevel=2)
     return history

@@ -17,12 +17,12 @@ from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
-from nida_kit.notes import warn
 from nida_kit.observing.laws import Law, mixture, regular
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
 
 APART = 2**32 - 5  # of this generator's seed from the training's
+BETTER = 0.01  # by which share the error must be below that of optimal interpolation to be worth a network
 
 
 def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator) -> Observations:
@@ -110,12 +110,26 @@ class Validation:
         prior.train()
         return total / (self.shape[0] * self.shape[1] * self.shape[2])
 
-    def compare(self, error: float) -> None:
-        """Say so if interpolation is better."""
-        if error > self.interpolation:
-            warn(
-                f"On the validation windows optimal interpolation is better than the trained prior: mean squared error "
+    def verdict(self, error: float, kept_after: int) -> str:
+        """What to say if the training did not help; "" if it did.
+
+        Args:
+            error: of the kept weights.
+            kept_after: the batches that made them.
+        """
+        said = (
+            [] if kept_after else ["No batch made the error on the validation windows smaller: the prior is as before."]
+        )
+        if error > (1 - BETTER) * self.interpolation:
+            better = "better than" if error > (1 + BETTER) * self.interpolation else "as good as"
+            said.append(
+                f"On the validation windows optimal interpolation is {better} the trained prior: mean squared error "
                 f"{self.interpolation:.4g} against {error:.4g}, in climatological variances. Use "
-                "nk.OptimalInterpolation, or train on more windows, with fewer features or for longer.",
-                stacklevel=3,
+                "nk.OptimalInterpolation, or train on more windows, with fewer features or for longer."
             )
+        elif said:
+            said.append(
+                f"Its mean squared error is {error:.4g}, that of optimal interpolation {self.interpolation:.4g}, in "
+                "climatological variances."
+            )
+        return " ".join(said)

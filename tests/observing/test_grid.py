@@ -208,6 +208,60 @@ def test_units_of_a_field_are_converted():
     assert found["value"].attrs["units"] == "K"
 
 
+@pytest.mark.parametrize(("unit", "size"), [("mK", 300.0), ("degC", 0.3)])
+def test_errors_are_converted_by_the_unit_that_they_declare_themselves(unit, size):
+    """300 mK are 0.3 K, whatever zero the values count from."""
+    stations = field_table().rename_axis("obs").to_xarray().assign(error=("obs", np.full(40, size), {"units": unit}))
+    for declared, offset in (("degC", 273.15), ("K", 0.0), ("", 0.0)):
+        data = stations.assign(value=stations["value"].assign_attrs(units=declared))
+        found = nk.grid(data, FIELD, dt=1, start=0)
+        expected = nk.grid(field_table().assign(error=0.3), FIELD, dt=1, start=0)
+        np.testing.assert_allclose(found["value"], expected["value"] + offset)
+        np.testing.assert_allclose(found["noise_std"], expected["noise_std"])
+    assert ("error of value: mK to K" in found.attrs["report"]) == (unit == "mK")
+    with pytest.raises(ValueError, match="'error of value' is declared in 'm', and 'K' is needed"):
+        nk.grid(stations.assign(error=stations["error"].assign_attrs(units="m")), FIELD, dt=1)
+
+
+@pytest.mark.parametrize("name", ["unit", "units"])
+def test_a_column_of_units_is_converted_and_said(name):
+    table = TABLE.assign(**{name: ["degree", "degree", "degree", "rad min-1", None]})
+    found, expected = nk.grid(table, SYSTEM, dt=0.1), nk.grid(TABLE, SYSTEM, dt=0.1)
+    factor = [np.pi / 180, 1 / 60]
+    for variable in ("value", "noise_std"):
+        np.testing.assert_allclose(found[variable], expected[variable] * factor)
+    assert found["units"].values.tolist() == ["rad", "rad s-1"]
+    said = "angle: degree to rad, momentum: rad min-1 to rad s-1"
+    assert found.attrs["report"].splitlines()[-1].split(maxsplit=1) == ["converted", said]
+    of_a_field = field_table().assign(**{name: "degC"})
+    np.testing.assert_allclose(
+        nk.grid(of_a_field, FIELD, dt=1)["value"], nk.grid(field_table(), FIELD, dt=1)["value"] + 273.15
+    )
+    by_row = table.dropna().rename_axis("obs").to_xarray()
+    np.testing.assert_allclose(nk.grid(by_row, SYSTEM, dt=0.1)["value"], found["value"])
+
+
+def test_a_column_of_numbers_or_of_other_things_is_no_unit():
+    obs = nk.grid(TABLE.assign(unit=[7, 7, 8, 8, 7]), SYSTEM, dt=0.1)
+    assert obs.attrs["report"].splitlines()[-1].split() == ["not", "used", "unit"]
+    obs = nk.grid(TABLE.rename(columns={"what": "unit"}), SYSTEM, dt=0.1, what="unit")
+    assert "units" not in obs.coords
+
+
+def test_a_table_of_a_result_comes_back():
+    truth = nk.Pendulum().simulate(samples=2, steps=9, dt=0.1, seed=0)
+    obs = nk.observe(truth, every=2, noise_std=0.1, seed=1)
+    result = nk.WeakFourDVar(nk.Pendulum(), 0.1).assimilate(obs)
+    table = nk.table(result)
+    found = nk.grid(table, nk.Pendulum(), dt=0.1, value="mean", error="std")
+    np.testing.assert_allclose(found["value"], result["mean"], rtol=1e-12)
+    np.testing.assert_allclose(found["noise_std"], result["std"], rtol=1e-12)
+    assert "converted" not in found.attrs["report"] and "unit" not in found.attrs["report"]
+    degrees = table.assign(unit=table["unit"].replace("rad", "degree"))
+    again = nk.grid(degrees, nk.Pendulum(), dt=0.1, value="mean", error="std")
+    np.testing.assert_allclose(again["value"], result["mean"] * [np.pi / 180, 1], rtol=1e-12)
+
+
 def test_numbers_since_a_date_are_dates():
     obs = xr.Dataset(
         {"value": (("time", "component"), [[1.0], [2.0]]), "noise_std": 0.5},
@@ -299,6 +353,24 @@ def test_quarters_begin_where_the_window_does():
     obs = nk.grid(DATED, DAILY, dt="QS", start="2005-12-01")
     assert obs["time"].values.astype("M8[M]").astype(str).tolist() == ["2005-12", "2006-03"]
     np.testing.assert_array_equal(obs["value"], [[2, np.nan], [np.nan, 5]])
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+@pytest.mark.parametrize(("dt", "units"), [("YS", "1"), (1, "years"), (12, "months"), (None, "years")])
+def test_years_begin_in_january(dt, units, calendar):
+    labels = nk.StateLabels(("x",), ("K",), ("x",), time_units=units)
+    times = pd.to_datetime(["1941-10-05", "1942-03-01", "1943-12-31"])
+    if calendar == "noleap":
+        times = xr.date_range("1941-10-05", "1943-12-31", use_cftime=True, calendar=calendar)[[0, 147, -1]]
+    table = pd.DataFrame({"time": times, "what": "x", "value": [1.0, 2.0, 3.0], "error": 1.0})
+    if dt is None:
+        law = Climatology.fit(torch.randn(40, 3, 1, generator=torch.Generator().manual_seed(0)))
+        labels = nk.OptimalInterpolation(law, labels, 1.0)
+    obs = nk.grid(table, labels, dt=dt)
+    assert [str(t)[:10] for t in obs["time"].values] == ["1941-01-01", "1942-01-01", "1943-01-01"]
+    np.testing.assert_array_equal(obs["value"], [[1], [2], [3]])
+    with_start = nk.grid(table, labels, dt=dt, start="1941-10-01")
+    np.testing.assert_array_equal(with_start["value"], [[1.5], [np.nan], [3]])
 
 
 def test_exact_months_know_how_long_each_is():
@@ -453,6 +525,33 @@ def test_exact_values_beyond_the_last_step_are_moved_onto_it():
 # Said or refused
 
 
+def test_values_of_one_cell_that_contradict_each_other_are_said():
+    table = pd.DataFrame({"time": [0.0, 0.01, 0.02], "what": "angle", "value": [20.0, 99.9, 20.1], "error": 0.3})
+    said = r"angle at time 0\.01 is 99\.9 \+- 0\.3, .* makes 46\.67 \+- 0\.17, which is 177 .* exact=True keeps"
+    with pytest.warns(UserWarning, match=said):
+        nk.grid(table, SYSTEM, dt=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nk.grid(table, SYSTEM, dt=0.1, exact=True)  # three times, and none shares its own
+        nk.grid(table.assign(what=["angle", "momentum", "angle"]), SYSTEM, dt=0.1)
+    with pytest.warns(UserWarning, match=r"contradict each other: .* varies within a cell\.$"):
+        nk.grid(table.assign(time=0.0), SYSTEM, dt=0.1, exact=True)
+    with pytest.warns(UserWarning, match="contradict each other: temperature at time 0, y 10, x 1 is 9 "):
+        field = pd.DataFrame({"time": 0.0, "y": 10.0, "x": 1.0, "value": [1.0, 1.1, 9.0], "error": 0.2})
+        nk.grid(field, FIELD, dt=1)
+
+
+def test_differences_by_chance_are_no_contradiction():
+    """Ten thousand honest values in cells of two."""
+    value = np.random.default_rng(0).normal(size=10_000)
+    table = pd.DataFrame({"time": np.arange(10_000) // 2, "what": "angle", "value": value, "error": 1.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        obs = nk.grid(table, SYSTEM, dt=1)
+    assert obs.attrs["shared"] == 10_000
+    np.testing.assert_allclose(obs["value"].sel(component="angle"), value.reshape(-1, 2).mean(-1))
+
+
 def test_rows_outside_are_said():
     with pytest.warns(UserWarning, match="2 of 5 rows lie outside"):
         obs = nk.grid(TABLE, SYSTEM, dt=0.1, start=0.1, steps=2)
@@ -460,8 +559,20 @@ def test_rows_outside_are_said():
 
 
 def test_places_outside_are_said():
-    with pytest.warns(UserWarning, match="1 of 2 rows lie outside"):
+    with pytest.warns(
+        UserWarning, match="1 of 2 rows lie outside.*1 along 'x', at 5.1, where the grid has 0 to 4. Select"
+    ):
         nk.grid(field_table(2).assign(x=[1, 5.1]), FIELD, dt=1)
+
+
+def test_longitudes_of_another_convention_are_said():
+    globe = nk.GridLabels({"y": (0.0, 10.0), "x": tuple(range(0, 360, 5))}, "K", "temperature")
+    table = field_table(3).assign(y=0.0, x=[-150.0, -120.0, 20.0])
+    with pytest.warns(
+        UserWarning, match="2 along 'x', at -150 to -120, where the grid has 0 to 355.*longitudes"
+    ) as said:
+        nk.grid(table, globe, dt=1)
+    assert "widen" not in str(said[0].message)
 
 
 def test_copied_rows_are_said():
@@ -512,7 +623,11 @@ BAD = {
     "mixed times": (TABLE.assign(time=[0, "a", 1, 2, 3]), {}, "have dtype object.*one calendar"),
     "a zone": (TABLE.assign(time=pd.Timestamp("2001-01-01", tz="UTC")), {}, "time zone UTC.*tz_localize"),
     "no time of a value": (TABLE.assign(time=[0, np.nan, 1, 2, 3]), {}, "1 values have no time"),
-    "beside the window": (TABLE, {"start": 10.0}, r"Nothing lies on the grid: time.*0\.0 to 0\.32.*10\.0"),
+    "beside the window": (
+        TABLE,
+        {"start": 10.0},
+        r"Nothing lies on the grid: time.*0 to 0\.32.*of the grid 10 to 10;|time.*0 to 0\.32.*10",
+    ),
     "no step": (TABLE, {"dt": None}, "no time step of its own.*dt=0.05"),
     "a duration": (TABLE, {"dt": "6h"}, "plain numbers"),
     "no positive step": (TABLE, {"dt": -1}, "dt=-1 must be"),
@@ -528,10 +643,17 @@ BAD = {
     "a lost place": (field_table(2).assign(x=[np.nan, 1]), {"like": FIELD}, "1 values have no place"),
     "no unit": (DATED, {"like": nk.Lorenz63(), "dt": 0.05}, "own, which has no name.*dt='6h'"),
     "no duration": (DATED, {"like": DAILY, "dt": "six hours"}, "dt='six hours' must be a positive duration"),
-    "mid-month": (DATED, {"like": DAILY, "dt": "MS", "start": "2006-01-15"}, "first of a month"),
+    "mid-month": (DATED, {"like": DAILY, "dt": "MS", "start": "2006-01-15"}, "first of a month.*start='2006-01-01'"),
     "months of durations": (DATED.assign(time=pd.to_timedelta([0, 1, 2], "D")), {"like": DAILY, "dt": "MS"}, "months"),
     "a number as date": (DATED, {"like": DAILY, "dt": "6h", "start": 3.5}, r"start=3\.5 must be a time"),
-    "no date": (DATED, {"like": DAILY, "dt": "6h", "start": "today or so"}, "start='today or so'"),
+    "no date": (DATED, {"like": DAILY, "dt": "6h", "start": "today or so"}, "'today or so'.*start='2006-01-31'"),
+    "no row": (TABLE[:0], {}, "There is no row: .*'error'"),
+    "no rows of a dataset": (TABLE[:0].rename_axis("obs").to_xarray(), {}, "There is no row"),
+    "several units": (
+        TABLE.assign(unit=["rad", "degree", "rad", "", ""]),
+        {},
+        r"'angle' come in several units, \['rad'",
+    ),
     "no whole months": (
         DATED,
         {"like": nk.StateLabels(("x", "y"), ("1",) * 2, ("x", "y"), "months"), "dt": 0.4},

@@ -130,16 +130,46 @@ def test_optimal_interpolation_is_told_where_it_is_better():
 
     torch.manual_seed(0)
     prior = nk.NeuralPrior(nk.Climatology.fit(past), width=4, dilations=(1,))
-    with pytest.warns(UserWarning, match=r"optimal interpolation is better .* Use nk.OptimalInterpolation"):
+    with pytest.warns(UserWarning, match=r"optimal interpolation is .* the trained prior.* Use nk\.Optimal"):
         history = train(prior, fixed(past), half, SETTINGS, validation=(held_out, half), progress=False)
     assert history.attrs["interpolation"] < float(history["validation"].min())
 
 
-def test_nothing_is_said_where_the_prior_is_better(monkeypatch):
-    monkeypatch.setattr(Validation, "error", lambda self, prior: 1e-3)
+def falling(*errors):
+    """In place of the errors that are found, one for each look."""
+    left = iter(errors)
+    return lambda self, prior: next(left)
+
+
+def test_nothing_is_said_where_the_prior_is_better(monkeypatch, capsys):
+    monkeypatch.setattr(Validation, "error", falling(1e-2, *[1e-3] * 6))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        train(small_prior(), fixed(PAST), law, SETTINGS, validation=(HELD_OUT, law), progress=False)
+        history = train(small_prior(), fixed(PAST), law, SETTINGS, validation=(HELD_OUT, law))
+    assert "note" not in history.attrs and history.attrs["kept_after"] == 2
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "held_out=0.001, interpolation=" in last and "mse=" in last
+
+
+def test_a_training_without_effect_is_said(monkeypatch):
+    """The first weights are kept, or others that are less than 1% better than optimal interpolation."""
+    interpolation = Validation.of((HELD_OUT, law), small_prior(), SETTINGS, CPU).interpolation
+
+    def said_of(first, later):
+        monkeypatch.setattr(Validation, "error", falling(first, *[later] * 6))
+        with pytest.warns(UserWarning) as said:
+            history = train(small_prior(), fixed(PAST), law, SETTINGS, validation=(HELD_OUT, law), progress=False)
+        note = history.attrs["note"]
+        assert note == str(said[0].message)
+        assert f"{interpolation:.4g}" in note and f"{min(first, later):.4g}" in note
+        return note
+
+    unmoved = said_of(interpolation / 2, 1.0)
+    assert unmoved.startswith("No batch made") and "nk.OptimalInterpolation" not in unmoved
+    for later, better in ((0.995, "as good as"), (1.5, "better than")):
+        note = said_of(2 * interpolation, later * interpolation)
+        assert note.startswith(f"On the validation windows optimal interpolation is {better} the trained prior")
+        assert "Use nk.OptimalInterpolation" in note
 
 
 def test_the_error_of_interpolation_is_that_of_the_method():
