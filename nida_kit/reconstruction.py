@@ -11,6 +11,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from nida_kit import notes
+
+TOO_WIDE = (
+    "Some values spread so far that their std is not found, and what is given is too small: those of a logarithm, say, "
+    "whose own std is above 6.5. Use quantiles of draws, method.sample(obs, 200).quantile(0.5, 'member'), or tell the "
+    "method more: observe more often, or give a smaller model noise or start_std=."
+)
+
 
 class Posterior(Protocol):
     """What is known after a step; an `nk.Gaussian` most often.
@@ -45,6 +53,9 @@ def moments_after(
 ) -> Moments:
     """Mean and standard deviation of change(z), for each z ~ N(mean, std^2) by itself; by Gauss-Hermite quadrature.
 
+    The nodes reach 15 standard deviations. The std of a lognormal law is exact to 0.2% until that of its logarithm is
+    6.5; beyond, the outermost node makes up ever more of it, and a note says so.
+
     >>> import torch
     >>> moments_after(torch.zeros(1).double(), torch.ones(1).double(), torch.exp).mean  # of the lognormal law: e^(1/2)
     tensor([1.6487], dtype=torch.float64)
@@ -57,7 +68,14 @@ def moments_after(
     nodes, weights = np.polynomial.hermite_e.hermegauss(64)
     points = list(zip((weights / weights.sum()).tolist(), nodes.tolist(), strict=True))
     first = sum(w * change(mean + node * std) for w, node in points)
-    return Moments(first, sum(w * (change(mean + node * std) - first).square() for w, node in points).sqrt())
+
+    def squared(w: float, node: float) -> Tensor:
+        return w * (change(mean + node * std) - first).square()
+
+    variance = sum(squared(*point) for point in points)
+    if any((squared(*point) > 0.07 * variance).any() for point in (points[0], points[-1])):
+        notes.warn(TOO_WIDE, stacklevel=6)
+    return Moments(first, variance.sqrt())
 
 
 @dataclass(frozen=True)

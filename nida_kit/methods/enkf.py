@@ -76,7 +76,7 @@ class EnKF(Ensemble):
 
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
-        E, forecast, analysis = self.first(len(observations.value), generator), [], []
+        E, forecast, analysis = self.first_inside(observations, dt, generator), [], []
         for t in range(observations.value.shape[-2]):
             if t:
                 E, _ = self.forecast_inside(E, dt, observations.times, t, generator)
@@ -164,7 +164,7 @@ class EnKS(EnKF):
 
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
-        E = self.first(len(observations.value), generator)
+        E = self.first_inside(observations, dt, generator)
         found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}
         past: list[Tensor] = []  # ensembles that may still change
         starts: list[int] = []  # how many of them are from before each recent analysis

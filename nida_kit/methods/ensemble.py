@@ -190,6 +190,21 @@ class Ensemble(Sequential):
         """Members of the system's start law, the same for all windows."""
         return self.system.start(self.members, generator, DOUBLE, CPU).expand(windows, -1, -1)
 
+    def first_inside(self, observations: Observations, dt: float, generator: torch.Generator) -> Float[Tensor, "W N n"]:
+        """The same, of which those outside the domain of the model are redrawn.
+
+        Raises:
+            ValueError: all of them are.
+        """
+        E = self.first(len(observations.value), generator)
+        fine = E.isfinite().all(-1)
+        if not fine.any():
+            raise ValueError(
+                f"None of {self.members} start states of {self.system.name} is finite: give more members=, or another "
+                "start law, nk.Started(system, mean, std)."
+            )
+        return self.redrawn(E, fine, lambda E: self._goes_on(E, dt, observations.times[0]), 0)[0]
+
     def forecast(
         self, E: Float[Tensor, "W N n"], dt: float, t: Tensor, generator: torch.Generator
     ) -> Float[Tensor, "W N n"]:
@@ -203,12 +218,12 @@ class Ensemble(Sequential):
         self, E: Float[Tensor, "W N n"], dt: float, times: Float[Tensor, " T"], t: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "W N N"] | None]:
         """The members at the t-th time, those that left the domain redrawn; and of which members, as `redrawn` says."""
-
-        def goes_on(E: Tensor) -> Tensor:
-            return advance(self.system, dt, E, times[t]).isfinite().all(-1)
-
         E = self.forecast(E, dt, times[t - 1], generator)
-        return self.redrawn(E, E.isfinite().all(-1), goes_on, t)
+        return self.redrawn(E, E.isfinite().all(-1), lambda E: self._goes_on(E, dt, times[t]), 2 * t)
+
+    def _goes_on(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Bool[Tensor, "W N"]:
+        """Whether members are in the domain of the model still one step after time t."""
+        return advance(self.system, dt, E, t).isfinite().all(-1)
 
     def seen_inside(
         self, E: Float[Tensor, "W N n"], here: Observations, t: int
@@ -218,14 +233,14 @@ class Ensemble(Sequential):
         def is_seen(E: Tensor) -> Tensor:
             return here.predicted(E).where(~here.value.isnan(), 0.0).isfinite().all(-1)
 
-        return self.redrawn(E, is_seen(E), is_seen, t, operator=True)
+        return self.redrawn(E, is_seen(E), is_seen, 2 * t + 1, operator=True)
 
     def redrawn(
         self,
         E: Float[Tensor, "W N n"],
         fine: Bool[Tensor, "W N"],
         inside: Callable[[Float[Tensor, "W N n"]], Bool[Tensor, "W N"]],
-        t: int,
+        k: int,
         *,
         operator: bool = False,
     ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "W N N"] | None]:
@@ -237,7 +252,7 @@ class Ensemble(Sequential):
             E: the members.
             fine: those that did not leave it.
             inside: whether such members would be in it.
-            t: the step, for random numbers: they depend on the seed and on it alone.
+            k: for random numbers, which depend on the seed and on it alone: another each time.
             operator: whether it is the operator's domain.
 
         Returns:
@@ -252,7 +267,7 @@ class Ensemble(Sequential):
         copies = survivors(fine, operator)
         others = E.take_along_dim(copies.unsqueeze(-1), -2)  # finite, and without weight where it is a copy
         W, done = torch.eye(self.members, dtype=DOUBLE)[copies], fine
-        generator = stream((self.seed + 1 + t) % 2**63)
+        generator = stream((self.seed + 1 + k) % 2**63)
         for noise in torch.randn(TRIES, self.members, self.members, generator=generator, dtype=DOUBLE):
             tried = draws_among(fine, noise)
             good = ~done & inside(torch.where(done.unsqueeze(-1), others, tried @ others))

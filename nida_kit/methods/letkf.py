@@ -10,6 +10,7 @@ stays one. Y here is not whitened. For w, Y, S and m see `ensemble`.
 from __future__ import annotations
 
 import torch
+import xarray as xr
 from torch import Tensor
 
 from nida_kit import checks
@@ -19,6 +20,7 @@ from nida_kit.methods.ensemble import deviations, inflated, root_of, rotated_noi
 from nida_kit.methods.sequential import DOUBLE
 from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations
+from nida_kit.state import OTHER, Labels
 from nida_kit.systems.system import System
 
 
@@ -34,7 +36,8 @@ class LETKF(EnKF):
         model_noise_std, model_noise_covariance: as for `EnKF`.
         radius: of localisation: the taper of `gaspari_cohn`, in units of `distances`.
         distances: from each component to each observed value, `(n, p)`; of a field also `(*shape, p)` or
-            `(*shape, *shape)`. None asks the system, which `nk.Lorenz96` answers: sites along the ring.
+            `(*shape, *shape)`. None asks the system, which `nk.Lorenz96` answers: sites along the ring. Labelled ones
+            lie between components, `(component, other_component)`.
         members, inflation, seed: as for `EnKF`.
     """
 
@@ -52,7 +55,8 @@ class LETKF(EnKF):
     ):
         noise = {"model_noise_std": model_noise_std, "model_noise_covariance": model_noise_covariance}
         super().__init__(system, **noise, members=members, inflation=inflation, seed=seed)
-        distances = checks.numbers("distances", self.system.distances() if distances is None else distances)
+        distances = self.system.distances() if distances is None else _by_label(distances, self.labels)
+        distances = checks.numbers("distances", distances)
         n, shape = self.labels.size, self.labels.shape
         if distances.shape[: len(shape)] == shape:  # a field's own dims, of rows and perhaps of columns too
             whole = distances.shape[len(shape) :] == shape
@@ -95,3 +99,18 @@ class LETKF(EnKF):
         tapered = whitener @ (near.unsqueeze(-1) * Y.mT.unsqueeze(-3))  # (W, n, p, m)
         d = whitener @ (near * innovation.nan_to_num(nan=0.0)).unsqueeze(-1)
         return tapered.mT @ tapered, (tapered.mT @ d).squeeze(-1)
+
+
+def _by_label(distances, labels: Labels):
+    """Labelled distances between components in the state's order.
+
+    Raises:
+        ValueError: labelled distances to anything else, or other labels than the state's.
+    """
+    columns = [f"{OTHER}{dim}" for dim in labels.dims]
+    if isinstance(distances, xr.DataArray) and set(distances.dims) != {*labels.dims, *columns}:
+        raise ValueError(
+            f"distances has the dims {distances.dims}; only {(*labels.dims, *columns)} are matched by their labels. Of "
+            "other observed values give distances.values, rows in the order of the state and columns in theirs."
+        )
+    return labels.ordered("distances", distances)

@@ -73,7 +73,7 @@ class ParticleFilter(Sequential):
         generator = stream(self.seed)
         windows, steps = len(observations.value), observations.value.shape[-2]
         x = self.system.start(self.particles, generator, DOUBLE, CPU).expand(windows, -1, -1)
-        log_weights = torch.zeros(windows, self.particles, dtype=DOUBLE)
+        x, log_weights = _without_strays(x, torch.zeros(windows, self.particles, dtype=DOUBLE))
         found: dict[str, list[Tensor]] = {"forecast": [], "analysis": []}
         for t in range(steps):
             if t:

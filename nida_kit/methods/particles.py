@@ -58,8 +58,9 @@ class Simulations(Method):
         warn_of_few(found["effective_particles"])
         if first_guess is None:
             start = self.system.start(1000, torch.Generator().manual_seed(self.seed), DOUBLE, CPU)
+            middle = start[start.isfinite().all(-1)].mean(0)  # others are outside the domain, and weigh nothing
             first_guess = self.system.as_observed(
-                self.system.trajectories(start.mean(0), steps, dt, start_time=observations.times[0])
+                self.system.trajectories(middle, steps, dt, start_time=observations.times[0])
             )
         return Reconstruction([posterior], [math.nan], first_guess, found)
 

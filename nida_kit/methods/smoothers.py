@@ -42,7 +42,7 @@ from nida_kit.priors.physics import Physics
 from nida_kit.reconstruction import Reconstruction
 from nida_kit.state import TIME
 from nida_kit.systems.linear import LinearModel
-from nida_kit.systems.system import System, as_system
+from nida_kit.systems.system import System, as_system, check_spread
 
 
 class PhysicalMethod(Method):
@@ -72,12 +72,16 @@ class PhysicalMethod(Method):
         spread = None
         if start_std is not None or start_covariance is not None:
             spread = model_noise(start_std, start_covariance, self.labels, "start")
-        if (mean is None or spread is None) and (known := self.system.start_moments()) is not None:
-            own = known[0], Covariance.full(known[1])
-        elif mean is None or spread is None:
+        if mean is not None and spread is not None:
+            return mean, spread
+        if (known := self.system.start_moments()) is None:
             draws = self.system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
             own = draws.mean(0), Covariance.diagonal(draws.std(0))
-        return own[0] if mean is None else mean, own[1] if spread is None else spread
+            return own[0] if mean is None else mean, own[1] if spread is None else spread
+        if spread is None:
+            check_spread(self.system, known[1], "Give start_std=, or start_covariance=, a positive definite one.")
+            spread = Covariance.full(known[1])
+        return known[0] if mean is None else mean, spread
 
     def started(self, mean: Float[Tensor, " n"], covariance: Float[Tensor, "n n"]) -> Self:
         """The same method from another first state on.

@@ -38,7 +38,7 @@ from nida_kit.methods.sequential import (
 from nida_kit.methods.starts import Search
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
-from nida_kit.systems.system import System, as_system
+from nida_kit.systems.system import System, as_system, check_spread
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,8 @@ class StrongFourDVar(Sequential):
         shape, background = labels.shape, labels.ordered("background", background)
         self._mean, start_covariance = start_moments(system)
         self.background = start_covariance if background is None else checks.covariance(background, shape, "background")
-        if background is None and torch.linalg.cholesky_ex(start_covariance).info:
-            raise ValueError(
-                f"The start of {system.name} does not spread in every direction: its standard deviations are "
-                f"{start_covariance.diagonal().sqrt().tolist()}. Give background=, a positive definite covariance."
-            )
+        if background is None:
+            check_spread(system, start_covariance, "Give background=, a positive definite covariance.")
         self.lag = None if lag is None else checks.count("lag", lag, 1)
         self.stops_early, self.template_steps = lag is None, None if lag is None else 2
         self.takes_first_guess = lag is None

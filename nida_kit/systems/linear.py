@@ -29,7 +29,7 @@ class LinearModel(System):
     Frozen({'sample': 2, 'time': 4, 'component': 1})
 
     Args:
-        matrix: A `(n, n)`, of states as vectors.
+        matrix: A `(n, n)`, of states as vectors; a labelled one has the columns `other_component`.
         labels: of the state.
         dt: how long a step is, in the labels' unit of time; the model is stepped by whole multiples of it.
         mean: what it is linear about, per component or one for all, in state units.
@@ -41,14 +41,20 @@ class LinearModel(System):
 
     def __init__(self, matrix, labels: Labels, dt: float, mean=0.0, covariance=None):
         self.labels, self.dt = labels, checks.positive("dt", dt)
+        self._check_parts()
         self.longest_substep = self.dt
         n = labels.size
-        self.matrix = torch.as_tensor(matrix, dtype=torch.float64)
-        if self.matrix.shape != (n, n) or not self.matrix.isfinite().all():
-            raise ValueError(
-                f"matrix has the shape {tuple(self.matrix.shape)}; it must be finite and ({n}, {n}): row i says how "
-                "each component now makes component i one step later."
+        given = {"matrix": matrix, "mean": mean, "covariance": covariance}
+        matrix, mean, covariance = (labels.ordered(name, value) for name, value in given.items())
+        expected = f"a matrix ({n}, {n}) of finite numbers"
+        found = checks.numbers("matrix", matrix, expected)
+        found = found.reshape(n, n) if found.shape == (*labels.shape, *labels.shape) else found
+        if found.shape != (n, n) or not found.isfinite().all():
+            advice = (
+                f"Its shape is {tuple(found.shape)}. Row i says how each component now makes component i a step later."
             )
+            raise checks.refused("matrix", matrix, expected, advice)
+        self.matrix = found
         self.mean = checks.vector("mean", mean, labels.shape)
         own = torch.eye(n, dtype=torch.float64) if covariance is None else covariance
         self.covariance = checks.covariance(own, labels.shape, "covariance")

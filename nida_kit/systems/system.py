@@ -125,8 +125,12 @@ class System(ABC):
         """States in the units in which they are observed and reported; others only in `nk.Transformed`."""
         return x
 
-    def as_modelled(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    def as_modelled(self, x: Float[Tensor, "*batch n"], what: str = "a first guess") -> Float[Tensor, "*batch n"]:
         """The way back: observed states as the model has them.
+
+        Args:
+            x: the states.
+            what: they are, for the error.
 
         Raises:
             ValueError: states outside its domain.
@@ -458,6 +462,18 @@ def as_system(system, *, slopes: bool = False) -> System:
     if slopes:
         system.check_slopes()
     return system if len(system.shape) == 1 else Folded(system)
+
+
+def check_spread(system: System, covariance: Float[Tensor, "n n"], advice: str) -> None:
+    """Raises ValueError where the covariance of a system's start is singular, as far as double precision tells."""
+    lower, info = torch.linalg.cholesky_ex(covariance)
+    left = lower.diagonal().square() / covariance.diagonal()  # of each variance, given the components before
+    if info or not (left > 8 * len(covariance) * torch.finfo(covariance.dtype).eps).all():
+        raise ValueError(
+            f"The start of {system.name} does not spread in every direction: its standard deviations are "
+            f"{covariance.diagonal().sqrt().tolist()}. The members of nk.Continued do not, either, where they are no "
+            f"more than the components. {advice}"
+        )
 
 
 def log_normal(x: Float[Tensor, "*batch n"], mean: float | Tensor, std: float | Tensor) -> Float[Tensor, "*batch"]:

@@ -11,15 +11,18 @@ from numbers import Real
 
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from nida_kit import checks
+from nida_kit import checks, notes
 from nida_kit.edge import fold, unfold
-from nida_kit.linalg.jacobian import pullback
+from nida_kit.linalg.jacobian import check_slopes, pullback
 from nida_kit.state import MEMBER, Labels
 from nida_kit.systems.system import System, checked, log_normal
+
+TRIED = 1000  # start states on which the functions of other variables are tried
+PAIRS = "Give a pair such as torch.log and torch.exp, or torch.logit and torch.sigmoid."
 
 
 class _Wrapped(System):
@@ -47,8 +50,8 @@ class _Wrapped(System):
     def as_observed(self, x):
         return self.system.as_observed(x)
 
-    def as_modelled(self, x):
-        return self.system.as_modelled(x)
+    def as_modelled(self, x, what="a first guess"):
+        return self.system.as_modelled(x, what)
 
     @property
     def transformed(self):
@@ -62,6 +65,9 @@ class _Wrapped(System):
 
     def check_slopes(self):
         self.system.check_slopes()
+
+    def _try_tendency(self, x):
+        self.system._try_tendency(x)
 
     def parameters(self):
         return self.system.parameters()
@@ -100,8 +106,11 @@ class Folded(_Wrapped):
     def as_observed(self, x):
         return self._fold(self.system.as_observed(self._unfold(x)))
 
-    def as_modelled(self, x):
-        return self._fold(self.system.as_modelled(self._unfold(x)))
+    def as_modelled(self, x, what="a first guess"):
+        return self._fold(self.system.as_modelled(self._unfold(x), what))
+
+    def _try_tendency(self, x):
+        self.system._try_tendency(self._unfold(x))
 
     def distances(self):
         found = torch.as_tensor(self.system.distances())
@@ -126,6 +135,9 @@ class OnAttractor(_Wrapped):
 
     def start(self, samples, generator, dtype, device):
         return self.step(self.system.start(samples, generator, dtype, device), self.time, -self.time)
+
+    def start_moments(self):
+        return _moments_inside(self) if self.transformed else None
 
     def parameters(self):
         return self.system.parameters() | {"on_attractor_after": self.time}
@@ -211,7 +223,7 @@ class Continued(_Wrapped):
             raise checks.refused("members", members, f"two or more states, {shape}", "Try method.sample(obs, 20).")
         if not found.isfinite().all():
             raise ValueError("members hold NaN or infinite values: drop these members.")
-        self.members = self.system.as_modelled(found)
+        self.members = self.system.as_modelled(found, "the members")
 
     def start(self, samples, generator, dtype, device):
         N = len(self.members)
@@ -282,8 +294,12 @@ class Transformed(_Wrapped):
         forward: z of x, a torch function with slopes that takes each number of a state by itself.
         inverse: x of z.
 
+    Start states outside the domain of forward are redrawn in ensembles, and weigh nothing as particles; mean and
+    covariance of the start are those of the others. A note says how many there are.
+
     Raises:
-        ValueError: functions that fail on the system's start states, mix components, or do not undo one another.
+        ValueError: functions that fail on most of the system's start states, mix components, do not undo one another,
+            or do not reach every number.
     """
 
     def __init__(self, system: System, forward: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor]):
@@ -294,42 +310,81 @@ class Transformed(_Wrapped):
         self._check_functions()
 
     def _check_functions(self) -> None:
-        """Raises ValueError where the two functions are no bijection of each component, as far as start states tell."""
-        x = self.system.start(100, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+        """Raises ValueError where the functions are no bijection of each component, as far as is seen."""
+        x = _draws(self.system, TRIED)
         z = self._tried("forward", self.forward, x, "start states")
+        inside = fold(z, self.shape).isfinite().all(-1)
+        self._say_outside(x, z, inside)
+        x, z = x[inside], z[inside]
+        self._check_apart("forward", self.forward, x, z)
         again = self._tried("inverse", self.inverse, z, "forward(x)")
-        off = (again - x).abs() > 1e-6 * (x.abs() + x.abs().mean())
+        self._check_apart("inverse", self.inverse, z, again)
+        off = ~((again - x).abs() <= 1e-6 * (x.abs() + x.abs().mean()))
         if off.any():
             k = tuple(off.nonzero()[0].tolist())
             raise ValueError(
                 f"inverse does not undo forward: of the start state {x[k]:.6g} it makes {again[k]:.6g} (forward gives "
-                f"{z[k]:.6g}). Give a pair such as torch.log and torch.exp, or torch.logit and torch.sigmoid."
+                f"{z[k]:.6g}). {PAIRS}"
+            )
+        self._check_range(z)
+        self._inside = z[:2].clone()
+
+    def _say_outside(self, x: Tensor, z: Tensor, inside: Bool[Tensor, " samples"]) -> None:
+        """A note where some start states are outside the domain of forward; a ValueError where most of them are."""
+        if inside.all():
+            return
+        k = tuple((~z.isfinite()).nonzero()[0].tolist())
+        share = 1 - inside.double().mean().item()
+        found = f"forward gives {z[k]} for {share:.1%} of {TRIED:,} start states of {self.name}, first for {x[k]:.6g}"
+        domain = "a logarithm needs states that are positive, a logit those between 0 and 1"
+        if share > 0.5:
+            raise ValueError(
+                f"{found} at {k[1:]} of a state: {domain}. Give the system another start law, or leave other "
+                "components as they are: torch.stack([hares.log(), wind], -1)."
+            )
+        notes.warn(
+            f"{found}: {domain}. Members that start there are redrawn, and particles weigh nothing. A start law inside "
+            "the domain is better: nk.Started(nk.Transformed(...), mean, std), in units of forward(x).",
+            stacklevel=4,
+        )
+
+    def _check_range(self, z: Float[Tensor, "samples n"]) -> None:
+        """Raises ValueError where numbers beyond those of the start states are not reached by forward.
+
+        Beyond 30 double precision tells a sigmoid from 1 no better than to a thousandth.
+        """
+        mean, std = z.mean(0), z.std(0)
+        far = torch.stack([0 * mean, -mean, *(mean + k * std for k in (-6, -3, 3, 6))]).clamp(-30, 30)
+        x = self._tried("inverse", self.inverse, far, "numbers beyond those of the start")
+        again = self._tried("forward", self.forward, x, "inverse(z)")
+        off = ~(((again - far).abs() <= 2e-3 * (far.abs() + std)) & x.isfinite())
+        if off.any():
+            k = tuple(off.nonzero()[0].tolist())
+            raise ValueError(
+                f"forward does not reach every number: inverse makes {x[k]:.6g} of {far[k]:.6g}, and forward makes "
+                f"{again[k]:.6g} of that. Noise and analyses lead to any number. {PAIRS}"
             )
 
     def _tried(self, name: str, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
-        """What a function makes of each number of some states by itself; a ValueError where it does not."""
+        """What a function makes of some states; a ValueError where these are none."""
         advice = f"{name} takes and gives tensors of states, (..., {', '.join(self.labels.dims)})."
         y = checks.called(f"{name} fails for {what}", function, x.clone(), advice=advice)
         if not isinstance(y, Tensor) or y.shape != x.shape or y.dtype != x.dtype:
             got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(f"{name} gives {got} for {what} {tuple(x.shape)} of {x.dtype}. {advice}")
-        if not y.isfinite().all():
-            k = (~y.isfinite()).nonzero()[0]
-            raise ValueError(
-                f"{name} gives {y[tuple(k)]} for {what} of {self.name}, for {x[tuple(k)]:.6g} at "
-                f"{tuple(k[1:].tolist())} of a state: a logarithm needs states that are positive, a logit those "
-                "between 0 and 1. Leave other components as they are: torch.stack([hares.log(), wind], -1)."
-            )
+        return y
+
+    def _check_apart(self, name: str, function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> None:
+        """Raises ValueError where y = function(x) does not take each number by itself."""
         # Numbers of another state in some places must leave the others alone.
         mask = torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.5
         for swapped in (mask, ~mask):
-            mixed = checks.called(f"{name} fails for {what}", function, torch.where(swapped, x.roll(1, 0), x))
+            mixed = checks.called(f"{name} fails", function, torch.where(swapped, x.roll(1, 0), x))
             if (mixed - torch.where(swapped, y.roll(1, 0), y)).abs().max() > 1e-9 * y.abs().max():
                 raise ValueError(
                     f"{name} mixes numbers: what it makes of one component depends on others. It must take each by "
                     "itself, as torch.log does; a rotation of the state belongs into a system of your own."
                 )
-        return y
 
     @property
     def transformed(self):
@@ -338,15 +393,15 @@ class Transformed(_Wrapped):
     def as_observed(self, x):
         return self.system.as_observed(self.inverse(x))
 
-    def as_modelled(self, x):
-        x = self.system.as_modelled(x)
+    def as_modelled(self, x, what="a first guess"):
+        x = self.system.as_modelled(x, what)
         z = self.forward(x)
         if not z.isfinite().all():
             bad = x[~z.isfinite()]
             raise ValueError(
-                f"{len(bad)} numbers of a first guess lie outside the domain of forward, the first of them "
-                f"{bad[0]:.6g}: the states of nk.Transformed(system, torch.log, torch.exp) are positive. Clamp it, "
-                "first_guess.clip(min=...), or in nk.Chain leave out the method that leads there."
+                f"{len(bad)} numbers of {what} lie outside the domain of forward, the first of them {bad[0]:.6g}: the "
+                "states of nk.Transformed(system, torch.log, torch.exp) are positive. Clamp them, .clip(min=...), drop "
+                "such members, or in nk.Chain leave out the method that leads there."
             )
         return z
 
@@ -362,18 +417,50 @@ class Transformed(_Wrapped):
     def start(self, samples, generator, dtype, device):
         return self.forward(self.system.start(samples, generator, dtype, device))
 
+    def start_moments(self):
+        return _moments_inside(self)
+
     def log_start(self, x):
         stretched = _slope(self.inverse, x).abs().log()
         return self.system.log_start(self.inverse(x)) + fold(stretched, self.shape).sum(-1)
 
     def check_slopes(self):
-        System.check_slopes(self)
+        if not _has_own_step(self.system):
+            System.check_slopes(self)
+        elif "_has_slopes" not in vars(self):
+            dt = self.longest_substep if math.isfinite(self.longest_substep) else 1.0
+            t = (torch.arange(len(self._inside)),) if self.depends_on_time else ()
+            what = f"step of {self.name} in other variables"
+
+            def step(z: Tensor) -> Tensor:
+                return checks.called(f"{what} fails where its slopes are asked for", self.step, z, dt, *t)
+
+            check_slopes(what, step, self._inside)
+            vars(self)["_has_slopes"] = True
+
+    def _try_tendency(self, z):
+        self.system._try_tendency(self.inverse(z))
+
+    def _two_states(self):
+        return self._inside
 
     def parameters(self):
         own = {
             name: getattr(f, "__name__", str(f)) for name, f in (("forward", self.forward), ("inverse", self.inverse))
         }
         return self.system.parameters() | own
+
+
+def _draws(system: System, samples: int) -> Float[Tensor, "samples n"]:
+    """Start states."""
+    return system.start(samples, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+
+
+def _moments_inside(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]] | None:
+    """Mean and covariance of those start states that are finite, as vectors; None where all of them are."""
+    draws = fold(_draws(system, 10_000), system.shape)
+    inside = draws.isfinite().all(-1)
+    return None if inside.all() else (draws[inside].mean(0), torch.atleast_2d(draws[inside].mT.cov()))
 
 
 def _slope(function: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:

@@ -9,6 +9,7 @@ import torch
 import nida_kit as nk
 from nida_kit.methods.ensemble import draws_among
 from nida_kit.methods.sequential import survivors
+from nida_kit.observing.observations import Observations
 
 
 class LotkaVolterra(nk.System):
@@ -63,6 +64,73 @@ def test_strays_stop_no_method_and_positive_states_have_none_as_logarithms(name,
     if name == "ParticleFilter":
         return
     assert (log.sample(obs.isel(sample=slice(1)), 10) > 0).all()
+
+
+class Hopeful(LotkaVolterra):
+    """Some hares or lynxes are negative at the start."""
+
+    def start(self, samples, generator, dtype, device):
+        return 2 + torch.randn(samples, 2, generator=generator, dtype=dtype, device=device)
+
+
+@pytest.fixture(scope="module")
+def stray():
+    """Its logarithm: one in 22 start states has none."""
+    with pytest.warns(UserWarning, match=r"forward gives nan for [45]\.\d% of 1,000 start states of Hopeful.*redrawn"):
+        return nk.Transformed(Hopeful(), torch.log, torch.exp)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", METHODS)
+def test_strays_at_the_start_stop_no_method(name, case, stray):
+    truth, obs = case
+    found = METHODS[name](stray, 0.1).assimilate(obs)
+    assert float(nk.rmse(found["mean"], truth)) < 0.3 and (found["mean"] > 0).all()
+    assert ("redrawn" in found.attrs.get("note", "")) == (name in REDRAWN)
+
+
+POSITIVE = torch.distributions.Normal(2.0, 1.0).icdf(torch.linspace(0.02275013, 1, 200_001, dtype=torch.float64)[1:-1])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [lambda s: nk.ParticleFilter(s, particles=20_000), lambda s: nk.EnKF(s, members=1000)])
+def test_the_start_is_that_of_the_states_in_the_domain(make, case, stray):
+    first = make(stray).assimilate(case[1].isel(time=slice(6)))["forecast"].isel(sample=0, time=0)
+    np.testing.assert_allclose(first, float(POSITIVE.mean()), atol=0.04)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_moments_of_the_start_are_those_of_the_states_in_the_domain(case, stray):
+    mean, covariance = stray.start_moments()
+    z = POSITIVE.log()
+    np.testing.assert_allclose(mean, float(z.mean()), atol=0.04)  # of 10,000 draws
+    np.testing.assert_allclose(covariance, float(z.var()) * np.eye(2), atol=0.04)
+    for system in (stray, nk.OnAttractor(stray, 0.1)):
+        for method in (nk.KalmanSmoother(system, 0.1), nk.StrongFourDVar(system), nk.ExtendedKalmanFilter(system)):
+            assert np.isfinite(method.assimilate(case[1].isel(time=slice(11)))["std"]).all()
+    with pytest.raises(ValueError, match="start of Transformed gives NaN"):
+        stray.simulate(100, 3, 0.1)
+
+
+def test_a_start_mostly_outside_the_domain_is_refused():
+    class Gloomy(Hopeful):
+        def start(self, *given):
+            return super().start(*given) - 2
+
+    with pytest.raises(ValueError, match=r"forward gives nan for 7\d\.\d% of 1,000 start states of Gloomy"):
+        nk.Transformed(Gloomy(), torch.log, torch.exp)
+
+
+def test_two_ways_out_at_one_time_meet_different_random_numbers():
+    method = nk.EnKF(nk.LinearOscillator(), members=6)
+    E = torch.randn(1, 6, 2, generator=torch.Generator().manual_seed(1)).double()
+    E[0, 5] = torch.nan
+    y, times = torch.zeros(1, 4, 2).double(), torch.arange(4).double()
+    observations = Observations(y, torch.ones_like(y), times=times)
+    with pytest.warns(UserWarning, match="redrawn"):
+        _, of_model = method.forecast_inside(E, 0.1, times, 2, torch.Generator())
+        _, of_operator = method.seen_inside(E, observations.at(2), 2)
+    assert (of_model[0, 5] - of_operator[0, 5]).abs().max() > 0.1
 
 
 def test_strays_are_redrawn_by_seed_with_a_warning_and_a_note(case):

@@ -37,8 +37,15 @@ def test_it_starts_from_its_normal_law():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"matrix": np.eye(3)}, r"shape \(3, 3\); it must be finite and \(2, 2\)"),
+        ({"matrix": np.eye(3)}, r"matrix=.* must be a matrix \(2, 2\) of finite numbers. Its shape is \(3, 3\)"),
         ({"matrix": A * np.nan}, "finite"),
+        ({"matrix": 1j * A}, "matrix=.* finite numbers"),
+        ({"matrix": A > 0}, "matrix=.* finite numbers"),
+        ({"matrix": "abc"}, "matrix='abc'"),
+        ({"matrix": None}, "matrix=None"),
+        ({"matrix": [[1.0], [0.0, 1.0]]}, "matrix=.* finite numbers"),
+        ({"matrix": np.ma.masked_array(A, A < 0)}, "matrix has 1 masked values"),
+        ({"labels": "x"}, "labels='x' must be nk.StateLabels"),
         ({"dt": 0.0}, "dt"),
         ({"covariance": [[1.0, 2.0], [2.0, 1.0]]}, "covariance"),
     ],

@@ -600,6 +600,19 @@ def test_members_are_drawn_from_where_more_or_fewer_trajectories_are_wanted():
         system.log_start(members)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("method", [lambda s, **known: nk.KalmanSmoother(s, 0.1, **known), nk.WeakFourDVar])
+def test_few_members_need_a_spread_of_the_start(count, method):
+    members = torch.randn(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    system = nk.Continued(nk.Lorenz63(), members)
+    known = {} if method is not nk.WeakFourDVar else {"model_noise_std": 0.1}
+    with pytest.raises(ValueError, match=r"does not spread in every direction.*nk.Continued.*start_std="):
+        method(system, **known)
+    with pytest.raises(ValueError, match=r"does not spread in every direction.*background="):
+        nk.StrongFourDVar(system)
+    assert method(system, start_std=1.0, **known).settings["start_mean"] == members.mean(0).tolist()
+
+
 @pytest.mark.parametrize(
     ("members", "said"),
     [

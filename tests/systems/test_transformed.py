@@ -1,10 +1,13 @@
 """Systems whose model works in other variables than those that are observed."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 import nida_kit as nk
+from nida_kit.reconstruction import moments_after
 from nida_kit.systems.system import as_system
 
 CPU = torch.device("cpu")
@@ -165,6 +168,11 @@ def test_a_scheme_of_ones_own_is_kept():
         (lambda x: x.cumsum(-1), lambda z: z.diff(dim=-1), "forward mixes"),
         (lambda x: x - x.mean(0), lambda z: z, "inverse does not undo forward"),
         (lambda x: x.sum(-1), torch.exp, "forward gives torch.float64"),
+        (torch.square, torch.sqrt, r"forward does not reach every number.*torch.log and torch.exp"),
+        (torch.sqrt, torch.square, "forward does not reach every number"),
+        (torch.reciprocal, torch.reciprocal, "forward does not reach every number"),
+        (torch.atan, torch.tan, "forward does not reach every number"),
+        (lambda x: x, torch.relu, "forward does not reach every number"),
         (lambda x: np.log(x["a"]), torch.exp, "forward fails"),
         ("log", "exp", "forward='log' must be a function"),
     ],
@@ -184,3 +192,73 @@ def test_a_first_guess_is_positive_and_long_records_are_walked_through():
         method.assimilate(obs, first_guess=truth * [1.0, -1.0])
     with pytest.raises(ValueError, match=r"nk.Cycled hands a Gaussian"):
         nk.Cycled(method, 8)
+
+
+class Wide(Growth):
+    """It starts with logarithms that spread far."""
+
+    def start(self, samples, generator, dtype, device):
+        return (8 * torch.randn(samples, 2, generator=generator, dtype=dtype, device=device)).exp()
+
+
+@pytest.mark.parametrize(
+    ("system", "forward", "inverse"),
+    [
+        (Wide(), torch.log, torch.exp),
+        (Wide(), torch.log1p, torch.expm1),
+        (Wide(), lambda x: x.expm1().log().where(x < 30, x), torch.nn.functional.softplus),
+        (nk.Transformed(Wide(), torch.log, torch.exp), torch.asinh, torch.sinh),
+        (_Logistic(), torch.logit, torch.sigmoid),
+        (_Logistic(), lambda x: 100 * x.logit(), lambda z: (z / 100).sigmoid()),
+    ],
+)
+def test_pairs_that_reach_every_number_are_taken_however_far_the_start_spreads(system, forward, inverse):
+    nk.Transformed(system, forward, inverse)
+
+
+NAMES = nk.StateLabels(("a", "b"), ("K", "K"), ("a", "b"))
+LINEAR = nk.LinearModel([[0.9, 0.2], [-0.3, 0.7]], NAMES, 0.5, [20.0, 30.0], np.eye(2))
+AROUND_LINEAR = {
+    "OnAttractor": nk.OnAttractor(LINEAR, 1.0),
+    "Started": nk.Started(LINEAR, 20.0, 0.5),
+    "Continued": nk.Continued(LINEAR, LINEAR.simulate(20, 1, 0.5)[:, 0].rename(sample="member")),
+    "Transformed": nk.Transformed(LINEAR, torch.log, torch.exp),
+    "of a wrapped one": nk.OnAttractor(nk.Transformed(nk.Started(LINEAR, 20.0, 0.5), torch.log, torch.exp), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", AROUND_LINEAR)
+def test_wrappers_step_as_the_linear_model_does(name):
+    system = AROUND_LINEAR[name]
+    truth = system.simulate(2, 12, 0.5, seed=1)
+    x = torch.from_numpy(truth.values)
+    torch.testing.assert_close(x[:, 1:], LINEAR.step(x[:, :-1], 0.5))
+    obs = nk.observe(truth, every=3, noise_std=0.1, seed=1)
+    for method in (nk.EnKF(system, members=20), nk.KalmanSmoother(system, 1e-3)):
+        assert float(nk.rmse(method.assimilate(obs)["mean"], truth)) < 0.15
+
+
+def test_a_step_of_ones_own_without_slopes_is_refused_where_slopes_are_needed():
+    class Detached(nk.LinearModel):
+        def step(self, x, dt, t=None):
+            return super().step(x.detach(), dt)
+
+    system = nk.Transformed(Detached(LINEAR.matrix, NAMES, 0.5, LINEAR.mean, np.eye(2)), torch.log, torch.exp)
+    nk.EnKF(system)
+    with pytest.raises(ValueError, match="step of Detached in other variables"):
+        nk.KalmanSmoother(system, 0.1)
+
+
+def test_members_outside_the_domain_are_named():
+    with pytest.raises(ValueError, match="2 numbers of the members lie outside the domain"):
+        nk.Continued(LOG, [[1.0, 2.0], [-1.0, 2.0], [3.0, -0.5]])
+
+
+@pytest.mark.parametrize("std", [1.0, 4.0, 6.0, 8.0])
+def test_moments_of_wide_lognormal_laws_are_exact_or_a_note_says_not(std):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = moments_after(torch.zeros(1).double(), torch.full((1,), std).double(), torch.exp)
+    exact = abs(float(found.std) / (np.exp(std**2 / 2) * np.sqrt(np.expm1(std**2))) - 1) < 2e-3
+    assert exact == (std < 8) and bool(said) == (std == 8)
+    np.testing.assert_allclose(found.mean, np.exp(std**2 / 2), rtol=1e-9)
