@@ -91,6 +91,8 @@ class ImportanceSampler(Simulations):
         """Trajectories and their weights, of one window."""
         generator = torch.Generator().manual_seed(self.seed)
         start = self.system.start(self.particles, generator, DOUBLE, CPU)
+        inside = start[start.isfinite().all(-1)]
+        start = inside[torch.arange(len(start)) % len(inside)]  # in the place of those outside the domain, copies
         log_q, beta, least = self.system.log_start(start), 0.0, 1e-9 * start.std(0)
         for _ in range(self.rounds):
             x = self.system.trajectories(start, len(window.value), dt, start_time=window.times[0])

@@ -178,6 +178,7 @@ def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n
     if (known := system.start_moments()) is not None:
         return known
     draws = system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
+    draws = draws[draws.isfinite().all(-1)]
     return draws.mean(0), torch.atleast_2d(draws.mT.cov())
 
 

@@ -203,3 +203,24 @@ def test_a_smoother_without_lag_is_the_filter():
     np.testing.assert_array_equal(found["mean"], found["analysis"])
     one = nk.EnKS(s, 0.05, members=20, lag=1).assimilate(obs)
     assert (abs(one["mean"] - one["analysis"]).isel(time=slice(0, 12)) > 1e-9).any("component").all()
+
+
+class Known(LotkaVolterra):
+    """Some start below zero, and the law says how likely each start is."""
+
+    def start(self, samples, generator, dtype, device):
+        return 1.5 + 0.8 * torch.randn(samples, 2, generator=generator, dtype=dtype, device=device)
+
+    def log_start(self, x):
+        return torch.distributions.Normal(1.5, 0.8).log_prob(x).sum(-1)
+
+
+def test_start_states_outside_the_domain_have_no_weight_in_importance_sampling():
+    with pytest.warns(UserWarning, match="start states of Known"):
+        system = nk.Transformed(Known(), torch.log, torch.exp)
+    truth = LotkaVolterra().trajectories(torch.tensor([[1.2, 2.0]], dtype=torch.float64), 30, 0.1)[0]
+    obs = nk.observe(
+        LotkaVolterra().simulate(1, 30, 0.1, seed=0).isel(sample=0).copy(data=truth.numpy()), noise_std=0.2, every=4
+    )
+    found = nk.ImportanceSampler(system, particles=4096).assimilate(obs)
+    assert np.isfinite(found["mean"]).all() and float(np.abs(found["mean"] - truth.numpy()).max()) < 0.4
