@@ -27,6 +27,10 @@ _KINDS = ("month", "dayofyear", "hour")
 class Season:
     """What the calendar says of a state.
 
+    A season of N independent years is an estimate: anomalies of these years about it are smaller than those of a new
+    year, by a factor of sqrt((N - 1) / (N + 1)). With few years, make them larger before a method is fitted to them, or
+    its intervals are too narrow (notebook 11 does so).
+
     >>> import nida_kit as nk, numpy as np, xarray as xr
     >>> time = xr.date_range("2000-01-01", periods=120, freq="MS")
     >>> warm = 20 + 5 * np.cos(2 * np.pi * (np.arange(120) % 12) / 12)
