@@ -49,7 +49,7 @@ def test_what_was_observed_stays_and_nothing_is_observed_after():
     xr.testing.assert_identical(longer.isel(time=slice(13)), OBS)
     assert longer["value"].isel(time=slice(13, None)).isnull().all()
     assert longer["time"].attrs == OBS["time"].attrs
-    varying = OBS.assign(noise_std=OBS["noise_std"] * xr.ones_like(OBS["time"]))
+    varying = OBS.assign(noise_std=OBS["noise_std"] * xr.ones_like(OBS["time"]).drop_attrs())
     window = 0.01 * xr.DataArray(
         np.eye(13).reshape(13, 1, 13, 1),
         {"time": OBS["time"], "component": ["angle"], "other_time": OBS["time"].values, "other_component": ["angle"]},
