@@ -489,7 +489,9 @@ def test_new_pixels_follow_a_key_press(lab):
 def test_the_steps_play(lab):
     part(lab.page, ".nida-system select").focus()
     press_button(lab.page, "play the steps")
-    played = watch(lab.page, lambda views: len(views) > 2 and views[-1].step == lab.first.step)
+    # The last step's number comes before its picture.
+    end = lab.first.step, lab.first.picture
+    played = watch(lab.page, lambda views: len(views) > 2 and (views[-1].step, views[-1].picture) == end)
     steps = [int(view.step) for view in played]
     steps = steps[steps.index(1) :]  # it begins anew, as the last one is shown at first
     assert steps == sorted(steps) and len(set(steps)) > 2
