@@ -7,9 +7,8 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.edge import in_units_of
+from nida_kit.evaluate import BAND
 from nida_kit.state import COMPONENT, TIME, labels_of, state_dims
-
-_HALF = 1.6448536269514722  # standard deviations of a normal distribution that half of a 90% interval holds
 
 
 def table(result: xr.Dataset, obs: xr.Dataset | None = None) -> pd.DataFrame:
@@ -54,7 +53,7 @@ def _columns(result: xr.Dataset, obs: xr.Dataset | None) -> dict[str, xr.DataArr
     columns = {"mean": mean}
     if "std" in shown:
         std = _bare(shown["std"])
-        columns |= {"std": std, "low_90": mean - _HALF * std, "high_90": mean + _HALF * std}
+        columns |= {"std": std, "low_90": mean - BAND * std, "high_90": mean + BAND * std}
     return columns if obs is None else columns | {"value": observed_value(shown, obs)}
 
 

@@ -188,7 +188,7 @@ def read(
                 f"A lab compares methods of one state; {first!r} knows {labels}, {name!r} knows {method.labels}."
             )
     obs = load_observations(observations, flag).compute()
-    for step in {method.dt for method in found.values()}:
+    for step in {method.dt for method in found.values()}:  # each is tried; what is read is the same
         tensors = read_observations(obs, labels, step)
     said = label({"value": (tensors.value, "observed value"), NOISE: (tensors.noise_std, "")}, tensors)
     about = obs.attrs | ({"converted": tensors.converted} if tensors.converted else {})
@@ -282,7 +282,6 @@ def run(record: Record, parameters: Parameters) -> xr.Dataset:
         {"note": " ".join(notes)} if notes else {},
         rmse=float(found["step_rmse"][-1]),
         coverage_90=float(coverage[-1]),
-        first_guess_rmse=float(errors(result["first_guess"])),
         noise_rmse=float(_root_mean((noise / record.spread).where(hidden), value.dims)),
         shown=int(told["value"].notnull().sum()),
         withheld=int(hidden.sum()),

@@ -97,3 +97,27 @@ def test_anomalies_are_in_the_seasons_unit():
     assert season.anomalies(warm).attrs["units"] == "degC"
     undeclared = nk.Season.fit(celsius.drop_vars("units"), by="month")
     np.testing.assert_allclose(undeclared.anomalies(celsius), season.anomalies(field).values, atol=1e-9)
+
+
+@pytest.mark.parametrize("component", [True, False], ids=["components", "field"])
+def test_a_season_in_another_unit_than_its_method_is_converted(component):
+    time = xr.date_range("2000-01-01", periods=96, freq="MS")
+    warm = 15 + 5 * np.cos(2 * np.pi * np.arange(96) / 12) + np.random.default_rng(0).normal(size=96)
+    dim = {"component": ["sst"]} if component else {"y": [0.0]}
+    celsius = xr.DataArray(warm[:, None], {"time": time, **dim}, ("time", *dim))
+
+    def declared(record, unit):
+        return record.assign_coords(units=("component", [unit])) if component else record.assign_attrs(units=unit)
+
+    celsius, kelvin = declared(celsius, "degC"), declared(celsius + 273.15, "K")
+    seasons = [nk.Season.fit(record, by="month") for record in (celsius, kelvin)]
+    past = nk.windows(seasons[1].anomalies(kelvin), steps=12)
+    method = nk.OptimalInterpolation.fit(past, order=1)
+    obs = xr.Dataset({"value": kelvin[:12].where(np.arange(12)[:, None] % 3 == 0), "noise_std": 0.2})
+    found, expected = (nk.Seasonal(method, season).assimilate(obs)["mean"] for season in seasons)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert abs(float(expected.mean()) - 288) < 2
+    smoother = nk.Seasonal(nk.KalmanSmoother.fit(past), seasons[0])
+    for guess in (celsius[:12], kelvin[:12]):
+        began = smoother.assimilate(obs, guess, trace=True)["first_guess"]
+        np.testing.assert_allclose(began, kelvin[:12], atol=1e-9)

@@ -42,7 +42,7 @@ def test_what_is_hidden_of_a_smaller_share_is_hidden_of_a_larger_one():
 @pytest.mark.parametrize("method", ["neural", "optimal interpolation", "climatology"])
 @pytest.mark.parametrize("robust", ["none", "student"])
 def test_no_method_sees_what_is_hidden(method, robust):
-    p = Parameters(method=method, robust=robust, share=0.3, begin=8, length=6, beside=())
+    p = Parameters(method=method, robust=robust, share=0.3, begin=8, length=6)
     before = run(RECORD, p)
     wrong = OBS.copy(deep=True)
     hidden = hide(RECORD.window(0)[0]["value"], p).sel(component=OBS["component"])

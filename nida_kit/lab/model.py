@@ -124,6 +124,16 @@ class Model(HasTraits, metaclass=_Meta):
         """The result at the step that is shown, which keeps its dim."""
         return self.result.isel(step=[self.step - 1], missing_dims="ignore")
 
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Errors and coverage of what is shown, of results that have such, by name."""
+        shown = self.shown.isel(step=0)
+        found = {"rmse": float(shown["step_rmse"]), "coverage_90": float(shown["step_coverage"])}
+        if "beside" not in shown:
+            return found
+        errors = map(float, shown["beside_rmse"])
+        return found | {"beside_rmse": dict(zip(map(str, shown["other"].values), errors, strict=True))}
+
     def set(self, **changes: Any) -> None:
         """Change parameters and run.
 
@@ -289,13 +299,9 @@ class LabModel(Model):
 
     @property
     def numbers(self):
-        shown, found = self.shown.isel(step=0), self.result.attrs
-        scores = {"rmse": float(shown["step_rmse"]), "coverage_90": float(shown["step_coverage"])}
-        if "beside" in shown:
-            errors = map(float, shown["beside_rmse"])
-            scores["beside_rmse"] = dict(zip(map(str, shown["other"].values), errors, strict=True))
-        scores |= {name: found[name] for name in ("first_guess_rmse", "observed", "seconds")}
-        return asdict(self._ran) | {"step": self.step} | scores
+        found = self.result.attrs
+        about = {name: found[name] for name in ("first_guess_rmse", "observed", "seconds")}
+        return asdict(self._ran) | {"step": self.step} | self.scores | about
 
 
 def listed(names: tuple[str, ...]) -> str:

@@ -134,11 +134,10 @@ class RecordModel(Model):
         Raises:
             ValueError: the observations lie there.
         """
-        if not Path(path).parent.is_dir():
-            raise ValueError(f"{str(path)!r}: its folder does not exist. Make it first, or give export= another path.")
         source = self.record.obs.attrs.get("observations_file")
         if source is not None and Path(source).resolve() == Path(path).resolve():
             raise ValueError(f"{str(path)!r} would overwrite the observations: give export= another name.")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.result.assign_attrs(lab=json.dumps(asdict(self._ran))).to_netcdf(path)
 
     @property
@@ -152,12 +151,7 @@ class RecordModel(Model):
 
     @property
     def numbers(self):
-        shown, found = self.shown.isel(step=0), self.result.attrs
-        scores = {"rmse": float(shown["step_rmse"]), "coverage_90": float(shown["step_coverage"])}
-        if "beside" in shown:
-            errors = map(float, shown["beside_rmse"])
-            scores["beside_rmse"] = dict(zip(map(str, shown["other"].values), errors, strict=True))
-        scores |= {name: found[name] for name in ("noise_rmse", "shown", "withheld", "seconds")}
-        return {"observations": self.record.obs.attrs.get("observations_file", "in memory")} | (
-            asdict(self._ran) | {"step": self.step} | scores
-        )
+        found = self.result.attrs
+        about = {name: found[name] for name in ("noise_rmse", "shown", "withheld", "seconds")}
+        about["observations"] = self.record.obs.attrs.get("observations_file", "in memory")
+        return asdict(self._ran) | {"step": self.step} | self.scores | about

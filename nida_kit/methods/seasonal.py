@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from nida_kit import checks
-from nida_kit.edge import NEXT, fold, in_state_units
+from nida_kit.edge import NEXT, fold, in_state_units, in_units_of
 from nida_kit.methods.compose import Composed
 from nida_kit.methods.method import Method
 from nida_kit.observing.operators import Operator, OverWindow, identity, is_linear, takes_time
@@ -51,13 +51,13 @@ class Seasonal(Composed):
 
     def eagerly(self, obs, first_guess, operator, **how):
         obs = in_state_units(obs, self.labels) if operator is identity else obs
-        season = self.season.at(obs[TIME])
+        season = in_units_of(self.labels, self.season.at(obs[TIME]), "the season")
         if operator is identity:
             obs = obs.assign(value=obs["value"] - _like(season, obs["value"]))
         else:
             obs, operator = self._through(obs, season, operator)
         if first_guess is not None:
-            first_guess = first_guess - season
+            first_guess = in_units_of(self.labels, first_guess, "first_guess") - season
         result = self.methods[0].eagerly(obs, first_guess, operator, **how)
         result = result.drop_vars([name for name in NEXT if name in result])  # of an anomaly, and nobody goes on here
         whole = {name: (result[name] + season).transpose(*result[name].dims) for name in STATES if name in result}

@@ -238,8 +238,7 @@ def test_windows_of_several_labels_are_written(monkeypatch, tmp_path):
     assert lab.model.record.windows == 6
     lab.buttons["save result"].click()
     written = xr.load_dataset(tmp_path / "lab.nc")["mean"]
-    which = lab.model.params.window % 3 if stacked.indexes["window"][4][0] == "b" else None
-    expected = run(read(OBS, prior="lorenz63"), Parameters(window=which))["mean"]
+    expected = run(read(OBS, prior="lorenz63"), Parameters(window=1))["mean"]  # of run "b", the second sample
     np.testing.assert_allclose(written, expected, atol=1e-9)
 
 
@@ -248,6 +247,6 @@ def test_places_to_write_to_are_checked(lab, tmp_path):
         Lab("lab.txt", observations=OBS, prior="lorenz63")
     far = Lab(tmp_path / "none" / "lab.png", observations=OBS, prior="lorenz63")
     far.buttons["save result"].click()
-    assert "its folder does not exist" in far.status.value
+    assert (tmp_path / "none" / "lab.nc").is_file() and far.status.value == ""
     with pytest.raises(ValueError, match="method"):
         Lab(observations=OBS, prior="lorenz63", method=None)
