@@ -93,7 +93,7 @@ def _units(array: xr.DataArray) -> dict[Hashable, str]:
 def _check_units(first: xr.DataArray, array: xr.DataArray, *, spread: bool) -> None:
     """Raises a ValueError where two arrays say that they are in different units; a spread knows no zero."""
     one, other = _units(first), _units(array)
-    for name in (one.keys() | other.keys()) if (one and other) else ():
+    for name in (one | other) if (one and other) else ():  # a union of dicts keeps the components' order
         given, wanted = other.get(name, other.get(None)), one.get(name, one.get(None))
         if given is None or wanted is None or given == wanted:
             continue
