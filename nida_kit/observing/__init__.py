@@ -4,6 +4,8 @@
     errors        eta ~ N(0, R): independent, correlated at each time, or over the window
     observations  both as one statement about trajectories: here a measurement becomes part of a Gaussian
     observe       sparse, noisy observations of simulated trajectories, labelled
+    tracks        where and when satellites measure a field, and what clouds hide
+    points        fields at points between the grid's
     table         a user's table or dataset as checked columns, a row for each value
     axes          where these lie between the steps and points of the model's grid
     grid          as observations on that grid: combined by their errors, or interpolating

@@ -15,7 +15,6 @@ their fractions.
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 from collections import Counter
@@ -31,7 +30,7 @@ from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.edge import NOISE
-from nida_kit.observing.axes import Axis, place_axis, read_step, shown, time_axis
+from nida_kit.observing.axes import Axis, corners, place_axis, read_step, shown, time_axis
 from nida_kit.observing.operators import OverWindow, over_window
 from nida_kit.observing.table import Names, Rows, read_rows
 from nida_kit.state import COMPONENT, TIME, GridLabels, Labels, StateLabels, reserved
@@ -329,7 +328,7 @@ def _interpolating(values: _Values, labels: Labels, rows: Rows) -> tuple[xr.Data
     names = labels.components if isinstance(labels, StateLabels) else (labels.long_name,)
     obs = _named(obs, of_column, _numbered([names[k] for k in of_column]), labels, rows)
     obs = obs.assign_coords(fraction=_fractions(at[0] - step, step, column, shape[1:]))
-    around = _corners(values.axes, at, None if values.what is None else what, labels)
+    around = corners(values.axes, at, labels.shape, None if values.what is None else what)
     tables = [np.zeros((*shape[1:], x.shape[-1]), x.dtype) for x in around]
     for table, x in zip(tables, around, strict=True):
         table[step, column] = x
@@ -374,25 +373,6 @@ def _fractions(fraction: np.ndarray, step: np.ndarray, column: np.ndarray, shape
     of_step[step, column] = fraction
     about = {"long_name": "fraction of the step after time at which the value was measured"}
     return xr.Variable((TIME, COMPONENT), of_step, about)
-
-
-def _corners(
-    axes: list[Axis], at: list[np.ndarray], what: np.ndarray | None, labels: Labels
-) -> tuple[np.ndarray, np.ndarray]:
-    """The points around each statement, `(M, corners)`, in a flattened window, and their weights."""
-    around = []
-    for axis, position in zip(axes, at, strict=True):
-        low = np.floor(position).astype(int)
-        fraction = position - low
-        high = np.where(fraction > 0, low + 1, low)
-        around.append([(axis.order[low], 1 - fraction), (axis.order[high], fraction)])
-    shape = (len(axes[0].points), *labels.shape)
-    index, weight = [], []
-    for corner in itertools.product(*around):
-        places, weights = zip(*corner, strict=True)
-        index.append(np.ravel_multi_index(places if what is None else (*places, what), shape))
-        weight.append(math.prod(weights))
-    return np.stack(index, -1), np.stack(weight, -1)
 
 
 # What is said of it
