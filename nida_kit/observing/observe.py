@@ -18,15 +18,19 @@ import xarray as xr
 from nida_kit import checks
 from nida_kit.edge import (
     COVARIANCE,
+    LENGTH,
     NOISE,
     align_covariance,
     check_covariance,
+    check_tracks,
     fill_covariance,
     fold,
+    track_of,
     unfold,
     variances,
     with_labels_of,
 )
+from nida_kit.observing.errors import AlongTracks
 from nida_kit.observing.operators import apply_operator, as_mask, as_operator, is_direct
 from nida_kit.observing.points import sampled
 from nida_kit.state import COMPONENT, OBSERVED, OTHER, TIME, state_dims, storable
@@ -45,6 +49,7 @@ def observe(
     fraction: float = 1.0,
     operator=None,
     at: xr.Dataset | None = None,
+    noise_length: float | None = None,
 ) -> xr.Dataset:
     """Sparse, noisy observations of trajectories.
 
@@ -72,6 +77,8 @@ def observe(
         at: of a field, the points where and when it is observed, instead of steps and cells: an `xr.Dataset` with the
             coordinates `time` and those of the field along a dim `obs`, as `nk.tracks` makes them; without `time`, at
             every step. Values between are linear along each axis. Along the dims of windows, each has its own points.
+        noise_length: with `at`, errors drift along the tracks of the points (coordinates `track` and `along_track`):
+            within one they are correlated as exp(-|distance| / noise_length), between two they are independent.
 
     Returns:
         `value` (NaN where not observed) and `noise_std` or `noise_covariance`. With `at` they lie along `obs`, as
@@ -89,7 +96,12 @@ def observe(
         given = {"components": components, "operator": operator, "times": times, "noise_covariance": noise_covariance}
         others = [name for name, value in given.items() if value is not None]
         _check_points_alone(own, others + ["every"] * (every != 1) + ["offset"] * (offset != 0))
-        return _observe_points(truth, at, own, noise_std, fraction, seed)
+        return _observe_points(truth, at, own, noise_std, noise_length, fraction, seed)
+    if noise_length is not None:
+        raise ValueError(
+            f"noise_length={noise_length!r} is of errors that drift along the tracks of points: give these, "
+            "at=nk.tracks(truth, ...)."
+        )
     exact = _measured(truth.transpose(..., TIME, *own), operator, own)
     dims = own if is_direct(operator) else (COMPONENT,)
     lead = exact.dims[: -1 - len(dims)]
@@ -125,9 +137,14 @@ def observe(
     return storable(xr.Dataset({"value": observed, name: said}, attrs=attrs))
 
 
-def _observe_points(truth: xr.DataArray, at: xr.Dataset, own, noise_std, fraction: float, seed: int) -> xr.Dataset:
+def _observe_points(
+    truth: xr.DataArray, at: xr.Dataset, own, noise_std, noise_length, fraction: float, seed: int
+) -> xr.Dataset:
     """A field at points, as they come."""
     exact = sampled(truth, at, own)
+    lead = [d for d in truth.dims if d not in (TIME, *own)]  # the first of exact's
+    if noise_length is not None:
+        exact = exact.assign_coords({LENGTH: checks.positive(LENGTH, noise_length)})
     generator = np.random.default_rng(seed)
     noise = exact.copy(data=generator.standard_normal(exact.shape))
     seen = exact.notnull().values & (generator.random(exact.shape) < fraction)
@@ -135,10 +152,22 @@ def _observe_points(truth: xr.DataArray, at: xr.Dataset, own, noise_std, fractio
         raise ValueError("Nothing is observed: give more points, or a larger fraction.")
     said = _read_noise(noise_std, exact, seen)
     said.attrs = {"long_name": "standard deviation of the observation error"}
-    observed = (exact + noise * said).transpose(*exact.dims).where(seen)
+    errors = noise * said if noise_length is None else _drifting(noise, said, seen, lead)
+    observed = (exact + errors).transpose(*exact.dims).where(seen)
     observed.attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
     observed.attrs |= {"units": truth.attrs["units"]} if "units" in truth.attrs else {}
     return storable(xr.Dataset({"value": observed, NOISE: said}, attrs={"fraction": fraction, "seed": seed}))
+
+
+def _drifting(noise: xr.DataArray, std: xr.DataArray, seen: np.ndarray, lead: Sequence[Hashable]) -> xr.DataArray:
+    """Unit noise `(*lead, ...)` as errors that drift along tracks."""
+    *where, length = track_of(noise)
+    std, track, distance = (x.broadcast_like(noise).transpose(*noise.dims).values.astype(float) for x in (std, *where))
+    check_tracks(track, distance, seen, own=noise.ndim - len(lead))
+    track = np.where(np.isnan(distance), np.nan, track)
+    shape = (*noise.shape[: len(lead)], 1, -1)
+    *law, unit = (torch.from_numpy(x.reshape(shape)) for x in (std, track, distance, noise.values))
+    return noise.copy(data=AlongTracks(*law, length).colour(unit).numpy().reshape(noise.shape))
 
 
 def _check_points_alone(own: Sequence[Hashable], others: Sequence[str]) -> None:

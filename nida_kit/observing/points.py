@@ -6,15 +6,43 @@ The weights are those with which `nk.grid(..., exact=True)` writes a value at a 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from nida_kit.dates import are_dates, decoded, model_times, natural_unit
 from nida_kit.observing.axes import Axis, corners, place_axis
 from nida_kit.state import TIME
 
 _CELL, _CORNER = "_cell", "_corner"
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """Values between points of the grid: sums over the points around each, of known weights.
+
+    Attributes:
+        index: of the points around each value, `(T, p, corners)`, in a flattened window.
+        weight: of each point, `(T, p, corners)`; 0 where a step has fewer values.
+        shape: of a window, (T, *state).
+    """
+
+    index: Int[Tensor, "T p corners"]
+    weight: Float[Tensor, "T p corners"]
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[-len(self.shape) :]) != self.shape:
+            raise ValueError(
+                f"The operator interpolates within windows of shape {self.shape}, and got {tuple(x.shape)}: it goes "
+                "with all steps of the observations that nk.grid gave beside it."
+            )
+        window, index = x.flatten(-len(self.shape)), self.index.to(x.device)
+        around = window.index_select(-1, index.flatten())  # x[..., index] has slopes eighty times as slow
+        return (around.unflatten(-1, index.shape) * self.weight.to(x)).sum(-1)
 
 
 def sampled(truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable]) -> xr.DataArray:

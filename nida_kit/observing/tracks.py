@@ -72,7 +72,7 @@ def tracks(
 
     Returns:
         Along `obs`, ordered by time, the coordinates `time`, `y` and `x`, under the names that they have in `like`;
-        `satellite`; `track`, a number for each line of points; and `distance` along it.
+        `satellite`; `track`, a number for each line of points; and `along_track`, the distance along it.
 
     Raises:
         ValueError: no field of two dims, a number out of range, or no pass within these times.
@@ -112,7 +112,7 @@ def tracks(
         x: (OBS, at_x, {"long_name": x} | units[x]),
         "satellite": (OBS, satellite[of]),
         "track": (OBS, np.unique(line, return_inverse=True)[1], {"long_name": "line of points"}),
-        "distance": (OBS, distance, {"long_name": "distance along the track"} | units[x]),
+        "along_track": (OBS, distance, {"long_name": "distance along the track"} | units[x]),
     }
     return xr.Dataset(coords=coords)
 

@@ -8,6 +8,11 @@ import xarray as xr
 from scipy.stats import norm
 
 import nida_kit as nk
+from nida_kit import edge
+from nida_kit.linalg.rows import Sparse
+from nida_kit.observing.errors import errors_of
+from nida_kit.observing.observations import Observations
+from nida_kit.observing.operators import as_operator
 from nida_kit.priors.climatology import Climatology
 
 OCEAN = nk.QuasiGeostrophic(cells=17)
@@ -135,7 +140,7 @@ def test_tracks_are_straight_at_the_inclination_ascending_and_descending_in_turn
         steps = np.stack([track["x"].diff("obs"), track["y"].diff("obs")])
         along = 0.03 * np.array([np.cos(np.pi / 3), kind * np.sin(np.pi / 3)])
         np.testing.assert_allclose(steps, np.broadcast_to(along[:, None], steps.shape), atol=1e-9)
-        np.testing.assert_allclose(track["distance"].diff("obs"), 0.03, atol=1e-9)
+        np.testing.assert_allclose(track["along_track"].diff("obs"), 0.03, atol=1e-9)
     for dim, along in GRID.items():
         assert points[dim].min() >= along[0] and points[dim].max() <= along[-1]
         assert np.ptp(points[dim].values) > 0.95 * np.ptp(along)
@@ -150,7 +155,7 @@ def test_tracks_come_back_after_the_repeat_and_not_before():
     np.testing.assert_allclose(second["time"] - 20, first["time"])
     for dim in "yx":
         np.testing.assert_allclose(first[dim], second[dim])
-    middle = first.isel(obs=first["distance"].values == 0)
+    middle = first.isel(obs=first["along_track"].values == 0)
     assert np.unique(middle["x"].values.round(6)).size == middle.sizes["obs"]
 
 
@@ -192,7 +197,7 @@ def test_tracks_of_dates_and_of_other_names():
     like = field(41, 1.0).assign_coords(time=np.datetime64("2012-10-01") + np.arange(41) * np.timedelta64(6, "h"))
     like = like.rename(y="lat", x="lon")
     points = nk.tracks(like, repeat="5D", passes=5)
-    assert set(points.coords) == {"time", "lat", "lon", "satellite", "track", "distance"}
+    assert set(points.coords) == {"time", "lat", "lon", "satellite", "track", "along_track"}
     assert np.unique(points["time"])[:2].astype("M8[D]").astype(str).tolist() == ["2012-10-01", "2012-10-02"]
     plain = nk.tracks(field(41, 0.25), repeat=5.0, passes=5)
     np.testing.assert_allclose(points["lat"], plain["y"])
@@ -351,3 +356,107 @@ def test_fewer_points_under_clouds_say_less():
         obs, between = nk.grid(nk.observe(truth, at=some, noise_std=0.3), method, start=0.0, steps=2, exact=True)
         spread.append(method.assimilate(obs, operator=between)["std"].values)
     assert (spread[1] >= spread[0] - 1e-9).all() and spread[1].mean() > 1.02 * spread[0].mean()
+
+
+# Errors that drift along a track
+
+
+def drifting(points, length, std):
+    """Their dense covariance."""
+    along, track = points["along_track"].values, points["track"].values
+    return std**2 * np.where(track[:, None] == track, np.exp(-np.abs(along[:, None] - along) / length), 0.0)
+
+
+def test_an_ocean_seen_with_drifting_errors_is_the_dense_answer():
+    steps, truth = 3, TRUTH.isel(time=slice(3))
+    covariance, method = ocean_law(steps)
+    points = nk.tracks(truth, repeat=10.0, passes=7, satellites=2, seed=3)
+    seen = nk.observe(truth, at=points, noise_std=0.3, noise_length=0.2, seed=1, fraction=0.8)
+    obs, between = nk.grid(seen, method, start=0.0, steps=steps, exact=True)
+    H, R = rows_of(points, steps), drifting(points, 0.2, 0.3)
+    result = method.assimilate(obs, operator=between)
+    for k in range(3):
+        y = seen["value"][k].values
+        own = ~np.isnan(y)
+        h = H[own]
+        gain = np.linalg.solve(h @ covariance @ h.T + R[np.ix_(own, own)], h @ covariance).T
+        np.testing.assert_allclose(result["mean"][k].values.ravel(), gain @ y[own], atol=1e-6)
+        spread = np.sqrt(np.diag(covariance - gain @ h @ covariance))
+        np.testing.assert_allclose(result["std"][k].values.ravel(), spread, rtol=1e-6)
+
+
+def test_drifting_errors_are_drawn_as_their_covariance_says():
+    flat = (0 * TRUTH.isel(sample=[0], time=slice(3))).isel(sample=np.zeros(4000, int))
+    points = nk.tracks(flat, repeat=10.0, passes=4, satellites=1)
+    errors = nk.observe(flat, at=points, noise_std=0.3, noise_length=0.2, seed=2)["value"].values
+    expected = drifting(points, 0.2, 0.3)
+    deviation = np.sqrt((0.3**4 + expected**2) / 4000)
+    assert (np.abs(errors.T @ errors / 4000 - expected) < 5 * deviation).all()
+
+
+def test_no_row_of_a_field_at_points_is_dense():
+    truth = TRUTH.isel(time=slice(2))
+    points = nk.tracks(truth, repeat=20.0, passes=16)
+    seen = nk.observe(truth, at=points, noise_std=0.3, noise_length=0.2)
+    for data in (seen, seen.drop_vars("noise_length")):
+        obs, between = nk.grid(data, OCEAN, dt=5.0, exact=True)
+        read = edge.read_observations(obs, OCEAN.labels, direct=False)
+        errors = errors_of(read.noise_std, None, read.tracks)
+        x = torch.from_numpy(truth.values).flatten(-2)
+        observations = Observations(read.value, errors, as_operator(between, OCEAN.labels.shape))
+        statement = observations.around(x)
+        (rows,) = statement.rows.parts
+        assert isinstance(rows, Sparse) and rows.index.shape[-1] <= 16
+        dense = observations._over_window(x)
+        torch.testing.assert_close(statement.misfit(x + 1), dense.misfit(x + 1))
+        torch.testing.assert_close(rows.gram().dense(), dense.rows.gram().dense(), atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(statement.misfit(x + 1), observations.misfit(x + 1))
+
+
+DRIFTING = nk.tracks(TRUTH, repeat=20.0, passes=4)
+SEEN = nk.observe(TRUTH, at=DRIFTING, noise_std=0.3, noise_length=0.2)
+NOT_DRIFTING = {
+    "without tracks": (
+        lambda: nk.observe(TRUTH, at=POINTS, noise_std=0.1, noise_length=0.2),
+        r"\['track', 'along_track'\]",
+    ),
+    "without points": (lambda: nk.observe(TRUTH, noise_std=0.1, noise_length=0.2), r"at=nk\.tracks\(truth"),
+    "no length": (lambda: nk.observe(TRUTH, at=DRIFTING, noise_std=0.1, noise_length=0.0), "noise_length=0.0"),
+    "at the same place": (
+        lambda: nk.observe(
+            TRUTH, at=DRIFTING.assign_coords(track=0 * DRIFTING["track"]), noise_std=0.1, noise_length=1.0
+        ),
+        r"Track 0 has \d+ values at the distance",
+    ),
+    "on the grid": (lambda: nk.grid(SEEN, OCEAN, dt=5.0), "keep their places by exact=True"),
+    "two at once": (
+        lambda: nk.grid(
+            xr.concat([SEEN, SEEN.assign_coords(track=SEEN["track"] + 99)], "obs"), OCEAN, dt=5.0, exact=True
+        ),
+        "Several values have the same time and place",
+    ),
+    "weighed": (
+        lambda: ocean_law(2)[1].assimilate(
+            nk.grid(SEEN.isel(obs=slice(9)), OCEAN, dt=5.0, steps=2, exact=True)[0],
+            operator=nk.grid(SEEN.isel(obs=slice(9)), OCEAN, dt=5.0, steps=2, exact=True)[1],
+            robust="student",
+        ),
+        "these errors are correlated",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DRIFTING)
+def test_drifting_errors_that_cannot_be_are_refused_with_words(name):
+    call, said = NOT_DRIFTING[name]
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_drifting_errors_survive_their_file(tmp_path):
+    SEEN.to_netcdf(tmp_path / "seen.nc")
+    again = xr.load_dataset(tmp_path / "seen.nc")
+    obs, _ = nk.grid(again, OCEAN, dt=5.0, exact=True)
+    xr.testing.assert_identical(obs, nk.grid(SEEN, OCEAN, dt=5.0, exact=True)[0])
+    obs.to_netcdf(tmp_path / "obs.nc")
+    assert nk.load_observations(tmp_path / "obs.nc")["noise_length"] == 0.2
