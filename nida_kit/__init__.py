@@ -11,7 +11,7 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
     read observations     load_observations, grid; extend (further steps, to forecast)
     make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, LinearModel, QuasiGeostrophic, System (a
                           system of your own), Started, OnAttractor, Continued, Transformed (positive states, say);
-                          observe, over_window
+                          observe, over_window; tracks, shifting_points, clouds (where and when a field is seen)
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
                           WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
                           ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
@@ -104,6 +104,7 @@ from nida_kit.observing.grid import grid
 from nida_kit.observing.laws import mixture, regular
 from nida_kit.observing.observe import observe
 from nida_kit.observing.operators import over_window
+from nida_kit.observing.tracks import clouds, shifting_points, tracks
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.physics import Physics
@@ -165,6 +166,7 @@ __all__ = [
     "ThreeDVar",
     "Transformed",
     "WeakFourDVar",
+    "clouds",
     "coverage",
     "crps",
     "crps_ensemble",
@@ -187,10 +189,12 @@ __all__ = [
     "save",
     "schedule",
     "setups",
+    "shifting_points",
     "simulated",
     "spread_error",
     "spread_error_ratio",
     "table",
+    "tracks",
     "train",
     "wasserstein",
     "windows",

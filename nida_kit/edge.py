@@ -9,6 +9,10 @@ those of a grid, such as y and x. Observations are an `xr.Dataset` with
                       (time, component, other_time, other_component): of all errors of a window; for a field y, x,
                       other_y, other_x, and so on
 
+Errors that drift along the track of an instrument have a noise_std, and as coordinates `track` of each value,
+`along_track`, the distance along it, and one `noise_length`: within a track they are correlated as
+exp(-|distance| / noise_length).
+
 Values behind an observation operator always lie along `component`. Inside, everything is a tensor `(..., T, n)`: here,
 and only here, a field is folded to a vector and unfolded again. Nothing is repaired on the way in: what cannot be used
 is a `ValueError`.
@@ -33,6 +37,7 @@ from nida_kit.state import COMPONENT, OBSERVED, OTHER, SAMPLE, TIME, Labels, res
 from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
+TRACK, ALONG, LENGTH = "track", "along_track", "noise_length"  # of errors that drift along tracks
 NEXT = ("next_mean", "next_covariance", "next_time")  # in results: where one may go on
 OBS_COMPONENT = "obs_component"  # in results: what was observed behind an operator
 
@@ -53,6 +58,8 @@ class ObservedTensors:
         noise_covariance: `(..., T, p, p)` of each time, or `(..., T, p, T, p)` of the whole window, with the rows and
             columns of the identity where not observed; None if the errors are independent. Then noise_std is the root
             of its diagonal.
+        tracks: track `(..., T, p)`, NaN where none is, distance along it `(..., T, p)`, and the length over which the
+            errors of a track are correlated; None if they are not.
         converted: which units were, and to which; "" if none.
     """
 
@@ -65,6 +72,7 @@ class ObservedTensors:
     state: Labels
     labels: dict[str, Sequence]
     noise_covariance: Tensor | None
+    tracks: tuple[Tensor, Tensor, float] | None
     converted: str
 
 
@@ -272,6 +280,11 @@ def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> No
             )
     for array in (value, error):
         checks.real(f"obs.{array.name}", array)
+    if error.name == COVARIANCE and LENGTH in obs.variables:
+        raise ValueError(
+            "The observations have noise_covariance and noise_length, and each says how errors are correlated: "
+            "obs.drop_vars('noise_length'), or give noise_std."
+        )
     foreign = set(error.dims) - set(value.dims)
     if error.name == COVARIANCE:
         foreign -= {f"{OTHER}{dim}" for dim in value.dims}
@@ -350,6 +363,7 @@ def read_observations(
         state,
         labels,
         None if R is None else torch.from_numpy(R),
+        _read_tracks(value, y, (*lead, TIME), dims) if LENGTH in obs.variables else None,
         converted,
     )
 
@@ -532,7 +546,63 @@ def _read_std(
     return np.where(np.isnan(y), 1.0, std)
 
 
-# Covariances of observation errors
+# Correlated observation errors
+
+
+def _read_tracks(
+    value: xr.DataArray, y: np.ndarray, lead: Sequence[Hashable], dims: Sequence[str]
+) -> tuple[Tensor, Tensor, float]:
+    """Track and distance of each value, `(..., T, p)`, and the length over which errors are correlated."""
+    track, distance, length = track_of(value)
+    track, distance = (_folded(x.broadcast_like(value), lead, dims) for x in (track, distance))
+    check_tracks(track, distance, ~np.isnan(y), own=2)
+    return torch.from_numpy(np.where(np.isnan(y), np.nan, track)), torch.from_numpy(distance.copy()), length
+
+
+def track_of(value: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray, float]:
+    """The coordinates track and along_track of values, and the length over which errors are correlated.
+
+    Raises:
+        ValueError: one of them lacks, or is no number.
+    """
+    lacking = [name for name in (TRACK, ALONG, LENGTH) if name not in value.coords]
+    if lacking:
+        raise ValueError(
+            f"Errors that drift along tracks need the coordinates {[TRACK, ALONG, LENGTH]}, and {lacking} are none "
+            "of the observations': nk.tracks gives the first two, assign_coords(noise_length=...) the last."
+        )
+    for name in (TRACK, ALONG):
+        checks.real(f"obs.{name}", value[name])
+    length = value.coords[LENGTH]
+    return (
+        value.coords[TRACK],
+        value.coords[ALONG],
+        checks.positive(LENGTH, length.item() if not length.ndim else length),
+    )
+
+
+def check_tracks(track: np.ndarray, distance: np.ndarray, seen: np.ndarray, own: int) -> None:
+    """Raises a ValueError where values of a track have no distance along it, or two of them the same.
+
+    Args:
+        track: `(...)`, NaN where none is.
+        distance: `(...)`.
+        seen: where there is a value.
+        own: how many of the last axes are one window's.
+    """
+    counts = seen & ~np.isnan(track)
+    if (lost := counts & ~np.isfinite(distance)).any():
+        raise ValueError(f"{lost.sum()} values of tracks have no distance along theirs, and their errors need one.")
+    windows = [a.reshape(-1, math.prod(a.shape[a.ndim - own :])) for a in (track, distance, counts)]
+    for its_track, its_distance, its_counts in zip(*windows, strict=True):
+        both = np.stack([its_track[its_counts], its_distance[its_counts]])
+        found, times = np.unique(both, axis=1, return_counts=True)
+        if (times > 1).any():
+            which, where = found[:, times.argmax()]
+            raise ValueError(
+                f"Track {which:g} has {times.max()} values at the distance {where:g}, whose errors would be the same: "
+                "give lines of points that are measured at other times a track of their own."
+            )
 
 
 def align_covariance(R: xr.DataArray, value: xr.DataArray, lead: Sequence[Hashable], dims: Sequence[str]) -> np.ndarray:

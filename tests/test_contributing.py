@@ -268,7 +268,7 @@ def observed(operator, generator) -> tuple[xr.Dataset, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_an_error_law_is_added_and_gives_the_dense_posterior(operator, monkeypatch):
-    monkeypatch.setattr(method_module, "errors_of", lambda noise_std, noise_covariance=None: Shared(noise_std))
+    monkeypatch.setattr(method_module, "errors_of", lambda noise_std, *_: Shared(noise_std))
     generator = np.random.default_rng(3)
     root = generator.normal(size=(T * N, T * N))
     C, mu = root @ root.T + np.eye(T * N), generator.normal(size=T * N)

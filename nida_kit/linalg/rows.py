@@ -11,6 +11,7 @@ keeps as little as it can: a measured component is one weight, a model step two 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -132,6 +133,61 @@ class Whole:
 
 
 @dataclass(frozen=True)
+class Sparse:
+    """Rows that see a few values each, anywhere in the window: a value between points of a grid and two steps.
+
+    They cost as much as what they see, and are written down as `Whole` only where J' J is.
+
+    Attributes:
+        index: of what each row sees, in a flattened window, `(..., M, k)`; without leading axes, of all windows alike.
+        weight: of each of these, `(..., M, k)`.
+        shape: of a window, (T, n).
+    """
+
+    index: Int[Tensor, "*#batch M k"]
+    weight: Float[Tensor, "*batch M k"]
+    shape: tuple[int, int]
+
+    def push(self, v):
+        flat = v.flatten(-2)
+        if self.index.ndim == 2:  # x[..., index] has slopes eighty times as slow
+            seen = flat.index_select(-1, self.index.flatten())
+        else:
+            batch = np.broadcast_shapes(flat.shape[:-1], self.index.shape[:-2])
+            seen = flat.expand(*batch, -1).gather(-1, self.index.flatten(-2).expand(*batch, -1))
+        return (seen.unflatten(-1, self.index.shape[-2:]) * self.weight.to(v)).sum(-1).unsqueeze(-2)
+
+    def pull(self, w):
+        return self._gathered(w.squeeze(-2).unsqueeze(-1) * self.weight.to(w)).unflatten(-1, self.shape)
+
+    def _gathered(self, parts: Float[Tensor, "*rows M k"]) -> Float[Tensor, "*rows N"]:
+        """What each value of a window gets of all rows."""
+        out = parts.new_zeros(*parts.shape[:-2], math.prod(self.shape))
+        if self.index.ndim == 2:
+            return out.index_add(-1, self.index.flatten(), parts.flatten(-2))
+        return out.scatter_add(-1, self.index.expand(parts.shape).flatten(-2), parts.flatten(-2))
+
+    @property
+    def matrix(self) -> Float[Tensor, "*batch M T n"]:
+        """All of them as those of `Whole`."""
+        out = self.weight.new_zeros(*self.weight.shape[:-1], math.prod(self.shape))
+        return out.scatter_add(-1, self.index.expand(self.weight.shape), self.weight).unflatten(-1, self.shape)
+
+    @property
+    def flat(self) -> Float[Tensor, "*batch M N"]:
+        """As a matrix, N = T n."""
+        return self.matrix.flatten(-2)
+
+    def gram(self):
+        return Whole(self.matrix).gram()
+
+    def squares(self):
+        same = self.index.unsqueeze(-1) == self.index.unsqueeze(-2)  # a row may see one value twice
+        total = (same * self.weight.unsqueeze(-2)).sum(-1)
+        return self._gathered(total * self.weight).unflatten(-1, self.shape)
+
+
+@dataclass(frozen=True)
 class Differential:
     """The slopes of a function that are never written down, for windows too large for that.
 
@@ -235,18 +291,23 @@ class Stack:
 
     def dense(self) -> Float[Tensor, "*batch M N"]:
         """J as a matrix, N = T n, part under part; memory grows as T squared."""
-        parts = [part.flat if isinstance(part, Whole) else _dense(part.along_time()) for part in self.parts]
+        parts = [part.flat if _sees_all(part) else _dense(part.along_time()) for part in self.parts]
         batch = np.broadcast_shapes(*(part.shape[:-2] for part in parts))
         return torch.cat([part.expand(*batch, *part.shape[-2:]) for part in parts], -2)
 
     def split(self) -> tuple[Stack, Whole | None]:
         """The parts that are banded in time, and the rows that see the whole window."""
-        whole = [part.matrix for part in self.parts if isinstance(part, Whole)]
-        rest = Stack(tuple(part for part in self.parts if not isinstance(part, Whole)))
+        whole = [part.matrix for part in self.parts if _sees_all(part)]
+        rest = Stack(tuple(part for part in self.parts if not _sees_all(part)))
         if not whole:
             return rest, None
         batch = np.broadcast_shapes(*(matrix.shape[:-3] for matrix in whole))
         return rest, Whole(torch.cat([matrix.expand(*batch, *matrix.shape[-3:]) for matrix in whole], -3))
+
+
+def _sees_all(part: Rows) -> bool:
+    """Whether its rows see the whole window."""
+    return isinstance(part, Whole | Sparse)
 
 
 def _dense(factor: Float[Tensor, "*batch T w p n"]) -> Float[Tensor, "*batch M N"]:

@@ -341,5 +341,5 @@ def _check_in_time(observations: Observations) -> None:
     if isinstance(observations.operator, OverWindow) or observations.errors.correlated_in_time:
         raise ValueError(
             "A record is cut into windows, and here an operator (nk.over_window) or the errors (noise_covariance with "
-            "other_time) go over all of it: reconstruct it as one window, without nk.Cycled."
+            "other_time, or noise_length) go over all of it: reconstruct it as one window, without nk.Cycled."
         )

@@ -205,7 +205,7 @@ class Method(ABC):
         read = read_observations(obs, self.labels, self.dt, direct=is_direct(operator))
         if first_guess is not None:
             first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
-        errors = errors_of(read.noise_std, read.noise_covariance)
+        errors = errors_of(read.noise_std, read.noise_covariance, read.tracks)
         observations = Observations(read.value, errors, operator, read.times)
         notes = _empty(observations) + unused(obs, first_guess is not None and not self.takes_first_guess)
         notes += self.doubts(observations)

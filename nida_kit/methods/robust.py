@@ -88,8 +88,8 @@ def reweighted(
     """
     if not isinstance(observations.errors, Independent):
         raise ValueError(
-            "robust= weighs each value by itself, and these errors are correlated (noise_covariance): give their "
-            "noise_std, or leave out robust=."
+            "robust= weighs each value by itself, and these errors are correlated (noise_covariance, or noise_length): "
+            "give their noise_std alone, or leave out robust=."
         )
     flat, lead = observations.flattened(), observations.value.shape[:-2]
     if first_guess is not None:

@@ -7,7 +7,10 @@ nearest; where steps are calendar months, to the month that it falls in.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from numbers import Real
@@ -99,6 +102,31 @@ class Axis:
 def shown(coordinate) -> str:
     """A coordinate in words."""
     return f"{coordinate:.10g}" if isinstance(coordinate, float) else str(coordinate).removesuffix(".000000")
+
+
+def corners(
+    axes: Sequence[Axis], at: Sequence[np.ndarray], shape: tuple[int, ...], what: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points of the grid around each place, `(M, corners)`, in a flattened window, and their weights.
+
+    Args:
+        axes: time and, of a field, its own.
+        at: the position along each, `(M,)`.
+        shape: of a state.
+        what: the place among a state's components, `(M,)`; None for a field.
+    """
+    around = []
+    for axis, position in zip(axes, at, strict=True):
+        low = np.floor(position).astype(int)
+        fraction = position - low
+        high = np.where(fraction > 0, low + 1, low)
+        around.append([(axis.order[low], 1 - fraction), (axis.order[high], fraction)])
+    index, weight = [], []
+    for corner in itertools.product(*around):
+        places, weights = zip(*corner, strict=True)
+        index.append(np.ravel_multi_index(places if what is None else (*places, what), (len(axes[0].points), *shape)))
+        weight.append(math.prod(weights))
+    return np.stack(index, -1), np.stack(weight, -1)
 
 
 # Places

@@ -15,7 +15,6 @@ their fractions.
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 from collections import Counter
@@ -26,13 +25,12 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from nida_kit import checks
-from nida_kit.edge import NOISE
-from nida_kit.observing.axes import Axis, place_axis, read_step, shown, time_axis
+from nida_kit.edge import ALONG, LENGTH, NOISE, TRACK
+from nida_kit.observing.axes import Axis, corners, place_axis, read_step, shown, time_axis
 from nida_kit.observing.operators import OverWindow, over_window
+from nida_kit.observing.points import Between
 from nida_kit.observing.table import Names, Rows, read_rows
 from nida_kit.state import COMPONENT, TIME, GridLabels, Labels, StateLabels, reserved
 from nida_kit.units import conversion
@@ -124,6 +122,11 @@ def grid(
     rows = read_rows(data, Names(time, what, value, error, window, places), dims, components)
     rows, converted = _in_units_of(labels, rows)
     _check_dim(rows.dim, labels)
+    if rows.tracks is not None and not exact:
+        raise ValueError(
+            "The errors drift along tracks (noise_length), and values that share a cell are combined as independent "
+            "ones: keep their places by exact=True, or drop_vars('noise_length')."
+        )
     step = read_step(dt, rows.kind, labels.time_units, known)
     most = _MOST // (labels.size * (1 if rows.windows is None else len(rows.windows)))
     axes = [time_axis(rows.time, start, step, steps, most, beyond=exact)]
@@ -181,6 +184,7 @@ class _Values:
         windows: how many there are.
         axes: time and, of a field, its own.
         what: `(N,)`, the place among the components; None for a field.
+        tracks: of errors that drift, the track of each value and the distance along it, `(N,)` each.
     """
 
     value: np.ndarray
@@ -189,6 +193,7 @@ class _Values:
     windows: int
     axes: list[Axis]
     what: np.ndarray | None
+    tracks: tuple[np.ndarray, ...] = ()
 
     @classmethod
     def of(cls, rows: Rows, axes: list[Axis], inside: np.ndarray) -> _Values:
@@ -196,7 +201,8 @@ class _Values:
         window = np.zeros(inside.size, int) if rows.window is None else rows.window
         windows = 1 if rows.windows is None else len(rows.windows)
         what = None if rows.what is None else rows.what[inside]
-        return cls(rows.value[inside], rows.error[inside], window[inside], windows, axes, what)
+        tracks = tuple(x[inside] for x in (rows.tracks or ())[:2])
+        return cls(rows.value[inside], rows.error[inside], window[inside], windows, axes, what, tracks)
 
     @property
     def steps(self) -> int:
@@ -280,39 +286,14 @@ _WINDOWS = "_windows"  # until the dim has its own name
 # Between the grid's points
 
 
-@dataclass(frozen=True, eq=False)
-class Between:
-    """Values between points of the grid: sums over the points around each, of known weights.
-
-    Attributes:
-        index: of the points around each value, `(T, p, corners)`, in a flattened window.
-        weight: of each point, `(T, p, corners)`; 0 where a step has fewer values.
-        shape: of a window, (T, *state).
-    """
-
-    index: Int[Tensor, "T p corners"]
-    weight: Float[Tensor, "T p corners"]
-    shape: tuple[int, ...]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[-len(self.shape) :]) != self.shape:
-            raise ValueError(
-                f"The operator interpolates within windows of shape {self.shape}, and got {tuple(x.shape)}: it goes "
-                "with all steps of the observations that nk.grid gave beside it."
-            )
-        window, index = x.flatten(-len(self.shape)), self.index.to(x.device)
-        around = window.index_select(-1, index.flatten())  # x[..., index] has slopes eighty times as slow
-        return (around.unflatten(-1, index.shape) * self.weight.to(x)).sum(-1)
-
-
 def _interpolating(values: _Values, labels: Labels, rows: Rows) -> tuple[xr.Dataset, OverWindow, _Cells]:
     """Each value at its own time and place, in a column at the step before it; and what says where it is.
 
     The operator serves all windows. So a column at a step means the same in each of them.
     """
     positions = [axis.between() for axis in values.axes]
-    statement, first = _distinct([*positions, *([] if values.what is None else [values.what])])
-    cells = _combined(values.window * len(first) + statement, values)
+    of_value, first = _distinct([*positions, *([] if values.what is None else [values.what])])
+    cells = _combined(values.window * len(first) + of_value, values)
     at = [position[first] for position in positions]
     what = np.zeros(len(first), int) if values.what is None else values.what[first]
     step = np.floor(at[0]).astype(int)
@@ -329,7 +310,10 @@ def _interpolating(values: _Values, labels: Labels, rows: Rows) -> tuple[xr.Data
     names = labels.components if isinstance(labels, StateLabels) else (labels.long_name,)
     obs = _named(obs, of_column, _numbered([names[k] for k in of_column]), labels, rows)
     obs = obs.assign_coords(fraction=_fractions(at[0] - step, step, column, shape[1:]))
-    around = _corners(values.axes, at, None if values.what is None else what, labels)
+    if rows.tracks is not None:
+        along = _along_tracks(values, of_value, first, step, column, shape[1:])
+        obs = obs.assign_coords({LENGTH: rows.tracks[-1]} | along)
+    around = corners(values.axes, at, labels.shape, None if values.what is None else what)
     tables = [np.zeros((*shape[1:], x.shape[-1]), x.dtype) for x in around]
     for table, x in zip(tables, around, strict=True):
         table[step, column] = x
@@ -368,31 +352,39 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return found
 
 
+def _along_tracks(
+    values: _Values, of_value: np.ndarray, first: np.ndarray, step: np.ndarray, column: np.ndarray, shape: tuple
+) -> dict[str, xr.Variable]:
+    """The track of each statement and the distance along it, `(T, p)`, for errors that drift.
+
+    Args:
+        values: on the grid.
+        of_value: the statement of each, `(N,)`.
+        first: a value of each statement, `(M,)`.
+        step: of each statement, `(M,)`.
+        column: of each statement, `(M,)`.
+        shape: (T, p).
+
+    Raises:
+        ValueError: values of one time and place, whose errors cannot be told apart.
+    """
+    windows = np.unique(np.stack([values.window, of_value]), axis=1).shape[1]
+    if windows < of_value.size or not all(np.array_equal(x, x[first][of_value], equal_nan=True) for x in values.tracks):
+        raise ValueError(
+            "Several values have the same time and place, and errors that drift along different tracks (noise_length) "
+            "cannot be combined: drop all but one of them, or move them apart by a little."
+        )
+    tables = np.full((2, *shape), np.nan)
+    tables[:, step, column] = [x[first] for x in values.tracks]
+    return {name: xr.Variable((TIME, COMPONENT), table) for name, table in zip((TRACK, ALONG), tables, strict=True)}
+
+
 def _fractions(fraction: np.ndarray, step: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> xr.Variable:
     """Of the way from each step to the next, for the record."""
     of_step = np.full(shape, np.nan)
     of_step[step, column] = fraction
     about = {"long_name": "fraction of the step after time at which the value was measured"}
     return xr.Variable((TIME, COMPONENT), of_step, about)
-
-
-def _corners(
-    axes: list[Axis], at: list[np.ndarray], what: np.ndarray | None, labels: Labels
-) -> tuple[np.ndarray, np.ndarray]:
-    """The points around each statement, `(M, corners)`, in a flattened window, and their weights."""
-    around = []
-    for axis, position in zip(axes, at, strict=True):
-        low = np.floor(position).astype(int)
-        fraction = position - low
-        high = np.where(fraction > 0, low + 1, low)
-        around.append([(axis.order[low], 1 - fraction), (axis.order[high], fraction)])
-    shape = (len(axes[0].points), *labels.shape)
-    index, weight = [], []
-    for corner in itertools.product(*around):
-        places, weights = zip(*corner, strict=True)
-        index.append(np.ravel_multi_index(places if what is None else (*places, what), shape))
-        weight.append(math.prod(weights))
-    return np.stack(index, -1), np.stack(weight, -1)
 
 
 # What is said of it

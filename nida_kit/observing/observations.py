@@ -17,9 +17,10 @@ from torch import Tensor
 
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.jacobian import AT_ONCE, linearise, pulled_at_once
-from nida_kit.linalg.rows import Diagonal, Whole
+from nida_kit.linalg.rows import Diagonal, Sparse, Whole
 from nida_kit.observing.errors import Errors, Independent, root_of, solve_lower
 from nida_kit.observing.operators import (
+    OfFields,
     Operator,
     OverWindow,
     after,
@@ -28,6 +29,7 @@ from nida_kit.observing.operators import (
     identity,
     is_linear,
 )
+from nida_kit.observing.points import Between
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ class Observations:
         if self.direct and isinstance(self.errors, Independent):
             weight = torch.where(seen, 1 / self.errors.std, 0.0)
             return Gaussian.of(x, Diagonal(weight), weight * (x - self.value.nan_to_num(nan=0.0)))
+        if (between := self._between) is not None and self.errors.steps_back(seen) is not None:
+            return self._at_points(x, between)
         check_operator_slopes(self.operator, x, self.times)
         if isinstance(self.operator, OverWindow) or self.errors.correlated_in_time:
             return self._over_window(x)
@@ -163,6 +167,32 @@ class Observations:
         predicted, slopes = linearise(self.predicted, x)
         self._check_finite(predicted, slopes.isfinite().all(-1), self.seen)
         return predicted, slopes.where(self.seen.unsqueeze(-1), 0.0)  # NaN times no weight would be NaN
+
+    @property
+    def _between(self) -> Between | None:
+        """The operator, if it interpolates."""
+        inner = getattr(self.operator, "function", None)
+        inner = inner.function if isinstance(inner, OfFields) else inner
+        return inner if isinstance(inner, Between) else None
+
+    def _at_points(self, x: Tensor, between: Between) -> Gaussian:
+        """A row for each value that any window has, which sees the points of the grid around it and no others.
+
+        Errors that hang together along tracks add those around the value before it.
+        """
+        where = self.seen.reshape(-1, *self.value.shape[-2:]).any(0)
+        residual = self.whiten(torch.where(self.seen, self.predicted(x) - self.value, 0.0))[..., where]
+        index, weight = between.index.flatten(0, 1), between.weight.flatten(0, 1)
+        index, weight = index.to(x.device), weight.to(x)
+        own, before, back = self.errors.steps_back(self.seen)
+        own, here = own[..., where].unsqueeze(-1), where.flatten()
+        index_here, weight_here = index[here], own * weight[here]
+        if before is not None:
+            before, back = before[..., here], back[..., here].unsqueeze(-1)
+            index_here = torch.cat([index_here.expand(*before.shape, -1), index[before]], -1)
+            weight_here = torch.cat([weight_here, -back * weight[before]], -1)
+        rows = Sparse(index_here, weight_here, tuple(x.shape[-2:]))
+        return Gaussian.of(x, rows, residual.unsqueeze(-2))
 
     def _over_window(self, x: Tensor) -> Gaussian:
         """A row over the whole window for each value that any window has."""

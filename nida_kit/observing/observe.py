@@ -18,16 +18,21 @@ import xarray as xr
 from nida_kit import checks
 from nida_kit.edge import (
     COVARIANCE,
+    LENGTH,
     NOISE,
     align_covariance,
     check_covariance,
+    check_tracks,
     fill_covariance,
     fold,
+    track_of,
     unfold,
     variances,
     with_labels_of,
 )
+from nida_kit.observing.errors import AlongTracks
 from nida_kit.observing.operators import apply_operator, as_mask, as_operator, is_direct
+from nida_kit.observing.points import sampled
 from nida_kit.state import COMPONENT, OBSERVED, OTHER, TIME, state_dims, storable
 
 
@@ -43,6 +48,8 @@ def observe(
     times: Sequence[float] | None = None,
     fraction: float = 1.0,
     operator=None,
+    at: xr.Dataset | None = None,
+    noise_length: float | None = None,
 ) -> xr.Dataset:
     """Sparse, noisy observations of trajectories.
 
@@ -67,17 +74,34 @@ def observe(
         seed: of noise and random patterns.
         operator: what is observed, see `observing.operators`; a mask also selects: an array `(component,)` or
             `(time, component)`, or an `xr.DataArray`, which is matched by its labels.
+        at: of a field, the points where and when it is observed, instead of steps and cells: an `xr.Dataset` with the
+            coordinates `time` and those of the field along a dim `obs`, as `nk.tracks` makes them; without `time`, at
+            every step. Values between are linear along each axis. Along the dims of windows, each has its own points.
+        noise_length: with `at`, errors drift along the tracks of the points (coordinates `track` and `along_track`):
+            within one they are correlated as exp(-|distance| / noise_length), between two they are independent.
 
     Returns:
-        `value` (NaN where not observed) and `noise_std` or `noise_covariance`.
+        `value` (NaN where not observed) and `noise_std` or `noise_covariance`. With `at` they lie along `obs`, as
+        tracks and stations come: `nk.grid(obs, system, dt, exact=True)` brings them to a method.
 
     Raises:
-        ValueError: unknown components or times, a pattern without any observation, or a noise that is not positive.
+        ValueError: unknown components or times, a pattern without any observation, a noise that is not positive, or
+            points outside the domain or the window.
     """
     _check_asked(truth, every, offset, times, fraction, seed)
     if (noise_std is None) == (noise_covariance is None):
         raise ValueError("Give noise_std= or noise_covariance=, and not both: each says how large the errors are.")
     own = state_dims(truth)
+    if at is not None:
+        given = {"components": components, "operator": operator, "times": times, "noise_covariance": noise_covariance}
+        others = [name for name, value in given.items() if value is not None]
+        _check_points_alone(own, others + ["every"] * (every != 1) + ["offset"] * (offset != 0))
+        return _observe_points(truth, at, own, noise_std, noise_length, fraction, seed)
+    if noise_length is not None:
+        raise ValueError(
+            f"noise_length={noise_length!r} is of errors that drift along the tracks of points: give these, "
+            "at=nk.tracks(truth, ...)."
+        )
     exact = _measured(truth.transpose(..., TIME, *own), operator, own)
     dims = own if is_direct(operator) else (COMPONENT,)
     lead = exact.dims[: -1 - len(dims)]
@@ -111,6 +135,52 @@ def observe(
     attrs = pattern | {"fraction": fraction, "seed": seed}
     name = NOISE if noise_covariance is None else COVARIANCE
     return storable(xr.Dataset({"value": observed, name: said}, attrs=attrs))
+
+
+def _observe_points(
+    truth: xr.DataArray, at: xr.Dataset, own, noise_std, noise_length, fraction: float, seed: int
+) -> xr.Dataset:
+    """A field at points, as they come."""
+    exact = sampled(truth, at, own)
+    lead = [d for d in truth.dims if d not in (TIME, *own)]  # the first of exact's
+    if noise_length is not None:
+        exact = exact.assign_coords({LENGTH: checks.positive(LENGTH, noise_length)})
+    generator = np.random.default_rng(seed)
+    noise = exact.copy(data=generator.standard_normal(exact.shape))
+    seen = exact.notnull().values & (generator.random(exact.shape) < fraction)
+    if not seen.any():
+        raise ValueError("Nothing is observed: give more points, or a larger fraction.")
+    said = _read_noise(noise_std, exact, seen)
+    said.attrs = {"long_name": "standard deviation of the observation error"}
+    errors = noise * said if noise_length is None else _drifting(noise, said, seen, lead)
+    observed = (exact + errors).transpose(*exact.dims).where(seen)
+    observed.attrs = {"long_name": "observed value", "comment": "NaN where nothing was observed"}
+    observed.attrs |= {"units": truth.attrs["units"]} if "units" in truth.attrs else {}
+    return storable(xr.Dataset({"value": observed, NOISE: said}, attrs={"fraction": fraction, "seed": seed}))
+
+
+def _drifting(noise: xr.DataArray, std: xr.DataArray, seen: np.ndarray, lead: Sequence[Hashable]) -> xr.DataArray:
+    """Unit noise `(*lead, ...)` as errors that drift along tracks."""
+    *where, length = track_of(noise)
+    std, track, distance = (x.broadcast_like(noise).transpose(*noise.dims).values.astype(float) for x in (std, *where))
+    check_tracks(track, distance, seen, own=noise.ndim - len(lead))
+    track = np.where(np.isnan(distance), np.nan, track)
+    shape = (*noise.shape[: len(lead)], 1, -1)
+    *law, unit = (torch.from_numpy(x.reshape(shape)) for x in (std, track, distance, noise.values))
+    return noise.copy(data=AlongTracks(*law, length).colour(unit).numpy().reshape(noise.shape))
+
+
+def _check_points_alone(own: Sequence[Hashable], others: Sequence[str]) -> None:
+    """Raises a ValueError where points are asked of no field, or beside what else says where and when."""
+    if COMPONENT in own:
+        raise ValueError(
+            "at= gives points of a field, and truth has named components: choose by components=, every= or times=."
+        )
+    if others:
+        raise ValueError(
+            f"at= says where and when is observed, with independent errors, and {others} cannot be given beside it: "
+            "leave them away, or select points before, points.isel(obs=...)."
+        )
 
 
 def _check_asked(truth, every, offset, times, fraction, seed) -> None:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.dates import decoded
-from nida_kit.edge import COVARIANCE, NOISE
+from nida_kit.edge import ALONG, COVARIANCE, LENGTH, NOISE, TRACK, track_of
 from nida_kit.state import COMPONENT, SAMPLE, TIME
 
 Column = np.ndarray | pd.Series
@@ -77,6 +77,8 @@ class Rows:
         flags: those among them that seem to tell good values from bad.
         pooled: dims of a dataset that tell no values apart.
         units: what is declared.
+        tracks: of errors that drift along tracks the track and the distance along it, `(N,)` each, and the length over
+            which they are correlated; None if they are independent.
     """
 
     time: np.ndarray
@@ -92,6 +94,7 @@ class Rows:
     flags: tuple[str, ...]
     pooled: tuple[str, ...]
     units: Units
+    tracks: tuple[np.ndarray, np.ndarray, float] | None = None
 
     @property
     def kind(self) -> str:
@@ -123,6 +126,8 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
         source.needed(window_name, "window", bare=True)
     error_name = _error_name(source, names.error)
     wanted = [n for n in (time_name, what_name, value_name, error_name, window_name, *places.values()) if n is not None]
+    length = track_of(data)[-1] if LENGTH in source.columns else None
+    wanted += [] if length is None else [TRACK, ALONG]
     unit_name = _unit_name(source, value_name, wanted)
     wanted += [] if unit_name is None else [unit_name]
     source = source.flat(wanted, [value_name, error_name, unit_name])
@@ -155,6 +160,7 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
         tuple(name for name in source.unused if name.endswith("_qc") or name in _ancillary(data, value_name)),
         source.pooled,
         units,
+        None if length is None else (*(_numbers(source[name], name)[kept] for name in (TRACK, ALONG)), length),
     )
 
 

@@ -1,11 +1,12 @@
 """Each kind of rows against its dense matrix."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nida_kit.linalg.rows import Banded, Diagonal, Differential, Rows, Stack, Through, Whole
+from nida_kit.linalg.rows import Banded, Diagonal, Differential, Rows, Sparse, Stack, Through, Whole
 
 STEPS, N, P, M = 4, 3, 2, 5
 
@@ -53,7 +54,23 @@ def whole(batch, seed=1):
     return Whole(matrix), matrix.reshape(*batch, M, STEPS * N), (1, M)
 
 
-KINDS = {"diagonal": diagonal, "whole": whole} | {f"banded {w}": banded(w) for w in (0, 1, STEPS - 1, STEPS + 1)}
+def sparse(batched):
+    def make(batch, seed=1):
+        shape = (*(batch if batched else ()), M, 3)
+        index = torch.randint(STEPS * N, shape, generator=torch.Generator().manual_seed(seed))
+        index[..., 0, 2] = index[..., 0, 0]  # a row that sees one value twice
+        weight = draw(*batch, M, 3, seed=seed)
+        dense = weight.new_zeros(*batch, M, STEPS * N)
+        for where in np.ndindex(*batch, M, 3):
+            dense[(*where[:-1], index[where if batched else where[-2:]])] += weight[where]
+        return Sparse(index, weight, (STEPS, N)), dense, (1, M)
+
+    return make
+
+
+KINDS = {"diagonal": diagonal, "whole": whole, "sparse": sparse(False), "sparse of each window": sparse(True)} | {
+    f"banded {w}": banded(w) for w in (0, 1, STEPS - 1, STEPS + 1)
+}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_batch = pytest.mark.parametrize("batch", [(), (3,), (2, 1)])
 
@@ -100,7 +117,7 @@ def test_axes_that_the_vector_lacks_broadcast(kind):
     assert_same(rows.pull(w).flatten(-2), times(dense.mT, w))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "whole"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.split()[0] not in ("whole", "sparse")])
 @every_batch
 def test_along_time_holds_the_same_rows_at_the_steps_that_they_end_at(kind, batch):
     rows, dense, _ = KINDS[kind](batch)
@@ -121,6 +138,7 @@ def stacked(batches, kinds=("diagonal", "banded 1", "whole", "banded 0")):
     return Stack(tuple(rows for rows, _, _ in made)), [dense for _, dense, _ in made], [shape for _, _, shape in made]
 
 
+SPARSE = ("diagonal", "banded 1", "sparse", "sparse of each window")
 MIXED = [((),) * 4, ((3,),) * 4, ((), (3,), (), ()), ((), (), (3,), ()), ((2, 1), (), (3,), (1, 3))]
 every_mix = pytest.mark.parametrize("batches", MIXED)
 
@@ -164,6 +182,18 @@ def test_one_parts_dense_stack_is_its_matrix():
     for kind in ("diagonal", "banded 0", "banded 1", f"banded {STEPS - 1}", f"banded {STEPS + 1}"):
         rows, dense, _ = KINDS[kind]((2,))
         assert torch.equal(Stack((rows,)).dense(), dense)
+
+
+@every_mix
+def test_sparse_rows_are_set_apart_as_whole_ones_and_weigh_as_much(batches):
+    stack, dense, _ = stacked(batches, SPARSE)
+    band, rest = stack.split()
+    assert stack.assembles and band.parts == stack.parts[:2]
+    gram = sum(matrix.mT @ matrix for matrix in dense)
+    assert_same(stack.gram().dense(), gram)
+    assert_same(stack.dense().mT @ stack.dense(), gram)
+    few = sum(matrix.mT @ matrix for matrix in dense[2:])
+    assert_same(rest.flat.mT @ rest.flat, few.expand(rest.flat.mT.shape[:-2] + few.shape[-2:]))
 
 
 @every_mix

@@ -8,6 +8,7 @@ from advection import Advection
 
 import nida_kit as nk
 from nida_kit import edge
+from nida_kit.observing.errors import AlongTracks
 
 TRUTH = nk.Lorenz63().simulate(samples=3, steps=5, dt=0.1, seed=0)
 STATE = nk.Lorenz63().labels
@@ -23,6 +24,37 @@ def spd(*shape, seed=0):
 
 def read(obs, state=STATE, **how):
     return edge.read_observations(obs, state, **how)
+
+
+# Along tracks
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_errors_along_tracks_are_those_of_their_dense_covariance(batch):
+    rng, T, p, length = np.random.default_rng(0), 4, 6, 0.7
+    track = rng.choice([0.0, 1.0, 2.0, np.nan], (T, p))  # in any order, over steps; NaN is on none
+    along, std = rng.uniform(0, 3, (T, p)), rng.uniform(0.2, 2, (*batch, T, p))
+    seen = torch.from_numpy(rng.random((*batch, T, p)) < 0.7)
+    apart = np.abs(along.reshape(-1, 1) - along.reshape(-1))
+    dense = np.where(track.reshape(-1, 1) == track.reshape(-1), np.exp(-apart / length), np.eye(T * p))
+    dense = torch.from_numpy(dense * std.reshape(*batch, -1, 1) * std.reshape(*batch, 1, -1))
+    fields = (torch.from_numpy(x).expand(*batch, T, p) for x in (track, along))
+    law = AlongTracks(torch.from_numpy(std), *fields, length)
+
+    units = torch.eye(T * p).double().view(-1, *[1] * len(batch), T, p).expand(-1, *batch, T, p)
+    roots = law.whiten(units, seen).flatten(-2).movedim(0, -1)  # a column for each
+    coloured = law.colour(units).flatten(-2).movedim(0, -1)
+    torch.testing.assert_close(coloured @ coloured.mT, dense)
+    every = np.ndindex(*batch)
+    for k in every:
+        some = seen[k].flatten()
+        inverse = torch.linalg.inv(dense[k][some][:, some])
+        torch.testing.assert_close((roots[k].mT @ roots[k])[some][:, some], inverse, rtol=1e-9, atol=1e-9)
+        assert not roots[k][~some].any() and not roots[k][:, ~some].any()
+        torch.testing.assert_close(law.logdet(seen)[k], torch.logdet(dense[k][some][:, some]))
+    steps, values = (torch.from_numpy(x) for x in np.nonzero(rng.random((T, p)) < 0.5))
+    flat = steps * p + values
+    torch.testing.assert_close(law.among(steps, values), dense[..., flat[:, None], flat])
 
 
 # Drawn
