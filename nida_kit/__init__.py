@@ -19,7 +19,7 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
                           schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
-                          rank_histogram, spread_error, spread_error_ratio
+                          rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
     train a prior         train, Settings, NeuralPrior, RingPrior, PaperPrior; simulated, fixed (windows to learn from);
                           mixture, field_mixture, regular (how they are observed); save, load, Card
     know the past         Climatology, Season, windows, Physics, Gaussian
@@ -77,6 +77,7 @@ from nida_kit.evaluate import (
     mse,
     rank_histogram,
     reliability,
+    resolved_scales,
     rmse,
     spread_error,
     spread_error_ratio,
@@ -186,6 +187,7 @@ __all__ = [
     "rank_histogram",
     "regular",
     "reliability",
+    "resolved_scales",
     "rmse",
     "save",
     "schedule",
