@@ -460,3 +460,56 @@ def test_drifting_errors_survive_their_file(tmp_path):
     xr.testing.assert_identical(obs, nk.grid(SEEN, OCEAN, dt=5.0, exact=True)[0])
     obs.to_netcdf(tmp_path / "obs.nc")
     assert nk.load_observations(tmp_path / "obs.nc")["noise_length"] == 0.2
+
+
+# Files of others
+
+
+def challenge():
+    """A sea of few points, with dates and degrees, and optimal interpolation of it."""
+    lat, lon = np.linspace(33.0, 43.0, 6), np.linspace(-65.0, -55.0, 7)
+    days = np.datetime64("2012-10-01") + np.arange(5) * np.timedelta64(1, "D")
+    labels = nk.GridLabels(
+        {"lat": lat, "lon": lon}, "m", "sea surface height", {"lat": "degrees_north", "lon": "degrees_east"}, "d"
+    )
+    north, east = (a.ravel() for a in np.meshgrid(lat, lon, indexing="ij"))
+    space = np.exp(-((north[:, None] - north) ** 2 + (east[:, None] - east) ** 2) / 18) + 0.01 * np.eye(42)
+    covariance = np.kron(np.exp(-np.abs(np.subtract.outer(np.arange(5), np.arange(5))) / 8), space)
+    law = Climatology.from_covariance(
+        torch.zeros(5, 42).double(), torch.from_numpy(covariance), torch.ones(42).double()
+    )
+    heights = np.linalg.cholesky(covariance) @ np.random.default_rng(0).normal(size=len(covariance))
+    coords = {"time": days, "lat": lat, "lon": lon}
+    sea = xr.DataArray(heights.reshape(5, 6, 7), coords, tuple(coords), "sossheig", {"units": "m"})
+    return sea, nk.OptimalInterpolation(law, labels, 1.0)
+
+
+@pytest.mark.parametrize("places", ["variables", "coordinates"])
+def test_files_of_the_ocean_data_challenges_go_in_and_come_out_as_they_are(tmp_path, places):
+    sea, method = challenge()
+    sea.to_netcdf(tmp_path / "reference.nc")
+    reference = xr.load_dataset(tmp_path / "reference.nc")["sossheig"]
+    seen = nk.observe(reference, at=nk.tracks(reference, repeat="2D", passes=6), noise_std=0.05, seed=1)
+    along = (
+        seen[["value"]].rename(value="ssh_model").swap_dims(obs="time").drop_vars(["satellite", "track", "along_track"])
+    )
+    along = along.reset_coords(["lat", "lon"]) if places == "variables" else along
+    along.to_netcdf(tmp_path / "track.nc")
+    file = xr.load_dataset(tmp_path / "track.nc")
+    assert all(file[name].dims == ("time",) for name in ("time", "lat", "lon", "ssh_model"))
+
+    how = {"start": "2012-10-01", "steps": 5, "value": "ssh_model", "error": 0.05, "exact": True}
+    obs, between = nk.grid(file, method, **how)
+    result = method.assimilate(obs, operator=between)
+    itself, h = nk.grid(seen, method, start="2012-10-01", steps=5, exact=True)
+    xr.testing.assert_allclose(result["mean"], method.assimilate(itself, operator=h)["mean"])
+
+    result["mean"].rename("sossheig").to_netcdf(tmp_path / "map.nc")
+    written = xr.load_dataset(tmp_path / "map.nc")["sossheig"]
+    assert written.dims == ("time", "lat", "lon") and written["time"].dtype.kind == "M"
+    assert written.attrs["units"] == "m" and written["lat"].attrs["units"] == "degrees_north"
+    assert nk.rmse(written, reference) < 0.6 * reference.std()
+    assert nk.resolved_scales(written, reference)["mu"] > 0.4
+
+    whole = nk.grid(xr.load_dataset(tmp_path / "reference.nc"), method, value="sossheig", error=0.05)
+    xr.testing.assert_equal(whole["value"].drop_attrs(), reference.drop_attrs())
