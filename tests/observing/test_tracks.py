@@ -197,7 +197,7 @@ def test_tracks_of_dates_and_of_other_names():
     like = field(41, 1.0).assign_coords(time=np.datetime64("2012-10-01") + np.arange(41) * np.timedelta64(6, "h"))
     like = like.rename(y="lat", x="lon")
     points = nk.tracks(like, repeat="5D", passes=5)
-    assert set(points.coords) == {"time", "lat", "lon", "satellite", "track", "along_track"}
+    assert set(points.coords) == {"obs", "time", "lat", "lon", "satellite", "track", "along_track"}
     assert np.unique(points["time"])[:2].astype("M8[D]").astype(str).tolist() == ["2012-10-01", "2012-10-02"]
     plain = nk.tracks(field(41, 0.25), repeat=5.0, passes=5)
     np.testing.assert_allclose(points["lat"], plain["y"])
@@ -329,18 +329,28 @@ def test_an_ocean_seen_along_tracks_is_the_dense_answer():
     np.testing.assert_allclose(result["std"][0].values.ravel(), spread, rtol=1e-6)
 
 
-def test_windows_may_have_points_of_their_own():
+@pytest.mark.parametrize("noise_length", [None, 0.2])
+def test_windows_may_have_tracks_of_their_own(noise_length):
     _, method = ocean_law(2)
-    truth, points = TRUTH.isel(time=slice(2)), at_random(np.random.default_rng(5), 3, 15)
-    points = points.assign_coords(time=points["time"] / 8)
-    seen = nk.observe(truth, at=points, noise_std=0.3, seed=1)
+    truth = TRUTH.isel(time=slice(2))
+    several = [nk.tracks(truth, repeat=10.0, passes=7, seed=k) for k in range(3)]
+    points = xr.concat(several, "sample", join="outer")  # shorter ones filled with NaN
+    seen = nk.observe(truth, at=points, noise_std=0.3, noise_length=noise_length, seed=1)
     how = {"like": method, "start": 0.0, "steps": 2, "exact": True}
     obs, between = nk.grid(seen, **how)
     together = method.assimilate(obs, operator=between)
-    assert (together["observed"] == 15).all()
+    assert together["observed"].values.tolist() == [p.sizes["obs"] for p in several]
     for k in range(3):
         alone, h = nk.grid(seen.isel(sample=k), **how)
         np.testing.assert_allclose(together["mean"][k], method.assimilate(alone, operator=h)["mean"], atol=1e-7)
+
+
+def test_points_that_were_not_brought_to_a_method_are_told_the_way():
+    seen = nk.observe(TRUTH, at=POINTS, noise_std=0.3)
+    with pytest.raises(
+        ValueError, match=r"it needs 'time': values with times and places .* nk\.grid\(obs, method, exact"
+    ):
+        ocean_law(2)[1].assimilate(seen)
 
 
 def test_fewer_points_under_clouds_say_less():
@@ -491,7 +501,10 @@ def test_files_of_the_ocean_data_challenges_go_in_and_come_out_as_they_are(tmp_p
     reference = xr.load_dataset(tmp_path / "reference.nc")["sossheig"]
     seen = nk.observe(reference, at=nk.tracks(reference, repeat="2D", passes=6), noise_std=0.05, seed=1)
     along = (
-        seen[["value"]].rename(value="ssh_model").swap_dims(obs="time").drop_vars(["satellite", "track", "along_track"])
+        seen[["value"]]
+        .rename(value="ssh_model")
+        .swap_dims(obs="time")
+        .drop_vars(["obs", "satellite", "track", "along_track"])
     )
     along = along.reset_coords(["lat", "lon"]) if places == "variables" else along
     along.to_netcdf(tmp_path / "track.nc")
