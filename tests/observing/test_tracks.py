@@ -99,6 +99,19 @@ def test_points_may_be_dated():
     np.testing.assert_allclose(found, nk.observe(TRUTH, at=points, noise_std=1e-9)["value"], atol=1e-6)
     with pytest.raises(ValueError, match=r"dtype float64, those of truth datetime64.*both as dates"):
         nk.observe(dated, at=points, noise_std=0.1)
+    late = points.assign_coords(time=("obs", later + pd.Timedelta("30D")))
+    with pytest.raises(
+        ValueError, match=r"outside the window, at time 2012-1.*where truth has 2012-10-01T.* to 2012-11-10"
+    ):
+        nk.observe(dated, at=late, noise_std=0.1)
+    inside = late.where((late.time >= dated.time.min()) & (late.time <= dated.time.max()), drop=True)  # as it says
+    assert 0 < nk.observe(dated, at=inside, noise_std=0.1).sizes["obs"] < 30
+
+
+def test_land_beside_a_point_is_not_looked_at():
+    land = TRUTH.where(TRUTH["x"] > 0.4)
+    points = xr.Dataset(coords={"time": ("obs", [5.0]), "y": ("obs", [0.5]), "x": ("obs", [0.4375])})
+    np.testing.assert_allclose(nk.observe(land, at=points, noise_std=1e-9)["value"][:, 0], TRUTH[:, 1, 8, 7], atol=1e-7)
 
 
 POINTS = at_random(np.random.default_rng(0), 20)
