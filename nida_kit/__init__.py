@@ -19,9 +19,9 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
                           schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
-                          rank_histogram, spread_error, spread_error_ratio
+                          rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
     train a prior         train, Settings, NeuralPrior, RingPrior, PaperPrior; simulated, fixed (windows to learn from);
-                          mixture, regular (how they are observed); save, load, Card
+                          mixture, field_mixture, regular (how they are observed); save, load, Card
     know the past         Climatology, Season, windows, Physics, Gaussian
     name a state          StateLabels, GridLabels
     repeat experiments    setups: setups.list(), setups.run(name)
@@ -77,6 +77,7 @@ from nida_kit.evaluate import (
     mse,
     rank_histogram,
     reliability,
+    resolved_scales,
     rmse,
     spread_error,
     spread_error_ratio,
@@ -101,7 +102,7 @@ from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.observing.extend import extend
 from nida_kit.observing.grid import grid
-from nida_kit.observing.laws import mixture, regular
+from nida_kit.observing.laws import field_mixture, mixture, regular
 from nida_kit.observing.observe import observe
 from nida_kit.observing.operators import over_window
 from nida_kit.observing.tracks import clouds, shifting_points, tracks
@@ -172,6 +173,7 @@ __all__ = [
     "crps_ensemble",
     "energy_score",
     "extend",
+    "field_mixture",
     "fixed",
     "grid",
     "load",
@@ -185,6 +187,7 @@ __all__ = [
     "rank_histogram",
     "regular",
     "reliability",
+    "resolved_scales",
     "rmse",
     "save",
     "schedule",

@@ -258,7 +258,10 @@ def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> No
     value = obs["value"]
     for dim in (TIME, *(dims or ())):
         if dim not in value.dims:
-            raise ValueError(f"obs.value has dims {value.dims}; it needs {dim!r}: rename, or expand_dims({dim!r}).")
+            advice = f"rename, or expand_dims({dim!r})"
+            if TIME in value.coords and value[TIME].dims and TIME not in value.dims:
+                advice = "values with times and places of their own go through nk.grid(obs, method, exact=True)"
+            raise ValueError(f"obs.value has dims {value.dims}; it needs {dim!r}: {advice}.")
         if dim not in value.coords:
             raise ValueError(f"obs has no coordinate {dim!r}; assign_coords it, so that it is known what was measured.")
     if value.ndim < 2:

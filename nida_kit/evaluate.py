@@ -8,6 +8,7 @@ its own dims after time, or draws with the dim `member` besides, which every sco
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from statistics import NormalDist
 from types import ModuleType
@@ -16,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from nida_kit import checks
+from nida_kit.dates import model_times, natural_unit
 from nida_kit.state import COMPONENT, MEMBER, TIME, state_dims
 from nida_kit.units import NONE, conversion
 
@@ -315,6 +317,126 @@ def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> 
         return cdist(draws, truth).mean() - pdist(draws).sum() / len(draws) ** 2
 
     return _score_points(score, _over(dim, truth), draws, truth.expand_dims(OTHER))
+
+
+# Scales
+
+
+def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
+    """Which scales of a field an estimate resolves, as the ocean data challenges score maps (2020a, 2022b).
+
+    Their definitions (github.com/ocean-data-challenges/2020a_SSH_mapping_NATL60, src/mod_eval.py), on fields
+    `(..., time, y, x)`; of what lies along further dims, windows say, spectra and squares are averaged:
+
+        mu        1 - rms(mean - truth) / rms(truth), over everything: 1 is perfect, 0 as good as zero everywhere
+        sigma     the standard deviation over time of the same at each time
+        lambda_x  the shortest wavelength along x, and
+        lambda_t  the shortest period, at which 1 - PSD(mean - truth) / PSD(truth) is 0.5 or more
+
+    PSD is the power spectrum in time and along the last dim, averaged over the others; a plane is taken off before, and
+    a Hann window laid over. Only waves with a positive frequency along both axes count. The share of power is
+    interpolated between wavelengths and between periods. Resolved are the scales with a share of 0.5 or more that hang
+    together, in the largest such part of the spectrum: a stray small scale outside it does not count.
+
+    >>> import nida_kit as nk
+    >>> truth = nk.QuasiGeostrophic(cells=17).simulate(samples=4, steps=12, dt=5.0, seed=0)
+    >>> scales = nk.resolved_scales(0.9 * truth, truth)
+    >>> round(scales["mu"].item(), 6), scales["lambda_x"].item(), scales["lambda_t"].item()
+    (0.9, 0.1328125, 12.0)
+
+    Returns:
+        `mu`, `sigma`, `lambda_x` and `lambda_t`, in the units of the coordinates; and `spectral_score`, the share of
+        power along the frequencies. Where no scale is resolved, lambda is NaN. Where all are down to the shortest of
+        the grid, it is that one: a bound, and no crossing (as here, where 10% of each wave is error).
+
+    Raises:
+        ValueError: no fields, less than three times or points, times or points that are not even, or no `xrft`.
+    """
+    mean, truth = _matched(None, mean, truth)
+    own = state_dims(truth)
+    if COMPONENT in own or not own or TIME not in truth.dims or min(truth.sizes[d] for d in (TIME, own[-1])) < 3:
+        raise ValueError(
+            f"Scales are those of fields (..., time, y, x) with three times and three points along x or more; truth "
+            f"has {dict(truth.sizes)}."
+        )
+    x, error = own[-1], mean - truth
+    others = [d for d in truth.dims if d != TIME]
+    at_times = 1 - _rms(error, others) / _rms(truth, others)
+    spectra = [_power(array, truth[TIME], x) for array in (error, truth)]
+    share = 1 - spectra[0] / spectra[1]
+    axes = [f"freq_{d}" for d in (TIME, x)]
+    shortest = xr.apply_ufunc(
+        _shortest,
+        share,
+        *(1 / share[axis] for axis in axes),
+        input_core_dims=[axes, axes[:1], axes[1:]],
+        output_core_dims=[[], []],
+        dask="parallelized",
+        output_dtypes=[float, float],
+    )
+    units = natural_unit(truth[TIME]), str(truth[x].attrs.get("units", "1"))
+    lambda_t, lambda_x = (s.assign_attrs(units=unit) for s, unit in zip(shortest, units, strict=True))
+    found = {"mu": 1 - _rms(error, truth.dims) / _rms(truth, truth.dims), "sigma": at_times.std(TIME, skipna=False)}
+    found |= {"lambda_x": lambda_x, "lambda_t": lambda_t, "spectral_score": share}
+    return xr.Dataset(
+        {name: array.drop_attrs(deep=False) if name in ("mu", "sigma") else array for name, array in found.items()}
+    )
+
+
+def _rms(array: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
+    return (array**2).mean(dims, skipna=False) ** 0.5
+
+
+def _power(array: xr.DataArray, time: xr.DataArray, x: Hashable) -> xr.DataArray:
+    """The power spectrum in time and along x, averaged over all other dims, of positive frequencies."""
+    xrft = _spectra()
+    numbers = {TIME: model_times(time, natural_unit(time)), x: array[x].values.astype(float)}
+    for name, points in numbers.items():
+        gaps = np.diff(points)
+        if np.abs(gaps - gaps[0]).max() > 1e-3 * abs(gaps[0]):
+            raise ValueError(
+                f"Spectra need even steps along {name!r}, and these are from {gaps.min():g} to {gaps.max():g}: "
+                f"interpolate both fields, .interp({name}=np.linspace(...))."
+            )
+    array = array.drop_vars(array.coords).assign_coords(numbers)
+    array = array.chunk({TIME: -1, x: -1}) if array.chunks else array
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of an old name of xarray's that it uses
+        power = xrft.power_spectrum(array, dim=[TIME, x], detrend="linear", window="hann")
+    power = power.mean([d for d in array.dims if d not in (TIME, x)], skipna=False)
+    return power.isel({f"freq_{d}": power[f"freq_{d}"].values > 0 for d in (TIME, x)}).transpose(f"freq_{TIME}", ...)
+
+
+def _spectra() -> ModuleType:
+    try:
+        import xrft
+    except ImportError as error:
+        raise ValueError("resolved_scales needs xrft, which is not installed: pip install xrft") from error
+    return xrft
+
+
+def _shortest(share: np.ndarray, *scales: np.ndarray) -> tuple[float, ...]:
+    """The shortest scale along each axis at which the share of power is 0.5 or more; NaN where none is.
+
+    Args:
+        share: `(F, G)`.
+        scales: along each of its axes, falling.
+    """
+    from scipy.ndimage import label
+
+    parts, count = label(share >= 0.5)
+    if not count or np.isnan(share).any():
+        return (np.nan,) * len(scales)
+    resolved = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+    found = []
+    for axis, scale in enumerate(scales):
+        share_of, within = np.moveaxis(share, axis, -1), np.moveaxis(resolved, axis, -1)
+        shortest = scale[within.any(0).nonzero()[0].max()]
+        rows, k = np.nonzero(within[:, :-1] & (share_of[:, 1:] < 0.5))
+        here, after = share_of[rows, k], share_of[rows, k + 1]
+        crossing = scale[k] + (here - 0.5) / (here - after) * (scale[k + 1] - scale[k])
+        found.append(min(shortest, crossing.min(initial=np.inf)))
+    return tuple(found)
 
 
 def wasserstein(draws: xr.DataArray, reference: xr.DataArray, dim: Dims = TRAJECTORY) -> xr.DataArray:

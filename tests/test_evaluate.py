@@ -407,3 +407,144 @@ def test_a_spread_has_no_zero_and_one_unit_may_stand_for_all_components():
         nk.rmse(cold, cold.assign_attrs(units="K"))
     with pytest.raises(ValueError, match="angle, is declared in 'rad'"):
         nk.rmse(cold, SWING)
+
+
+# Scales
+
+
+def waves(samples=24, steps=64, rows=4, columns=96, dt=0.5, dx=2.0, seed=0, **coords):
+    """White noise on a field, whose spectrum is flat."""
+    generator = np.random.default_rng(seed)
+    coords = {"time": dt * np.arange(steps), "y": np.arange(rows), "x": dx * np.arange(columns)} | coords
+    return xr.DataArray(generator.normal(size=(samples, steps, rows, columns)), coords, ("sample", "time", "y", "x"))
+
+
+def filtered(field, gain, dt=0.5, dx=2.0):
+    """The field whose waves of frequency f and wavenumber k are multiplied by gain(f, k)."""
+    f, k = np.fft.fftfreq(field.sizes["time"], dt)[:, None, None], np.fft.fftfreq(field.sizes["x"], dx)
+    shape = gain(np.abs(f), np.abs(k))
+    return field.copy(data=np.fft.ifftn(np.fft.fftn(field.values, axes=(1, 3)) * shape, axes=(1, 3)).real)
+
+
+HALF = 1 - np.sqrt(0.5)  # (1 - gain)^2 = 1/2 at this gain
+
+
+@pytest.mark.parametrize("wavelength", [10.0, 24.0])
+def test_the_resolved_wavelength_is_where_half_of_the_power_is_error(wavelength):
+    truth = waves()
+    sharpness = -np.log(HALF) * wavelength**2
+    estimate = filtered(truth, lambda f, k: np.exp(-sharpness * k**2) + 0 * f)
+    scales = nk.resolved_scales(estimate, truth)
+    assert float(scales["lambda_x"]) == pytest.approx(wavelength, rel=0.1)
+    assert float(scales["lambda_t"]) == pytest.approx(64 * 0.5 / 31)  # down to the shortest of the grid
+
+
+@pytest.mark.parametrize("period", [3.0, 8.0])
+def test_the_resolved_period_is_where_half_of_the_power_is_error(period):
+    truth = waves(seed=1)
+    sharpness = -np.log(HALF) * period**2
+    estimate = filtered(truth, lambda f, k: np.exp(-sharpness * f**2) + 0 * k)
+    scales = nk.resolved_scales(estimate, truth)
+    assert float(scales["lambda_t"]) == pytest.approx(period, rel=0.1)
+    assert float(scales["lambda_x"]) == pytest.approx(96 * 2.0 / 47)
+
+
+def test_where_scales_in_time_and_space_go_together_the_shortest_is_that_of_the_other_ones_longest():
+    truth = waves(seed=2)
+    estimate = filtered(truth, lambda f, k: np.exp(np.log(HALF) * ((12 * k) ** 2 + (4 * f) ** 2)))
+    scales = nk.resolved_scales(estimate, truth)
+    # Along the ellipse (12 k)^2 + (4 f)^2 = 1, at the lowest frequency and wavenumber of the grid.
+    assert float(scales["lambda_x"]) == pytest.approx(12 / np.sqrt(1 - (4 / 32) ** 2), rel=0.1)
+    assert float(scales["lambda_t"]) == pytest.approx(4 / np.sqrt(1 - (12 / 192) ** 2), rel=0.1)
+
+
+def test_the_spectral_score_is_that_of_plain_numpy():
+    truth, estimate = waves(3, 16, 2, 15, seed=3) + 2.0, waves(3, 16, 2, 15, seed=4)
+    t, x = np.arange(16), np.arange(15)
+    plane = np.stack([np.ones((16, 15)), t[:, None] + 0 * x, x + 0 * t[:, None]], -1).reshape(-1, 3)
+    window = np.outer(0.5 - 0.5 * np.cos(2 * np.pi * t / 16), 0.5 - 0.5 * np.cos(2 * np.pi * x / 15))
+
+    def power(field):
+        flat = np.moveaxis(field.values, 2, 1).reshape(-1, 16 * 15)
+        left = flat - (plane @ np.linalg.lstsq(plane, flat.T, rcond=None)[0]).T
+        return (np.abs(np.fft.fft2(left.reshape(-1, 16, 15) * window)) ** 2).mean(0)[1:8, 1:8]
+
+    found = nk.resolved_scales(estimate, truth)["spectral_score"]
+    np.testing.assert_allclose(found, 1 - power(estimate - truth) / power(truth), rtol=1e-8)
+    np.testing.assert_allclose(found["freq_x"], np.arange(1, 8) / 30)
+    np.testing.assert_allclose(found["freq_time"], np.arange(1, 8) / 8)
+
+
+def test_the_shortest_scales_are_those_of_the_contour_that_the_challenge_draws():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    truth = waves(seed=5)
+    estimate = filtered(truth, lambda f, k: np.exp(np.log(HALF) * ((15 * k) ** 2 + (5 * f) ** 2)))
+    scales = nk.resolved_scales(estimate, truth)
+    share = scales["spectral_score"]
+    drawn = plt.contour(1 / share["freq_x"].values, 1 / share["freq_time"].values, share.values, [0.5])
+    segments = [segment for segment in drawn.allsegs[0] if len(segment)]
+    longest = max(segments, key=len)
+    plt.close()
+    assert float(scales["lambda_x"]) == pytest.approx(longest[:, 0].min(), rel=1e-9)
+    assert float(scales["lambda_t"]) == pytest.approx(longest[:, 1].min(), rel=1e-9)
+
+
+def test_mu_and_sigma_are_those_of_the_ocean_data_challenges():
+    truth, estimate = waves(3, 12, 2, 9, seed=3), waves(3, 12, 2, 9, seed=4)
+    scales = nk.resolved_scales(truth + 0.3 * estimate, truth)
+    error = 0.3 * estimate.values
+    assert float(scales["mu"]) == pytest.approx(1 - np.sqrt((error**2).mean() / (truth.values**2).mean()))
+    at_times = 1 - np.sqrt((error**2).mean((0, 2, 3)) / (truth.values**2).mean((0, 2, 3)))
+    assert float(scales["sigma"]) == pytest.approx(at_times.std())
+
+
+def test_nothing_and_everything_may_be_resolved():
+    truth = waves(4, 16, 2, 16)
+    none, all_of_it = nk.resolved_scales(-truth, truth), nk.resolved_scales(0.9 * truth, truth)
+    assert np.isnan(none["lambda_x"]) and np.isnan(none["lambda_t"]) and none["mu"] == pytest.approx(-1.0)
+    assert float(all_of_it["lambda_x"]) == pytest.approx(2.0 * 16 / 7)
+    assert float(all_of_it["lambda_t"]) == pytest.approx(0.5 * 16 / 7)
+    lost = nk.resolved_scales(truth.where(truth["x"] > 0), truth)
+    assert all(np.isnan(lost[name]) for name in ("mu", "sigma", "lambda_x", "lambda_t"))
+
+
+def test_scales_have_the_units_of_dates_and_degrees_and_stay_lazy():
+    dates = np.datetime64("2012-10-01") + np.arange(16) * np.timedelta64(1, "D")
+    truth = waves(4, 16, 2, 16, time=dates).rename(y="lat", x="lon")
+    truth["lon"].attrs["units"] = "degrees_east"
+    estimate = truth + 0.3 * waves(4, 16, 2, 16, seed=1).values
+    scales = nk.resolved_scales(estimate, truth)
+    assert scales["lambda_x"].attrs["units"] == "degrees_east" and scales["lambda_t"].attrs["units"] == "d"
+    plain = nk.resolved_scales(estimate.assign_coords(time=np.arange(16.0)), truth.assign_coords(time=np.arange(16.0)))
+    assert float(plain["lambda_t"]) == pytest.approx(float(scales["lambda_t"]))
+    lazy = nk.resolved_scales(estimate.chunk(sample=1, time=4), truth.chunk(sample=1, time=4))
+    assert all(lazy[name].chunks is not None for name in lazy)
+    xr.testing.assert_allclose(lazy.compute(), scales)
+
+
+UNEVEN = waves(2, 8, 2, 8, x=np.arange(8) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "truth", "said"),
+    [
+        (waves(2, 8, 2, 8), UNEVEN, "different coordinates"),
+        (
+            waves(2, 8, 2, 8, x=np.arange(8) ** 2),
+            waves(2, 8, 2, 8, x=np.arange(8) ** 2),
+            "even steps along 'x'.*interp",
+        ),
+        (waves(2, 2, 2, 8), waves(2, 2, 2, 8), "three times and three points"),
+        (nk.Lorenz63().simulate(2, 8, 0.1), nk.Lorenz63().simulate(2, 8, 0.1), "Scales are those of fields"),
+        (waves(2, 8, 2, 8).values, waves(2, 8, 2, 8), "not a ndarray"),
+    ],
+)
+def test_scales_that_there_cannot_be_are_refused_with_words(estimate, truth, said):
+    with pytest.raises(ValueError, match=said):
+        nk.resolved_scales(estimate, truth)
+
+
+def test_scales_without_xrft_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xrft", None)
+    with pytest.raises(ValueError, match="needs xrft, which is not installed: pip install xrft"):
+        nk.resolved_scales(waves(2, 8, 2, 8), waves(2, 8, 2, 8))

@@ -74,12 +74,19 @@ def grid(
     >>> obs, between = nk.grid(table, nk.Lorenz63(), dt=0.1, exact=True)
     >>> result = nk.WeakFourDVar(nk.Lorenz63(), 0.1).assimilate(obs, operator=between)
 
+    Files of the ocean data challenges go in as they are, and results come out as theirs: along the track
+    `nk.grid(xr.open_dataset("track.nc"), method, value="ssh_model", error=0.05, exact=True)`, a map likewise with
+    `value="sossheig"`, for a field of `nk.GridLabels({"lat": ..., "lon": ...}, "m", time_units="d")`; and
+    `result["mean"].rename("sossheig").to_netcdf("map.nc")`.
+
     Args:
         data: a DataFrame with a row for each value, in the columns that are named below; or an `xr.Dataset` with these
             as variables or coordinates: at irregular times, (time, component), of several stations, (station, time), or
             of single values, (obs,). A row whose value is NaN measures nothing. Declared units are converted to the
             model's, those of values and errors in a dataset's attributes, or in a column `unit` or `units`; without
-            any, numbers are taken to be in the model's.
+            any, numbers are taken to be in the model's. Errors that drift along tracks are told by the coordinates
+            `track`, `along_track` and `noise_length` of a dataset, as `nk.observe(..., noise_length=)` gives them, and
+            need `exact`.
         like: whose grid it is: a method, a system, or its labels (`nk.StateLabels`, `nk.GridLabels`).
         dt: the time step, a number in the model's time unit; along dates or durations also a text or an object,
             such as "6h", "1D" or "MS" (calendar months: a value belongs to the month that it falls in); None is that of

@@ -6,11 +6,14 @@ the standard deviations of their errors there. The values themselves are drawn b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from nida_kit import checks
 
 Law = Callable[[tuple[int, int, int], torch.Generator], tuple[Tensor, Tensor]]
 
@@ -77,3 +80,83 @@ def mixture(
     low, high = noise
     level = low * (high / low) ** torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64)
     return seen, (level * scale.double()).expand(shape)
+
+
+KINDS = ("tracks", "random", "lines")
+
+
+def field_mixture(
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+    *,
+    grid: tuple[int, int],
+    counts: Mapping[str, tuple[int, int]],
+    noise_std: float | tuple[float, float],
+) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
+    """Cells of a field at every step: a random kind for each window, and how many of them, so that a prior serves all.
+
+    >>> import functools, torch, nida_kit as nk
+    >>> counts = {"tracks": (30, 75), "random": (75, 75), "lines": (300, 600)}
+    >>> law = functools.partial(nk.field_mixture, grid=(65, 65), counts=counts, noise_std=0.6)
+    >>> seen, noise_std = law((16, 8, 65 * 65), torch.Generator().manual_seed(0))
+    >>> seen.sum(-1).float().quantile(0.5)
+    tensor(75.)
+
+    Kinds are
+
+        tracks    cells at even distances in row order, from a random one of the first on at each step: tracks that
+                  shift (`nk.shifting_points`)
+        random    any cells
+        lines     those nearest to a straight line, somewhere at any angle at each step: a track, or with many of them
+                  a swath
+
+    Args:
+        shape: (B, T, n).
+        generator: of random numbers.
+        grid: (y, x), the points of the field, n in all.
+        counts: of the kinds that there are, equally often, the least and the most values a step; the number is
+            log-uniform between them, and one for each window.
+        noise_std: of each error, in the field's unit; of two numbers log-uniform between them, one for each window.
+
+    Raises:
+        ValueError: another grid, unknown kinds, or numbers out of range.
+    """
+    batch, steps, n = shape
+    rows, columns = checks.counts("grid", grid, 1) if len(checks.several("grid", grid)) == 2 else (0, 0)
+    if rows * columns != n:
+        raise checks.refused("grid", grid, f"the points (y, x) of a field of {n} values", "Try grid=(65, 65).")
+    counts = checks.instance("counts", counts, Mapping, "a dict", 'Try counts={"tracks": (30, 75)}.')
+    checks.known("kinds of observations", counts, KINDS)
+    pairs = [_range(f"counts[{kind!r}]", pair) for kind, pair in counts.items()]
+    if not pairs or max(most for _, most in pairs) > n:
+        raise ValueError(f"counts={dict(counts)} must name one kind or more, with up to the {n} values of a step.")
+    least, most = torch.tensor(pairs).mT
+    noise = noise_std if isinstance(noise_std, tuple | list) else (noise_std, noise_std)
+    low, high = (checks.positive("noise_std", x) for x in noise)
+
+    def uniform(*size: int) -> Tensor:
+        return torch.rand(batch, *size, generator=generator, dtype=torch.float64)
+
+    which = torch.randint(len(counts), (batch,), generator=generator)
+    low_count, high_count = least[which].double(), most[which].double()
+    # Half a number more on each side, so that the least and the most come as often as those between.
+    count = ((low_count - 0.5) * ((high_count + 0.5) / (low_count - 0.5)) ** uniform()).round().long()
+    count = count.clamp(least[which], most[which])[:, None, None]
+    every = n // count
+    shifting = torch.arange(n) % every == (every * uniform(steps, 1)).long()
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angle, y0, x0 = (size * uniform(steps, 1) for size in (math.pi, rows - 1, columns - 1))
+    aside = ((y.flatten() - y0) * angle.cos() - (x.flatten() - x0) * angle.sin()).abs()
+    kinds = torch.tensor([KINDS.index(kind) for kind in counts])[which][:, None, None]
+    far = torch.where(kinds == KINDS.index("lines"), aside, uniform(steps, n))
+    nearest = far <= far.sort(-1).values.gather(-1, (count - 1).expand(batch, steps, 1))
+    level = low * (high / low) ** uniform(1, 1)
+    return torch.where(kinds == KINDS.index("tracks"), shifting, nearest), level.expand(shape)
+
+
+def _range(name: str, pair) -> list[int]:
+    """The least and the most of something."""
+    found = checks.counts(name, pair, 1)
+    if len(found) != 2 or found[0] > found[1]:
+        raise checks.refused(name, pair, "two whole numbers, the least and the most", f"Try {name}=(30, 75).")
+    return found

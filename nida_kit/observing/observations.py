@@ -151,8 +151,8 @@ class Observations:
         if self.direct and isinstance(self.errors, Independent):
             weight = torch.where(seen, 1 / self.errors.std, 0.0)
             return Gaussian.of(x, Diagonal(weight), weight * (x - self.value.nan_to_num(nan=0.0)))
-        if (between := self._between) is not None and self.errors.steps_back(seen) is not None:
-            return self._at_points(x, between)
+        if (between := self._between) is not None and (steps_back := self.errors.steps_back(seen)) is not None:
+            return self._at_points(x, between, *steps_back)
         check_operator_slopes(self.operator, x, self.times)
         if isinstance(self.operator, OverWindow) or self.errors.correlated_in_time:
             return self._over_window(x)
@@ -175,16 +175,24 @@ class Observations:
         inner = inner.function if isinstance(inner, OfFields) else inner
         return inner if isinstance(inner, Between) else None
 
-    def _at_points(self, x: Tensor, between: Between) -> Gaussian:
+    def _at_points(
+        self, x: Tensor, between: Between, own: Tensor, before: Tensor | None, back: Tensor | None
+    ) -> Gaussian:
         """A row for each value that any window has, which sees the points of the grid around it and no others.
 
-        Errors that hang together along tracks add those around the value before it.
+        Errors that drift along tracks add those around the value before it.
+
+        Args:
+            x: the trajectories.
+            between: the operator.
+            own: with before and back, the errors' `steps_back`.
+            before: the place of the value before each.
+            back: its weight.
         """
         where = self.seen.reshape(-1, *self.value.shape[-2:]).any(0)
         residual = self.whiten(torch.where(self.seen, self.predicted(x) - self.value, 0.0))[..., where]
         index, weight = between.index.flatten(0, 1), between.weight.flatten(0, 1)
         index, weight = index.to(x.device), weight.to(x)
-        own, before, back = self.errors.steps_back(self.seen)
         own, here = own[..., where].unsqueeze(-1), where.flatten()
         index_here, weight_here = index[here], own * weight[here]
         if before is not None:

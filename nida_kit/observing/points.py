@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nida_kit.dates import are_dates, decoded, model_times, natural_unit
-from nida_kit.observing.axes import Axis, corners, place_axis
+from nida_kit.observing.axes import Axis, corners, place_axis, shown
 from nida_kit.state import TIME
 
 _CELL, _CORNER = "_cell", "_corner"
@@ -65,7 +65,7 @@ def sampled(truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable]) ->
     told = points[TIME].attrs if TIME in points.variables else truth[TIME].attrs
     axes = [_time_axis(truth[TIME], given[0][known], told)]
     axes += [place_axis(d, tuple(truth[d].values.tolist()), x[known]) for d, x in zip(own, given[1:], strict=True)]
-    _check_inside(axes)
+    _check_inside(axes, [x[known] for x in given], truth)
     index, weight = (np.zeros((*known.shape, 2 ** len(axes)), kind) for kind in (int, float))
     weight[~known] = np.nan
     index[known], weight[known] = corners(axes, [axis.position for axis in axes], [truth.sizes[d] for d in own])
@@ -74,7 +74,7 @@ def sampled(truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable]) ->
     around = [xr.DataArray(table, dims=[*at[0].dims, _CORNER]) for table in (index, weight)]
     core = [*along, _CORNER]
     value = xr.apply_ufunc(
-        lambda field, index, weight: (field[index] * weight).sum(-1),
+        lambda field, index, weight: (np.where(weight, field[index], 0.0) * weight).sum(-1),  # 0 * NaN is NaN
         flat,
         *around,
         input_core_dims=[[_CELL], core, core],
@@ -126,18 +126,25 @@ def _time_axis(steps: xr.DataArray, given: np.ndarray, attrs: dict) -> Axis:
     return place_axis(TIME, tuple(model_times(steps, unit).tolist()), model_times(given, unit))
 
 
-def _check_inside(axes: Sequence[Axis]) -> None:
-    """Raises a ValueError where points lie beyond the first or last point of an axis."""
-    for axis in axes:
-        beyond = axis.given[(axis.position < 0) | (axis.position > len(axis.points) - 1)]
+def _check_inside(axes: Sequence[Axis], given: Sequence[np.ndarray], truth: xr.DataArray) -> None:
+    """Raises a ValueError where points lie beyond the first or last point of an axis.
+
+    Args:
+        axes: with the points along them.
+        given: the coordinate of each point along each, as it came.
+        truth: the field.
+    """
+    for axis, coordinate in zip(axes, given, strict=True):
+        beyond = coordinate[(axis.position < 0) | (axis.position > len(axis.points) - 1)]
         if not beyond.size:
             continue
-        first, last = axis.points[[0, -1]]
-        what, remedy = "the window", "Select those within, or simulate more steps"
-        if axis.name != TIME:
-            what, remedy = "the domain", "Select those within, or bring them into its unit and convention"
+        name, points = axis.name, truth[axis.name].values
+        what, remedy = "the domain", "bring them into its unit and convention"
+        if name == TIME:
+            what, remedy = "the window", "simulate more steps"
+        ends = [shown(x) for x in (beyond.min(), beyond.max(), points.min(), points.max())]
         raise ValueError(
-            f"{beyond.size} of {axis.given.size} points lie outside {what}, at {axis.name} {beyond.min():g} to "
-            f"{beyond.max():g}, where truth has {first:g} to {last:g}. {remedy}: points.isel(obs=((points.{axis.name} "
-            f">= {first:g}) & (points.{axis.name} <= {last:g})).values)."
+            f"{beyond.size} of {coordinate.size} points lie outside {what}, at {name} {ends[0]} to {ends[1]}, where "
+            f"truth has {ends[2]} to {ends[3]}: {remedy}, or keep the others, points.where((points.{name} >= "
+            f"truth.{name}.min()) & (points.{name} <= truth.{name}.max()), drop=True)."
         )

@@ -58,6 +58,11 @@ def tracks(
     >>> nk.observe(truth, at=moored, noise_std=0.1)["value"].sizes
     Frozen({'sample': 1, 'time': 9, 'obs': 3})
 
+    Windows with tracks of their own, shorter ones filled with NaN:
+
+    >>> several = [nk.tracks(truth, repeat=20.0, passes=8, seed=k) for k in range(3)]
+    >>> own = xr.concat(several, "sample", join="outer")
+
     Args:
         like: a field `(..., time, y, x)`, whose times and area are crossed.
         repeat: after this time the tracks are the same again; a number in the unit of time, or along dates a duration,
@@ -107,6 +112,7 @@ def tracks(
     told = {dim: like[dim].attrs.get("units") for dim in (TIME, y, x)}
     units = {dim: {"units": unit} if unit else {} for dim, unit in told.items()}
     coords = {
+        OBS: np.arange(line.size),
         TIME: (OBS, begin + since[of] * step, {"long_name": "time"} | units[TIME]),
         y: (OBS, at_y, {"long_name": y} | units[y]),
         x: (OBS, at_x, {"long_name": x} | units[x]),
@@ -289,10 +295,10 @@ def _spacing(like: xr.DataArray, dim: str, kind: str):
     gaps = np.diff(points)
     if not gaps.size:
         raise ValueError(f"There is one single point along {dim!r}, which has no spacing: give two or more.")
-    step = gaps[0]
-    if not (np.abs(gaps - step) <= 1e-3 * abs(step)).all() or not abs(step) / abs(step) == 1:
+    step = abs(gaps[0])
+    if not (np.abs(gaps - gaps[0]) <= 1e-3 * step).all() or step == 0 * step:
         raise ValueError(
             f"The grid is uneven along {dim!r} (from {gaps.min()} to {gaps.max()}): make clouds on an even one, and "
             f"take them at this one's points, .sel({dim}=..., method='nearest')."
         )
-    return abs(step)
+    return step

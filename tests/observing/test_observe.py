@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Banded, Diagonal
-from nida_kit.observing.laws import either, mixture, regular
+from nida_kit.observing.laws import either, field_mixture, mixture, regular
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.observe import observe
 from nida_kit.observing.operators import as_operator
@@ -426,6 +426,90 @@ def test_either_law_has_its_share_of_the_windows():
     assert not seen[first][..., 1].any() and (seen[first].sum((1, 2)) == 8).all()
     assert (seen[~first].sum((1, 2)) == 2).all()
     assert (noise_std[first] == 0.1).all() and (noise_std[~first] == 0.3).all()
+
+
+CELLS = (20, 31)  # points of a field
+
+
+def of_fields(batch=200, steps=3, seed=0, noise_std=0.2, **counts):
+    return field_mixture(
+        (batch, steps, math.prod(CELLS)),
+        torch.Generator().manual_seed(seed),
+        grid=CELLS,
+        counts=counts,
+        noise_std=noise_std,
+    )
+
+
+def test_tracks_of_the_mixture_of_fields_are_those_that_shift():
+    mask, std = of_fields(tracks=(20, 60))
+    assert (std == 0.2).all() and std.shape == mask.shape
+    every = []
+    for window in mask:
+        places = [step.nonzero().flatten() for step in window]
+        gaps = {int(gap) for where in places for gap in where.diff()}
+        (gap,) = gaps  # one for the window
+        assert all(where[0] < gap and where[-1] + gap >= mask.shape[-1] for where in places)
+        every.append(gap)
+    assert min(every) == 620 // 60 and max(every) == 620 // 20
+    first = mask.int().argmax(-1).flatten() / torch.tensor(every).repeat_interleave(3)
+    assert float(first.double().mean()) == pytest.approx(0.5 - 0.5 / 18, abs=0.05)
+
+
+def test_random_cells_of_the_mixture_of_fields_are_so_many_and_anywhere():
+    mask, _ = of_fields(batch=600, random=(3, 48))
+    counts = mask.sum(-1)
+    assert (counts == counts[:, :1]).all()  # one number for a window
+    assert counts.min() == 3 and counts.max() == 48
+    assert float((counts[:, 0] < 12).double().mean()) == pytest.approx(0.5, abs=0.1)  # log-uniform
+    assert float(mask.double().mean((0, 1)).std()) < 2 * math.sqrt(float(mask.double().mean()) / 1800)
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_lines_of_the_mixture_of_fields_are_straight_and_as_wide_as_they_must(count):
+    mask, _ = of_fields(batch=60, lines=(count, count))
+    assert (mask.sum(-1) == count).all()
+    assert not torch.equal(mask[:, 0], mask[:, 1])
+    y, x = np.meshgrid(*map(np.arange, CELLS), indexing="ij")
+    points = np.stack([y.ravel(), x.ravel()], -1).astype(float)
+    angles = np.linspace(0, np.pi, 721)
+    for step in mask.flatten(0, 1).numpy():
+        # Of some direction, no cell that is not seen lies between two that are: a strip.
+        across = points @ np.stack([np.cos(angles), -np.sin(angles)])
+        low, high = across[step].min(0), across[step].max(0)
+        between = ((across > low + 0.3) & (across < high - 0.3) & ~step[:, None]).sum(0)
+        assert between.min() <= 0.02 * count
+
+
+def test_kinds_of_the_mixture_of_fields_come_equally_often():
+    mask, std = of_fields(batch=900, steps=2, tracks=(10, 10), random=(40, 40), lines=(90, 90), noise_std=(0.1, 0.4))
+    counts = mask.sum(-1)[:, 0]
+    for count in (10, 40, 90):
+        assert float((counts == count).double().mean()) == pytest.approx(1 / 3, abs=0.08)
+    torch.testing.assert_close(std, std[:, :1, :1].expand_as(std))
+    level = (std[:, 0, 0] / 0.1).log() / math.log(4)
+    assert level.min() >= 0 and level.max() <= 1
+    assert float(level.mean()) == pytest.approx(0.5, abs=0.05)
+    again, _ = of_fields(batch=900, steps=2, tracks=(10, 10), random=(40, 40), lines=(90, 90), noise_std=(0.1, 0.4))
+    assert torch.equal(mask, again)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"counts": {"swaths": (3, 4)}}, r"no kinds of observations \['swaths'\]; there are \['tracks', 'random'"),
+        ({"counts": {}}, "must name one kind or more"),
+        ({"counts": {"random": (4, 700)}}, "up to the 620 values"),
+        ({"counts": {"random": (4, 3)}}, "the least and the most"),
+        ({"counts": [3, 4]}, "a dict"),
+        ({"grid": (20, 30)}, r"grid=\(20, 30\) must be the points"),
+        ({"noise_std": 0.0}, "noise_std=0.0"),
+    ],
+)
+def test_a_mixture_of_fields_that_cannot_be_is_refused(how, said):
+    usual = {"grid": CELLS, "counts": {"random": (3, 4)}, "noise_std": 0.2}
+    with pytest.raises(ValueError, match=said):
+        field_mixture((2, 3, 620), torch.Generator(), **usual | how)
 
 
 # Fields

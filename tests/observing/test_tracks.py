@@ -99,6 +99,19 @@ def test_points_may_be_dated():
     np.testing.assert_allclose(found, nk.observe(TRUTH, at=points, noise_std=1e-9)["value"], atol=1e-6)
     with pytest.raises(ValueError, match=r"dtype float64, those of truth datetime64.*both as dates"):
         nk.observe(dated, at=points, noise_std=0.1)
+    late = points.assign_coords(time=("obs", later + pd.Timedelta("30D")))
+    with pytest.raises(
+        ValueError, match=r"outside the window, at time 2012-1.*where truth has 2012-10-01T.* to 2012-11-10"
+    ):
+        nk.observe(dated, at=late, noise_std=0.1)
+    inside = late.where((late.time >= dated.time.min()) & (late.time <= dated.time.max()), drop=True)  # as it says
+    assert 0 < nk.observe(dated, at=inside, noise_std=0.1).sizes["obs"] < 30
+
+
+def test_land_beside_a_point_is_not_looked_at():
+    land = TRUTH.where(TRUTH["x"] > 0.4)
+    points = xr.Dataset(coords={"time": ("obs", [5.0]), "y": ("obs", [0.5]), "x": ("obs", [0.4375])})
+    np.testing.assert_allclose(nk.observe(land, at=points, noise_std=1e-9)["value"][:, 0], TRUTH[:, 1, 8, 7], atol=1e-7)
 
 
 POINTS = at_random(np.random.default_rng(0), 20)
@@ -197,7 +210,7 @@ def test_tracks_of_dates_and_of_other_names():
     like = field(41, 1.0).assign_coords(time=np.datetime64("2012-10-01") + np.arange(41) * np.timedelta64(6, "h"))
     like = like.rename(y="lat", x="lon")
     points = nk.tracks(like, repeat="5D", passes=5)
-    assert set(points.coords) == {"time", "lat", "lon", "satellite", "track", "along_track"}
+    assert set(points.coords) == {"obs", "time", "lat", "lon", "satellite", "track", "along_track"}
     assert np.unique(points["time"])[:2].astype("M8[D]").astype(str).tolist() == ["2012-10-01", "2012-10-02"]
     plain = nk.tracks(field(41, 0.25), repeat=5.0, passes=5)
     np.testing.assert_allclose(points["lat"], plain["y"])
@@ -329,18 +342,28 @@ def test_an_ocean_seen_along_tracks_is_the_dense_answer():
     np.testing.assert_allclose(result["std"][0].values.ravel(), spread, rtol=1e-6)
 
 
-def test_windows_may_have_points_of_their_own():
+@pytest.mark.parametrize("noise_length", [None, 0.2])
+def test_windows_may_have_tracks_of_their_own(noise_length):
     _, method = ocean_law(2)
-    truth, points = TRUTH.isel(time=slice(2)), at_random(np.random.default_rng(5), 3, 15)
-    points = points.assign_coords(time=points["time"] / 8)
-    seen = nk.observe(truth, at=points, noise_std=0.3, seed=1)
+    truth = TRUTH.isel(time=slice(2))
+    several = [nk.tracks(truth, repeat=10.0, passes=7, seed=k) for k in range(3)]
+    points = xr.concat(several, "sample", join="outer")  # shorter ones filled with NaN
+    seen = nk.observe(truth, at=points, noise_std=0.3, noise_length=noise_length, seed=1)
     how = {"like": method, "start": 0.0, "steps": 2, "exact": True}
     obs, between = nk.grid(seen, **how)
     together = method.assimilate(obs, operator=between)
-    assert (together["observed"] == 15).all()
+    assert together["observed"].values.tolist() == [p.sizes["obs"] for p in several]
     for k in range(3):
         alone, h = nk.grid(seen.isel(sample=k), **how)
         np.testing.assert_allclose(together["mean"][k], method.assimilate(alone, operator=h)["mean"], atol=1e-7)
+
+
+def test_points_that_were_not_brought_to_a_method_are_told_the_way():
+    seen = nk.observe(TRUTH, at=POINTS, noise_std=0.3)
+    with pytest.raises(
+        ValueError, match=r"it needs 'time': values with times and places .* nk\.grid\(obs, method, exact"
+    ):
+        ocean_law(2)[1].assimilate(seen)
 
 
 def test_fewer_points_under_clouds_say_less():
@@ -460,3 +483,59 @@ def test_drifting_errors_survive_their_file(tmp_path):
     xr.testing.assert_identical(obs, nk.grid(SEEN, OCEAN, dt=5.0, exact=True)[0])
     obs.to_netcdf(tmp_path / "obs.nc")
     assert nk.load_observations(tmp_path / "obs.nc")["noise_length"] == 0.2
+
+
+# Files of others
+
+
+def challenge():
+    """A sea of few points, with dates and degrees, and optimal interpolation of it."""
+    lat, lon = np.linspace(33.0, 43.0, 6), np.linspace(-65.0, -55.0, 7)
+    days = np.datetime64("2012-10-01") + np.arange(5) * np.timedelta64(1, "D")
+    labels = nk.GridLabels(
+        {"lat": lat, "lon": lon}, "m", "sea surface height", {"lat": "degrees_north", "lon": "degrees_east"}, "d"
+    )
+    north, east = (a.ravel() for a in np.meshgrid(lat, lon, indexing="ij"))
+    space = np.exp(-((north[:, None] - north) ** 2 + (east[:, None] - east) ** 2) / 18) + 0.01 * np.eye(42)
+    covariance = np.kron(np.exp(-np.abs(np.subtract.outer(np.arange(5), np.arange(5))) / 8), space)
+    law = Climatology.from_covariance(
+        torch.zeros(5, 42).double(), torch.from_numpy(covariance), torch.ones(42).double()
+    )
+    heights = np.linalg.cholesky(covariance) @ np.random.default_rng(0).normal(size=len(covariance))
+    coords = {"time": days, "lat": lat, "lon": lon}
+    sea = xr.DataArray(heights.reshape(5, 6, 7), coords, tuple(coords), "sossheig", {"units": "m"})
+    return sea, nk.OptimalInterpolation(law, labels, 1.0)
+
+
+@pytest.mark.parametrize("places", ["variables", "coordinates"])
+def test_files_of_the_ocean_data_challenges_go_in_and_come_out_as_they_are(tmp_path, places):
+    sea, method = challenge()
+    sea.to_netcdf(tmp_path / "reference.nc")
+    reference = xr.load_dataset(tmp_path / "reference.nc")["sossheig"]
+    seen = nk.observe(reference, at=nk.tracks(reference, repeat="2D", passes=6), noise_std=0.05, seed=1)
+    along = (
+        seen[["value"]]
+        .rename(value="ssh_model")
+        .swap_dims(obs="time")
+        .drop_vars(["obs", "satellite", "track", "along_track"])
+    )
+    along = along.reset_coords(["lat", "lon"]) if places == "variables" else along
+    along.to_netcdf(tmp_path / "track.nc")
+    file = xr.load_dataset(tmp_path / "track.nc")
+    assert all(file[name].dims == ("time",) for name in ("time", "lat", "lon", "ssh_model"))
+
+    how = {"start": "2012-10-01", "steps": 5, "value": "ssh_model", "error": 0.05, "exact": True}
+    obs, between = nk.grid(file, method, **how)
+    result = method.assimilate(obs, operator=between)
+    itself, h = nk.grid(seen, method, start="2012-10-01", steps=5, exact=True)
+    xr.testing.assert_allclose(result["mean"], method.assimilate(itself, operator=h)["mean"])
+
+    result["mean"].rename("sossheig").to_netcdf(tmp_path / "map.nc")
+    written = xr.load_dataset(tmp_path / "map.nc")["sossheig"]
+    assert written.dims == ("time", "lat", "lon") and written["time"].dtype.kind == "M"
+    assert written.attrs["units"] == "m" and written["lat"].attrs["units"] == "degrees_north"
+    assert nk.rmse(written, reference) < 0.6 * reference.std()
+    assert nk.resolved_scales(written, reference)["mu"] > 0.4
+
+    whole = nk.grid(xr.load_dataset(tmp_path / "reference.nc"), method, value="sossheig", error=0.05)
+    xr.testing.assert_equal(whole["value"].drop_attrs(), reference.drop_attrs())

@@ -1,6 +1,7 @@
 """Training: repeatable to the bit, downhill, and with the gradients of what it minimises."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -262,3 +263,18 @@ def test_a_loss_that_is_not_finite_stops_the_training():
 def test_windows_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="windows of batch 0 hold NaN or infinite values"):
         run(small_prior(), windows=fixed(WINDOWS.where(WINDOWS < 10, torch.nan)))
+
+
+def test_a_field_is_trained_on_under_a_mixture_of_laws():
+    generator = torch.Generator().manual_seed(0)
+    y, x = (a.flatten() for a in torch.meshgrid(torch.arange(4.0), torch.arange(5.0), indexing="ij"))
+    root = torch.linalg.cholesky((-0.1 * ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2)).exp().double())
+    windows = torch.randn(400, 3, 20, generator=generator, dtype=torch.float64) @ root.mT
+    counts = {"tracks": (3, 6), "random": (3, 6), "lines": (5, 10)}
+    mixed = partial(nk.field_mixture, grid=(4, 5), counts=counts, noise_std=(0.1, 0.3))
+    prior = NeuralPrior(Climatology.fit(windows), width=8, dilations=(1,))
+    held_out = torch.randn(20, 3, 20, generator=generator, dtype=torch.float64) @ root.mT
+    history = train(prior, fixed(windows), mixed, SMALL, validation=(held_out, mixed), progress=False)
+    assert history["loss"].size == 6 and 0 < history.attrs["interpolation"] < 0.8
+    with pytest.raises(ValueError, match=r"functools.partial\(nk.field_mixture, ...\)"):
+        train(prior, fixed(windows), mixed, SMALL, validation=(held_out, nk.field_mixture), progress=False)
