@@ -20,9 +20,9 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
                           rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
-    train a prior         train, Settings, NeuralPrior, RingPrior, PaperPrior; simulated, fixed (windows to learn from);
-                          mixture, field_mixture, regular (how they are observed); save, load, Card
-    know the past         Climatology, Season, windows, Physics, Gaussian
+    train a prior         train, Settings, NeuralPrior, RingPrior, FieldPrior, PaperPrior; simulated, fixed (windows to
+                          learn from); mixture, field_mixture, regular (how they are observed); save, load, Card
+    know the past         Climatology, FieldClimatology, Season, windows, Physics, Gaussian
     name a state          StateLabels, GridLabels
     repeat experiments    setups: setups.list(), setups.run(name)
 
@@ -107,6 +107,8 @@ from nida_kit.observing.observe import observe
 from nida_kit.observing.operators import over_window
 from nida_kit.observing.tracks import clouds, shifting_points, tracks
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.field import FieldPrior
+from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.physics import Physics
 from nida_kit.priors.ring import RingPrior
@@ -135,6 +137,8 @@ __all__ = [
     "EnKF",
     "EnKS",
     "ExtendedKalmanFilter",
+    "FieldClimatology",
+    "FieldPrior",
     "Gaussian",
     "GridLabels",
     "IEnKS",

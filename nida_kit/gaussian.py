@@ -24,7 +24,7 @@ tensor([0.5000, 0.5000, 0.5000, 0.5000])
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -119,9 +119,9 @@ class Gaussian:
         if all(r is None for r in self.residual):
             return self.centre
         self._solver.prepare()
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._solver.unrolled):
             dz = solution()
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not self._solver.unrolled:
             defect = self._solver.defect(self.residual, dz)
             dz = _Implicit.apply(defect, dz, self._solver.solve) if defect.requires_grad else dz
         return self.centre + (dz if self.generator is None else self.generator.push(dz))
@@ -192,11 +192,28 @@ class Gaussian:
         noise = noise.expand(np.broadcast_shapes(noise.shape, self.mean.shape))
         return self.mean + self._solver.sample(noise)
 
-    def draw(self, draws: int, generator: torch.Generator) -> Float[Tensor, "draws *batch T n"]:
-        """Draws by any solver: every row is perturbed by unit noise, and the whole solved anew."""
-        like = self.rows.push(torch.zeros_like(self.centre if self.generator is None else self.rows.parts[0].weight))
-        batch = np.broadcast_shapes(*(r.shape[:-2] for r in like))
-        noise = [torch.randn(draws, *batch, *r.shape[-2:], generator=generator, dtype=r.dtype).to(r) for r in like]
+    def draw(self, draws: int, generator: torch.Generator, *, alike: bool = False) -> Float[Tensor, "draws *batch T n"]:
+        """Draws by any solver: every row is perturbed by unit noise, and the whole solved anew.
+
+        Args:
+            draws: how many.
+            generator: of the noise.
+            alike: all windows get the same noise, so that their draws do not depend on which are drawn together.
+        """
+        batch = np.broadcast_shapes(*(shape[:-2] for shape in self.noise_shapes))
+        lead = (1,) * len(batch) if alike else batch
+        like = {"dtype": self.centre.dtype}
+        noise = [torch.randn(draws, *lead, *shape[-2:], generator=generator, **like) for shape in self.noise_shapes]
+        return self.perturbed([each.to(self.centre.device) for each in noise])
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, ...]]:
+        """Of unit noise for each of the stacked rows."""
+        like = self.centre if self.generator is None else self.rows.parts[0].weight
+        return [tuple(row.shape) for row in self.rows.push(torch.zeros_like(like))]
+
+    def perturbed(self, noise: Sequence[Tensor]) -> Float[Tensor, "*draws T n"]:
+        """Draws, where each of the stacked rows is perturbed by its own unit noise, `(*draws, M, p)`."""
         dz = self._solver.solve(-self.rows.pull(noise))
         return self.mean + (dz if self.generator is None else self.generator.push(dz))
 

@@ -16,14 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit.linalg.banded import BlockBanded
-from nida_kit.linalg.cg import ConjugateGradients
-from nida_kit.linalg.rows import Banded, Stack
+from nida_kit.linalg.cg import ConjugateGradients, dot
+from nida_kit.linalg.rows import Banded, Diagonal, Stack
 from nida_kit.linalg.square_root import SINGULAR, SquareRoot
 
 Residual = Sequence[Tensor | None]
 """Of each of the stacked rows; None is zero."""
 
 MOST = 0.01  # standard deviations that a mean, and share of itself that a standard deviation may be wrong by
+TINY = 1e-30  # in place of zero, of windows that are solved already
 EPS = torch.finfo(torch.float64).eps
 LONG = 1000  # values of a window: above, rows that see all of it are kept beside the band
 
@@ -34,10 +35,12 @@ class Solver(ABC):
     Attributes:
         rows: J.
         closed: whether it has variances.
+        unrolled: whether gradients follow its own steps, and not the solution's.
     """
 
     rows: Stack
     closed: bool = True
+    unrolled: bool = False
 
     def prepare(self) -> None:
         """Make what gradients need, within the graph."""
@@ -81,6 +84,8 @@ _ITERATIVE = (
 
 def by_size(rows: Stack) -> Solver:
     """The way that fits the rows."""
+    if all(isinstance(part, Diagonal) for part in rows.parts):
+        return Separate(rows)
     if not rows.assembles:
         return Iterative(rows)
     band, whole = rows.split()
@@ -144,6 +149,38 @@ def failed(what: str, where: Tensor) -> ValueError:
         "differ by too much in scale. Check units, noise_std and model_noise_std, or raise the smallest of them: what "
         "is a millionth of the others is as good as exact."
     )
+
+
+class Separate(Solver):
+    """Of rows that see one value each: nothing has to be solved.
+
+    Args:
+        rows: all of them `Diagonal`.
+    """
+
+    def __init__(self, rows: Stack):
+        self.rows, self._squares = rows, rows.squares().double()
+        if not (self._squares > 0).all():
+            raise ValueError(SINGULAR)
+
+    def solve(self, b: Tensor) -> Tensor:
+        return (b / self._squares).to(b)
+
+    def step(self, residual: Residual) -> Tensor:
+        return self.solve(-self.rows.pull(residual))
+
+    def minimise(self, residual: Residual) -> Tensor:
+        return self.step(residual)
+
+    @property
+    def variances(self) -> Float[Tensor, "*batch T n"]:
+        return 1 / self._squares
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return noise / self._squares.sqrt()
+
+    def logdet(self) -> Tensor:
+        return self._squares.log().sum((-2, -1))
 
 
 class Assembled(Solver):
@@ -335,3 +372,48 @@ class Iterative(Solver):
         if bad.any():
             raise failed("the mean", bad)
         return dx
+
+
+class Approximate(Iterative):
+    """To a tolerance of the residual, and no better: of fields, in single precision."""
+
+    def minimise(self, residual: Residual) -> Tensor:
+        return self.step(residual)
+
+
+def to_a_tolerance(rows: Stack, tolerance: float = 1e-3) -> Solver:
+    """The way for a field that a network knows by its generator."""
+    return Approximate(rows, tolerance, most=200)
+
+
+class Truncated(Solver):
+    """A few steps of conjugate gradients and no more, which gradients follow back: how networks of fields are trained.
+
+    The gradient of a solution that is not reached drifts; that of the steps that were taken is exact.
+
+    Args:
+        rows: about the z of a generator, of which the first say that z is unit normal.
+        iterations: how many.
+    """
+
+    closed, unrolled = False, True
+
+    def __init__(self, rows: Stack, iterations: int):
+        self.rows, self.iterations = rows, iterations
+
+    def solve(self, b: Tensor) -> Tensor:
+        x, r, p = torch.zeros_like(b), b, b
+        energy = dot(r, r)
+        for _ in range(self.iterations):
+            q = self.rows.pull(self.rows.push(p))
+            length = energy / dot(p, q).clamp(min=TINY)
+            x, r = x + length * p, r - length * q
+            energy, before = dot(r, r), energy
+            p = r + energy / before.clamp(min=TINY) * p
+        return x
+
+    def step(self, residual: Residual) -> Tensor:
+        return self.solve(-self.rows.pull(residual))
+
+    def minimise(self, residual: Residual) -> Tensor:
+        return self.step(residual)

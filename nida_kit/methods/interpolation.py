@@ -25,6 +25,7 @@ from nida_kit.methods.method import Method
 from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.moments import amount
 from nida_kit.priors.weights import load
 from nida_kit.reconstruction import Reconstruction
@@ -43,12 +44,15 @@ class OptimalInterpolation(Method):
         dt: the climatology's time step.
     """
 
-    def __init__(self, climatology: Climatology, labels: Labels, dt: float):
+    def __init__(self, climatology: Climatology | FieldClimatology, labels: Labels, dt: float):
         advice = "nk.OptimalInterpolation.fit(windows) makes one of past trajectories."
-        checks.instance("climatology", climatology, Climatology, "an nk.Climatology", advice)
+        checks.instance("climatology", climatology, Climatology | FieldClimatology, "an nk.Climatology", advice)
         self.climatology, self.labels, self.dt = climatology, *check_state(climatology, labels, dt)
         self.begins: float | None = None  # the time of its first step, where each step has its own mean and covariance
-        self.settings = {"order": len(climatology.factor) - 1}
+        if isinstance(climatology, FieldClimatology):
+            self.settings = {"modes": len(climatology.modes), "longest_window": len(climatology.lags)}
+        else:
+            self.settings = {"order": len(climatology.factor) - 1}
 
     @classmethod
     def fit(cls, windows: xr.DataArray, order: int | None = None, shrinkage: float | str = 0.0) -> OptimalInterpolation:
@@ -73,6 +77,33 @@ class OptimalInterpolation(Method):
         return method
 
     @classmethod
+    def fit_field(
+        cls, records: xr.DataArray, steps: int = 8, modes: int = 300, radius: float | None = None
+    ) -> OptimalInterpolation:
+        """For fields too large for a covariance of all their points: from records of the past by their leading modes.
+
+        >>> import nida_kit as nk
+        >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=20, dt=5.0, seed=0)
+        >>> nk.OptimalInterpolation.fit_field(past, steps=5, modes=30)
+        OptimalInterpolation(modes=30, longest_window=5)
+
+        Args:
+            records: `(sample, time, y, x)`, at least four times as long as the windows; nothing is missing.
+            steps: of the longest window that will be reconstructed.
+            modes: of the field. More of them are better and slower, as their number cubed.
+            radius: beyond about twice this many grid points values are taken to know nothing of each other; None is no
+                such taper. Few records need one: choose it, as the modes, by the error on windows held out.
+
+        Raises:
+            ValueError: records that are too short, have gaps, or are not on a plane.
+        """
+        records, values, labels = past_of(records)
+        if len(labels.shape) != 2:
+            raise ValueError(f"A field on a plane has two dims, and these records have {list(labels.dims)}.")
+        climatology = FieldClimatology.fit(values.unflatten(-1, labels.shape), steps, modes, radius)
+        return cls(climatology, labels, time_step(records["time"]))
+
+    @classmethod
     def load(cls, path: str | Path) -> OptimalInterpolation:
         """What `nk.save` wrote of one; of a network's file, that of its climatology.
 
@@ -80,13 +111,14 @@ class OptimalInterpolation(Method):
             ValueError: no such file, or none of ours.
         """
         prior, card = load(path)
-        method = cls(prior if isinstance(prior, Climatology) else prior.climatology, card.labels, card.dt)
+        climatology = prior if isinstance(prior, Climatology | FieldClimatology) else prior.climatology
+        method = cls(climatology, card.labels, card.dt)
         method.begins = card.about.get("begins")
         method.settings |= {name: value for name, value in card.about.items() if name == "shrinkage"}
         method.settings["weights"] = str(path)
         return method
 
-    def laid_over(self, observations: Observations) -> Climatology:
+    def laid_over(self, observations: Observations) -> Climatology | FieldClimatology:
         """The climatology of the observations' times: a full one knows those of its windows, and no others.
 
         Raises:
@@ -113,15 +145,17 @@ class OptimalInterpolation(Method):
         return outliers(self.climatology, observations)
 
     def implausibility(self, x, observations, dt):
-        return self.laid_over(observations).misfit(x)
+        climatology = self.laid_over(observations)
+        if isinstance(climatology, FieldClimatology):
+            return super().implausibility(x, observations, dt)
+        return climatology.misfit(x)
 
     def reconstruct(self, observations, dt, first_guess):
         climatology = self.laid_over(observations)
         start = climatology.over(observations.value.shape[-2])
         if first_guess is not None:
             start = start.at(first_guess)
-        posteriors = list(incremental(climatology, [1.0], observations, start, conditioned))
-        return Reconstruction(posteriors, [math.nan], start.mean)
+        return Reconstruction([first_guess_of(climatology, observations, start)], [math.nan], start.mean)
 
 
 def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"], Labels]:
@@ -161,13 +195,19 @@ class ClimatologicalForecast(OptimalInterpolation):
         return Reconstruction([alone], [math.nan], alone.mean)
 
 
-def first_guess_of(climatology: Climatology, observations: Observations) -> Gaussian:
+def first_guess_of(
+    climatology: Climatology | FieldClimatology, observations: Observations, start: Gaussian | None = None
+) -> Gaussian:
     """x_0: the climatology's optimal interpolation, where neural priors start."""
-    start = climatology.over(observations.value.shape[-2])
+    if isinstance(climatology, FieldClimatology):
+        lead = observations.value.shape[:-2]
+        centre = climatology.over(observations.value.shape[-2]).centre.to(observations.value)
+        return climatology.given(observations.around(centre.expand(*lead, -1, -1)))
+    start = climatology.over(observations.value.shape[-2]) if start is None else start
     return next(incremental(climatology, [1.0], observations, start, conditioned))
 
 
-def outliers(climatology: Climatology, observations: Observations) -> list[str]:
+def outliers(climatology: Climatology | FieldClimatology, observations: Observations) -> list[str]:
     """What to say of values far outside what ever occurs: most often fill values, or in another unit."""
     if not observations.direct:
         return []
@@ -181,7 +221,7 @@ def outliers(climatology: Climatology, observations: Observations) -> list[str]:
     ]
 
 
-def check_state(climatology: Climatology, labels: Labels, dt: float) -> tuple[Labels, float]:
+def check_state(climatology: Climatology | FieldClimatology, labels: Labels, dt: float) -> tuple[Labels, float]:
     """Labels and time step of the climatology's trajectories."""
     checks.instance(
         "labels",

@@ -8,10 +8,16 @@ arXiv:2406.15076). The network never sees observations or their operator, so it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from nida_kit import checks
 from nida_kit import schedule as schedules
@@ -22,14 +28,16 @@ from nida_kit.methods.interpolation import OptimalInterpolation, check_state, fi
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.field import LEAST, FieldPrior
+from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.paper import Network
 from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.weights import load, load_pretrained
 from nida_kit.reconstruction import Reconstruction
-from nida_kit.state import StateLabels
+from nida_kit.state import GridLabels, Labels, StateLabels
 
 
-def method_of(weights: str | Path, temperatures: int | Sequence[float] = 4) -> Method:
+def method_of(weights: str | Path, temperatures: int | Sequence[float] | None = None) -> Method:
     """The method that weights serve: of a network NIDA, of a climatology alone optimal interpolation.
 
     >>> method_of("lorenz63", temperatures=2)
@@ -43,7 +51,7 @@ def method_of(weights: str | Path, temperatures: int | Sequence[float] = 4) -> M
         ValueError: no such weights, or a file that is damaged or not ours.
     """
     prior, _ = load(weights)
-    if isinstance(prior, Climatology):
+    if isinstance(prior, Climatology | FieldClimatology):
         return OptimalInterpolation.load(weights)
     return NeuralIncremental.pretrained(weights, temperatures)
 
@@ -53,54 +61,65 @@ class NeuralIncremental(Method):
 
     Args:
         prior: trained by `nk.train`.
-        labels: the components' names and units.
+        labels: the components' names and units, or those of a field.
         dt: the time step of the prior's training.
-        temperatures: how many steps, or their temperatures, falling from 1 towards 0.
+        temperatures: how many steps, or their temperatures, falling from 1 towards 0; None is 4, and 2 of a field,
+            whose networks are trained for no more.
         schedule: spreads a number of steps, one of `nk.schedule`.
     """
 
     def __init__(
         self,
         prior: Network,
-        labels: StateLabels,
+        labels: Labels,
         dt: float,
-        temperatures: int | Sequence[float] = 4,
+        temperatures: int | Sequence[float] | None = None,
         schedule: schedules.Schedule = schedules.linear,
     ):
         advice = "nk.NeuralIncremental.pretrained(name) has one that is trained."
-        checks.instance("prior", prior, Network, "a network, nk.NeuralPrior, nk.RingPrior or nk.PaperPrior", advice)
+        kinds = "a network, nk.NeuralPrior, nk.RingPrior, nk.FieldPrior or nk.PaperPrior"
+        checks.instance("prior", prior, Network, kinds, advice)
         self.labels, self.dt = check_state(prior.climatology, labels, dt)
         self.prior = prior.eval()
+        of_field = isinstance(prior, FieldPrior)
+        temperatures = (2 if of_field else 4) if temperatures is None else temperatures
         self.temperatures = schedules.temperatures(temperatures, schedule)
-        self.noise_layers = len(self.temperatures)
+        self.noise_layers = 2 if of_field else len(self.temperatures)
         self.settings = {"temperatures": self.temperatures}
 
     @classmethod
     def pretrained(
         cls,
         name: str,
-        temperatures: int | Sequence[float] = 4,
+        temperatures: int | Sequence[float] | None = None,
         schedule: schedules.Schedule = schedules.linear,
-        labels: StateLabels | None = None,
+        labels: Labels | None = None,
     ) -> NeuralIncremental:
-        """With shipped weights ("lorenz63", "lorenz63_small", "lorenz63_paper", "lorenz96", "pendulum"), or a file's.
+        """With shipped weights, or a file's.
+
+        Shipped are "lorenz63", "lorenz63_small", "lorenz63_paper", "lorenz96", "pendulum" and "ocean".
 
         Args:
             name: of shipped weights, or a path.
             temperatures: as above.
             schedule: as above.
-            labels: of a ring of another number of sites than the weights were trained on.
+            labels: of a ring of another number of sites, or of a finer grid, than the weights were trained on.
 
         Raises:
             ValueError: no such weights, a file that is damaged or not ours, or labels that the network does not serve.
         """
         prior, card = load_pretrained(name)
         advice = "Try those of a system, nk.Lorenz96(sites=20).labels."
-        checks.instance("labels", labels, StateLabels | None, "nk.StateLabels", advice)
-        if labels is not None and isinstance(prior, RingPrior):
+        kinds = "nk.StateLabels or nk.GridLabels"
+        checks.instance("labels", labels, StateLabels | GridLabels | None, kinds, advice)
+        if isinstance(labels, StateLabels) and isinstance(prior, RingPrior):
             prior = prior.on(len(labels.components))
+        elif isinstance(labels, GridLabels) and isinstance(prior, FieldPrior) and labels != card.labels:
+            prior = prior.on(labels.shape)
         elif labels not in (None, card.labels):
-            raise ValueError(f"{name} knows {list(card.labels.components)} only: labels= is for rings of like sites.")
+            raise ValueError(
+                f"{name} knows {card.labels} only: labels= is for rings of like sites, and for finer grids."
+            )
         method = cls(prior, card.labels if labels is None else labels, card.dt, temperatures, schedule)
         method.settings["weights"] = str(name)
         return method
@@ -116,21 +135,34 @@ class NeuralIncremental(Method):
         return outliers(self.prior.climatology, observations.to(device))
 
     def implausibility(self, x, observations, dt):
+        if isinstance(self.prior, FieldPrior):
+            return super().implausibility(x, observations, dt)
         return self.prior.climatology.misfit(x.to(self.prior.climatology.mean))
 
     def reconstruct(self, observations, dt, first_guess):
         observations, start = self._start(observations, first_guess)
-        posteriors = list(incremental(self.prior, self.temperatures, observations, start, conditioned))
+        posteriors = list(self._steps(observations, start))
+        if isinstance(self.prior, FieldPrior):
+            posteriors = [Drawn(posterior, self.prior) for posterior in posteriors]
         return Reconstruction(posteriors, self.temperatures, start.estimate)
+
+    def _steps(self, observations: Observations, start: Gaussian) -> Iterator[Gaussian]:
+        if not isinstance(self.prior, FieldPrior):
+            return incremental(self.prior, self.temperatures, observations, start, conditioned)
+        # A field's prior is told the first guess's spread at each step: its own has no closed form.
+        return incremental(self.prior, self.temperatures, observations, start, move=lambda p: start.at(p.estimate))
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
 
         So draws may part early, at high temperature, and fall into different modes of a posterior that no Gaussian
         holds. As in one-step training, the prior sees a state on the way from the first guess to a possible truth, with
-        the first guess's spread.
+        the first guess's spread. Of a field, draws are those of the last Gaussian.
         """
         observations, start = self._start(observations, first_guess)
+        if isinstance(self.prior, FieldPrior):
+            *_, last = self._steps(observations, start)
+            return Drawn(last, self.prior).sample(noise)
         draws: list[Tensor] = []
 
         def to_a_draw(posterior: Gaussian) -> Gaussian:
@@ -143,7 +175,52 @@ class NeuralIncremental(Method):
 
     def _start(self, observations: Observations, first_guess: Tensor | None) -> tuple[Observations, Gaussian]:
         """The observations where the prior is, and the first guess with its spread."""
-        device = self.prior.climatology.mean.device
-        observations = observations.to(device)
+        like = self.prior.climatology.mean
+        observations = observations.to(like.device, like.dtype if isinstance(self.prior, FieldPrior) else None)
         start = first_guess_of(self.prior.climatology, observations)
-        return observations, start if first_guess is None else start.at(first_guess.to(device))
+        return observations, start if first_guess is None else start.at(first_guess.to(start.centre))
+
+
+DRAWS = 16  # of which the spread of a field is made
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A posterior of a field's network: its spread is that of draws, averaged over neighbours.
+
+    Attributes:
+        gaussian: known by its generator.
+        prior: whose draws are wider than that.
+    """
+
+    gaussian: Gaussian
+    prior: FieldPrior
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch T n"]:
+        """In double precision, as results are."""
+        return self.gaussian.mean.double()
+
+    @cached_property
+    def std(self) -> Float[Tensor, "*batch T n"]:
+        """Marginal standard deviations; the same whichever windows are reconstructed together."""
+        drawn = self.gaussian.draw(DRAWS, torch.Generator().manual_seed(0), alike=True) - self.gaussian.mean
+        variance = drawn.square().mean(0)
+        field = variance.unflatten(-1, self.prior.climatology.shape).flatten(0, -3).unsqueeze(1)
+        around = avg_pool2d(field, 3, stride=1, padding=1, count_include_pad=False).reshape(variance.shape)
+        least = LEAST * self.prior.climatology.spread
+        return (self.prior.wider * around.sqrt() + least).double()
+
+    def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
+        """Draws from unit normal noise, a layer for the prior and one for the observations."""
+        own = []
+        for each, shape in zip(noise, self.gaussian.noise_shapes, strict=True):
+            needed = math.prod(shape[-2:])
+            if needed > each.shape[-2:].numel():
+                raise ValueError(
+                    f"There are {needed} values within a window of {each.shape[-2:].numel()}: nk.grid without "
+                    "exact=True combines those that share a cell, and then draws are made."
+                )
+            own.append(each.flatten(-2)[..., :needed].unflatten(-1, shape[-2:]).to(self.gaussian.centre))
+        mean = self.gaussian.mean
+        return (mean + self.prior.wider * (self.gaussian.perturbed(own) - mean)).double()

@@ -78,11 +78,11 @@ class Observations:
         """The same observations of states in other variables z, which are change(z)."""
         return replace(self, operator=after(self.operator, change))
 
-    def to(self, device: torch.device) -> Observations:
-        """The same observations on another device."""
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Observations:
+        """The same observations on another device, and their values and errors in another precision."""
         times = None if self.times is None else self.times.to(device)
-        errors = self.errors.windows(lambda x, own: x.to(device))
-        return Observations(self.value.to(device), errors, self.operator, times)
+        errors = self.errors.windows(lambda x, own: x.to(device, dtype))
+        return Observations(self.value.to(device, dtype), errors, self.operator, times)
 
     def at(self, t: int | slice | Int[Tensor, " C"]) -> Observations:
         """Those of one time step, T = 1, or of some.

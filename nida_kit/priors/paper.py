@@ -12,6 +12,7 @@ from nida_kit import checks
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Whole
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.parts import Climate, LocalPrior, embed, network_card
 
 
@@ -73,5 +74,5 @@ class PaperPrior(nn.Module):
         return self.around(x, s).misfit(x)
 
 
-Network = LocalPrior | PaperPrior
+Network = LocalPrior | PaperPrior | FieldPrior
 """What can be trained."""

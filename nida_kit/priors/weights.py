@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from nida_kit import checks, html
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.field import FieldPrior
+from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.paper import Network, PaperPrior
 from nida_kit.priors.parts import LocalPrior
 from nida_kit.state import GridLabels, Labels, StateLabels
@@ -65,8 +67,8 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
     Raises:
         ValueError: another ending, no prior, or a card that is missing or of another state.
     """
-    if not isinstance(prior, Network | Climatology):
-        if not isinstance(getattr(prior, "climatology", None), Climatology):
+    if not isinstance(prior, Network | Climatology | FieldClimatology):
+        if not isinstance(getattr(prior, "climatology", None), Climatology | FieldClimatology):
             kinds = "a network, an nk.Climatology or a fitted nk.OptimalInterpolation"
             raise checks.refused("prior", prior, kinds, "A method with a network has it as method.prior.")
         known = {"begins": getattr(prior, "begins", None), "shrinkage": prior.settings.get("shrinkage")}
@@ -83,8 +85,7 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
     header = checks.strict(
         {"kind": type(prior).__name__, "settings": prior.settings if of_network else {}, **asdict(card)}
     )
-    own = prior.state_dict() if of_network else {f"climate.{k}": getattr(prior, k) for k in _TENSORS}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in own.items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in _tensors(prior).items()}
     save_file(tensors, path, {"format": FORMAT, "card": json.dumps(header, allow_nan=False)})
     Path(path).with_suffix(".json").write_text(json.dumps(header, indent=2, allow_nan=False) + "\n")
 
@@ -92,7 +93,18 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
 _TENSORS = ("mean", "factor", "spread")  # of a climatology
 
 
-def load(path: str | Path) -> tuple[Network | Climatology, Card]:
+def _tensors(prior: Network | Climatology | FieldClimatology) -> dict[str, Tensor]:
+    """What a file keeps of a prior. Of a field's network that is half precision: its weights are trained in less."""
+    if isinstance(prior, FieldPrior):
+        own = {k: v.half() for k, v in prior.state_dict().items() if not k.startswith("climate.")}
+        return own | _tensors(prior.climatology)
+    if isinstance(prior, Network):
+        return prior.state_dict()
+    own = prior.packed() if isinstance(prior, FieldClimatology) else {k: getattr(prior, k) for k in _TENSORS}
+    return {f"climate.{k}": v for k, v in own.items()}
+
+
+def load(path: str | Path) -> tuple[Network | Climatology | FieldClimatology, Card]:
     """Read what `save` wrote.
 
     Args:
@@ -146,7 +158,9 @@ class _Unfilled(TorchFunctionMode):
         return (args[0] if args else kwargs["tensor"]) if fills else func(*args, **kwargs)
 
 
-def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network | Climatology, Card]:
+def _rebuild(
+    header: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[Network | Climatology | FieldClimatology, Card]:
     """Prior and card; any error means that they do not fit."""
     given = header["labels"]
     if "coords" in given:
@@ -158,6 +172,17 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Networ
     card = Card(labels, header["dt"], header["about"])
     if header["kind"] == Climatology.__name__:
         return _climatology(tensors, labels.size), card
+    of_field = {k.removeprefix("climate."): v for k, v in tensors.items() if k.startswith("climate.")}
+    if header["kind"] == FieldClimatology.__name__:
+        return FieldClimatology.unpacked(of_field), card
+    if header["kind"] == FieldPrior.__name__:
+        with _Unfilled():
+            prior = FieldPrior(FieldClimatology.unpacked(of_field), **header["settings"])
+        own = {k: v.float() for k, v in tensors.items() if not k.startswith("climate.")}
+        missing, _ = prior.load_state_dict(own, strict=False, assign=True)
+        if lost := [name for name in missing if not name.startswith("climate.")]:
+            raise ValueError(f"{lost} are missing")
+        return prior, card
     kinds = LocalPrior.kinds | {PaperPrior.__name__: PaperPrior}
     if header["kind"] not in kinds:
         raise ValueError(f"there is no network {header['kind']}, only {[*kinds]}: import the module that has it first")

@@ -34,7 +34,7 @@ class Muon(torch.optim.Optimizer):
     """For weight matrices between hidden features; everything else is AdamW's.
 
     Args:
-        matrices: the weights, `(m, n)` each.
+        matrices: the weights, `(m, n)` each; those of a convolution `(m, n, ...)` as one matrix of m rows.
         rate: learning rate.
         decay: decoupled weight decay, per unit of rate.
         momentum: share of the past gradients that is kept (Nesterov).
@@ -53,5 +53,5 @@ class Muon(torch.optim.Optimizer):
     def _move(self, weights: Tensor, lr: float, decay: float, momentum: float) -> None:
         past = self.state[weights].setdefault("past", torch.zeros_like(weights))
         past.lerp_(weights.grad, 1 - momentum)
-        direction = orthogonalised(torch.lerp(weights.grad, past, momentum))
-        weights.mul_(1 - lr * decay).sub_(direction, alpha=lr * 0.2 * max(weights.shape) ** 0.5)
+        direction = orthogonalised(torch.lerp(weights.grad, past, momentum).flatten(1))
+        weights.mul_(1 - lr * decay).sub_(direction.view_as(weights), alpha=lr * 0.2 * max(direction.shape) ** 0.5)

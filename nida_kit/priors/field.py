@@ -1,0 +1,194 @@
+"""The network for fields on a plane: convolutions over three octaves, with the steps of a window as channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import SupportsIndex
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad, silu
+
+from nida_kit import checks, html
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.fields import Pyramid, memory
+from nida_kit.linalg.pyramid import Shape, shapes
+from nida_kit.linalg.rows import Stack
+from nida_kit.linalg.solvers import Solver, to_a_tolerance
+from nida_kit.priors.modes import FieldClimatology
+from nida_kit.priors.parts import embed
+
+SCALES = 4  # of the noise, each an octave coarser; the finest is one octave coarser than the field
+LEAST = 0.005  # climatological standard deviations, below which no error is believed
+
+
+class FieldMix(nn.Module):
+    """A residual block: each point sees those `dilation` points around it, and then its neighbours."""
+
+    def __init__(self, width: int, dilation: int = 1):
+        super().__init__()
+        self.mix = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.out = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Float[Tensor, "B c y x"]) -> Float[Tensor, "B c y x"]:
+        power = x.square().mean(1, keepdim=True)
+        return x + self.out(silu(self.mix(x * torch.rsqrt(power + 1e-4))))
+
+
+class FieldClimate(nn.Module):
+    """A climatology as buffers, so that it travels with the weights."""
+
+    def __init__(self, climatology: FieldClimatology):
+        super().__init__()
+        self.shape = climatology.shape
+        for name in ("mean", "spread", "modes", "lags"):
+            self.register_buffer(name, getattr(climatology, name).float().clone())
+        self._made: FieldClimatology | None = None
+
+    def __call__(self) -> FieldClimatology:
+        if self._made is None or self._made.mean is not self.mean:
+            self._made = FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags)
+        return self._made
+
+
+class FieldPrior(nn.Module):
+    r"""A network's Gaussian around the current estimate of a field, known by its generator: x = mu + L z.
+
+    It sees the estimate, the standard deviations of the first guess, the climatology and the temperature; never an
+    observation. It returns a correction of the estimate, and the amplitude of noise of four scales at each point and
+    step (`linalg.fields.Pyramid`), all bounded by the standard deviations of the first guess. Convolutions make it
+    serve any grid of its spacing, and the climatology those some octaves finer (`on`).
+
+    The first guess has seen the observations already, and the solve sees them again. Its answer is right, its
+    spread is too small: a learned factor widens it (`wider`).
+
+    Args:
+        climatology: gives the first guess, and the units.
+        steps: the longest window; a shorter one is extended by its last step.
+        width: features at every second point.
+        deep: features at every fourth point.
+    """
+
+    def __init__(
+        self,
+        climatology: FieldClimatology,
+        steps: SupportsIndex = 8,
+        width: SupportsIndex = 64,
+        deep: SupportsIndex = 128,
+    ):
+        super().__init__()
+        steps, width, deep = (
+            checks.count(name, value, 1) for name, value in (("steps", steps), ("width", width), ("deep", deep))
+        )
+        self.settings = {"steps": steps, "width": width, "deep": deep}
+        self.climate = FieldClimate(climatology)
+        self.solver: Callable[[Stack], Solver] = to_a_tolerance
+        self.inside = nn.Conv2d(2 * steps + 4, width, 4, stride=2, padding=1)
+        self.before = FieldMix(width)
+        self.down = nn.Conv2d(width, deep, 3, stride=2, padding=1)
+        self.temperature = nn.Linear(16, deep)
+        self.blocks = nn.ModuleList([FieldMix(deep, dilation) for dilation in (1, 2, 1)])
+        self.up = nn.Conv2d(deep, width, 1)
+        self.after = FieldMix(width)
+        self.correction = nn.ConvTranspose2d(width, steps, 4, stride=2, padding=1)
+        self.fine = nn.Conv2d(width, steps, 1)
+        self.coarse = nn.Conv2d(deep, (SCALES - 1) * steps, 1)
+        for head in (self.correction, self.fine, self.coarse):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        # Logarithms: of the amplitude of each scale, in standard deviations of the first guess; of their memory, in
+        # steps; of the factor by which draws are wider.
+        self.amplitude = nn.Parameter(torch.tensor([-1.5, -0.7, -0.7, -1.5]))
+        self.memory = nn.Parameter(torch.tensor([0.7, 0.9, 1.1, 1.3]))
+        self.doubt = nn.Parameter(torch.zeros(()))
+
+    def _repr_html_(self) -> str:
+        about = {"weights": sum(p.numel() for p in self.parameters()), "grid": self.climatology.shape}
+        return html.card(type(self).__name__, about | self.settings)
+
+    @property
+    def climatology(self) -> FieldClimatology:
+        """The climatology that gives the first guess."""
+        return self.climate()
+
+    @property
+    def wider(self) -> Tensor:
+        """By how much draws lie further from the mean than the solve says."""
+        return self.doubt.exp()
+
+    @property
+    def octaves(self) -> int:
+        """By how many the grid is finer than the network's own."""
+        return round(math.log2((self.climatology.shape[0] - 1) / (self.climate.modes.shape[-2] - 1)))
+
+    def on(self, shape: Shape) -> FieldPrior:
+        """The same network for a finer grid, of which it sees every second (fourth, ...) point.
+
+        Raises:
+            ValueError: any other grid.
+        """
+        prior = type(self)(self.climatology.on(shape), **self.settings)
+        kept = {name: value.clone() for name, value in self.state_dict().items() if not name.startswith("climate.")}
+        prior.load_state_dict(kept, strict=False, assign=True)
+        return prior.train(self.training)
+
+    def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
+        climatology = self.climatology
+        estimate, std = torch.broadcast_tensors(current.estimate, current.std)
+        lead, steps = estimate.shape[:-2], estimate.shape[-2]
+        grids = shapes(climatology.shape, self.octaves + SCALES)
+        scale = climatology.spread.square().mean().sqrt()
+        sd = self._seen(std / scale)
+        features = torch.cat([self._seen((estimate - climatology.mean) / scale), self._shown(sd, scale)], 1)
+        correction, *logs = (x.float() for x in self._network(features, embed(s, sd.flatten(2))[:, 0]))
+        correction = 2 * correction * (sd + 2 * LEAST)
+        if self.octaves:
+            correction = interpolate(correction, climatology.shape, mode="bicubic", align_corners=True)
+        sea = climatology.varies.to(sd).view(climatology.shape)
+        correction = (correction * sea * scale).flatten(2)[:, :steps].reshape(estimate.shape)
+        amplitude = []
+        for log, base, grid in zip(logs, self.amplitude, grids[self.octaves + 1 :], strict=True):
+            here = interpolate(sd, grid, mode="bilinear", align_corners=True) + LEAST
+            log = interpolate(log, grid, mode="bilinear", align_corners=True)
+            noise = here * (base + 2 * torch.tanh(log)).exp() * scale
+            amplitude.append(noise[:, :steps].reshape(*lead, steps, *grid))
+        generator = Pyramid(tuple(amplitude), tuple(memory(steps, time.exp()) for time in self.memory), sea)
+        return replace(Gaussian.generated(estimate + correction, generator, generator.noise), solver=self.solver)
+
+    def _seen(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "B S y x"]:
+        """A field as the network sees it: on its own grid, as many steps as it has channels for."""
+        steps, most, every = x.shape[-2], self.settings["steps"], 2**self.octaves
+        if steps > most:
+            raise ValueError(
+                f"The network takes windows of up to {most} steps, and got {steps}: nk.Cycled(method, window={most}) "
+                "takes a long record window by window."
+            )
+        field = x.reshape(-1, *x.shape[-2:]).unflatten(-1, self.climatology.shape)[..., ::every, ::every]
+        return torch.cat([field, field[:, -1:].expand(-1, most - steps, -1, -1)], 1)
+
+    def _shown(self, sd: Float[Tensor, "B S y x"], scale: Tensor) -> Float[Tensor, "B c y x"]:
+        """What else it sees: how well the first guess is known, where a point lies, and what it is like there."""
+        every = 2**self.octaves
+        climate = torch.stack([self.climatology.mean[0], self.climatology.spread]) / scale
+        climate = climate.unflatten(-1, self.climatology.shape)[..., ::every, ::every]
+        y, x = (torch.linspace(-1, 1, n).to(sd) for n in sd.shape[-2:])
+        place = torch.stack(torch.meshgrid(y, x, indexing="ij"))
+        fixed = torch.cat([place, climate]).expand(len(sd), -1, -1, -1)
+        return torch.cat([((sd + 2 * LEAST) / 0.2).log() / 2, fixed], 1)
+
+    def _network(self, features: Tensor, s: Float[Tensor, "B e"]) -> tuple[Tensor, ...]:
+        """The correction, and the logarithmic amplitude of each scale."""
+        ny, nx = features.shape[-2:]
+        x = self.before(self.inside(pad(features, (0, nx % 2, 0, ny % 2))))
+        h = self.down(silu(x)) + self.temperature(s)[:, :, None, None]
+        for block in self.blocks:
+            h = block(h)
+        back = interpolate(self.up(silu(h)), x.shape[-2:], mode="bilinear", align_corners=True)
+        x = silu(self.after(x + back))
+        coarse = self.coarse(silu(h)).tensor_split(SCALES - 1, 1)
+        return self.correction(x)[..., :ny, :nx], self.fine(x), *coarse

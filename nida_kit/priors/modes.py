@@ -1,0 +1,315 @@
+r"""The climatology of a large field: a few hundred spatial modes, and how their coefficients vary together in time.
+
+    x_t = mu + E z_t + rest,    cov(z_t, z_{t + d}) = C_d
+
+The columns of E are the leading eigenvectors of the fields' covariance (empirical orthogonal functions, Lorenz 1956).
+What they leave over is taken to be independent. So conditioning is small and dense: one system among the values that
+were seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import SupportsIndex
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from nida_kit import checks, html
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.pyramid import Shape
+from nida_kit.linalg.rows import Diagonal, Sparse
+from nida_kit.linalg.taper import gaspari_cohn
+
+_ENOUGH = 8  # snapshots per point, of which the modes are found
+_FLOOR = 1e-4  # the least variance of a sum of modes over a window, in those of a mode
+
+
+@dataclass(frozen=True)
+class FieldClimatology:
+    """Mean and covariance of the past of a field, stationary in time.
+
+    Attributes:
+        mean: `(1, n)`, of the flattened field, as of other climatologies.
+        spread: standard deviations, `(n,)`; at least a thousandth of the largest.
+        shape: of the field.
+        modes: E, on the grid of the past, `(r, h, w)`.
+        lags: C_d of the modes' coefficients, which have unit variance, `(L, r, r)`.
+    """
+
+    mean: Float[Tensor, "one n"]
+    spread: Float[Tensor, " n"]
+    shape: Shape
+    modes: Float[Tensor, "r h w"]
+    lags: Float[Tensor, "L r r"]
+
+    def _repr_html_(self) -> str:
+        about = {"grid": self.shape, "modes": len(self.modes), "longest window": len(self.lags)}
+        return html.card("FieldClimatology", about)
+
+    @classmethod
+    def fit(
+        cls,
+        records: Float[Tensor, "N T y x"],
+        steps: SupportsIndex = 8,
+        modes: SupportsIndex = 300,
+        radius: float | None = None,
+    ) -> FieldClimatology:
+        """From records of the past, each much longer than `steps`.
+
+        Covariances at each lag are means over the record. As those of different lags come from somewhat different
+        times, the covariance of a window may have a negative variance or two: so much is added to all.
+
+        >>> import nida_kit as nk, torch
+        >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=12, dt=5.0, seed=0)
+        >>> FieldClimatology.fit(torch.from_numpy(past.values), steps=3, modes=20).lags.shape
+        torch.Size([3, 20, 20])
+
+        Args:
+            records: without gaps.
+            steps: of the longest window to be reconstructed.
+            modes: how many; fewer where the others would be rounding errors.
+            radius: of the Gaspari-Cohn taper of all covariances, in grid points; None is no taper.
+
+        Raises:
+            ValueError: records that are too short, have gaps, or do not vary.
+        """
+        steps, modes = checks.count("steps", steps, 1), checks.count("modes", modes, 1)
+        _, length, *shape = records.shape
+        if length < 4 * steps:
+            raise ValueError(
+                f"The records have {length} steps; windows of {steps} need records of {4 * steps} or more, for the "
+                "covariance at each lag is a mean over time."
+            )
+        mean = records.mean((0, 1))
+        away = records - mean
+        if not away.isfinite().all() or not away.any():
+            raise ValueError("Records of a field must vary, and be finite and without gaps.")
+        x = away.flatten(2)
+        apart = _apart(*shape).to(away) if radius is not None else None
+        taper = 1.0 if radius is None else gaspari_cohn(apart, checks.positive("radius", radius))
+
+        def covariance(of: Tensor, lag: int) -> Tensor:
+            first, second = of[:, : length - lag].flatten(0, 1), of[:, lag:].flatten(0, 1)
+            return first.mT @ second / len(first)
+
+        some = x[:, :: max(1, len(x) * length // (_ENOUGH * x.shape[-1]))]
+        C = some.flatten(0, 1).mT @ some.flatten(0, 1) / some.shape[:2].numel()
+        values, vectors = torch.linalg.eigh(C * taper)
+        modes = min(modes, int((values > 1e-6 * values[-1]).sum()))
+        root, vectors = values[-modes:].flip(0).sqrt(), vectors[:, -modes:].flip(1)
+        inwards = vectors / root
+        if radius is None:
+            z = x @ inwards
+            lags = torch.stack([covariance(z, lag) for lag in range(steps)])
+        else:
+            lags = torch.stack([inwards.mT @ (covariance(x, lag) * taper) @ inwards for lag in range(steps)])
+        least = float(torch.linalg.eigvalsh(_over_window(lags.double())).min())
+        lags[0] += max(0.0, _FLOOR - least) * torch.eye(modes).to(lags)
+        outwards = (vectors * root).mT
+        spread = away.square().mean((0, 1)).sqrt().flatten()
+        spread = spread.clamp(min=1e-3 * spread.max())
+        return cls(mean.reshape(1, -1), spread, tuple(shape), outwards.unflatten(1, tuple(shape)).contiguous(), lags)
+
+    def on(self, shape: Shape) -> FieldClimatology:
+        """The same on a grid some octaves finer, of which every second (fourth, ...) point is one of its own.
+
+        Raises:
+            ValueError: any other grid.
+        """
+        served = [tuple((n - 1) * 2**octaves + 1 for n in self.shape) for octaves in range(6)]
+        if tuple(shape) not in served:
+            raise ValueError(
+                f"The climatology is that of a field of {self.shape} points, and serves {served[1:4]} and so on, of "
+                f"which every second (fourth, eighth) is one of them; not {tuple(shape)}."
+            )
+        fields = torch.stack([self.mean[0], self.spread]).unflatten(1, self.shape)
+        mean, spread = interpolate(fields[None], shape, mode="bicubic", align_corners=True)[0].flatten(1)
+        spread = spread.clamp(min=float(self.spread.min()))
+        return FieldClimatology(mean[None], spread, tuple(shape), self.modes, self.lags)
+
+    @cached_property
+    def patterns(self) -> Float[Tensor, "n r"]:
+        """E on the grid."""
+        fine = interpolate(self.modes[None], self.shape, mode="bicubic", align_corners=True)[0]
+        return fine.flatten(1).mT.contiguous()
+
+    def packed(self) -> dict[str, Tensor]:
+        """As a file keeps it: modes in bytes, of each one's largest value, and lags in half precision.
+
+        What that loses is far below what the modes leave over. A 500th of each mode's variance is taken to have no
+        memory, so that rounding never leaves a negative variance.
+        """
+        amplitude = self.modes.abs().amax((1, 2)) / 127
+        lags = self.lags.clone()
+        lags[0] += 2e-3 * torch.eye(len(amplitude)).to(lags)
+        return {
+            "mean": self.mean.float(),
+            "spread": self.spread.float(),
+            "modes": (self.modes / amplitude[:, None, None]).round().to(torch.int8),
+            "amplitude": amplitude.float(),
+            "lags": lags.half(),
+        }
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor]) -> FieldClimatology:
+        """Of what `packed` gave.
+
+        Raises:
+            ValueError: tensors that do not fit each other.
+        """
+        mean, spread, modes, amplitude, lags = (
+            tensors[k].float() for k in ("mean", "spread", "modes", "amplitude", "lags")
+        )
+        r, *shape = modes.shape
+        n = math.prod(shape)
+        wanted = {"mean": (1, n), "spread": (n,), "amplitude": (r,), "lags": (len(lags), r, r)}
+        for name, own in wanted.items():
+            if tuple(tensors[name].shape) != own or len(shape) != 2:
+                raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)} where {own} is needed")
+        return cls(mean, spread, tuple(shape), modes * amplitude[:, None, None], lags)
+
+    @property
+    def varies(self) -> Bool[Tensor, " n"]:
+        """Where the field does, which it does not on land or along a wall."""
+        return self.spread > 1.001 * self.spread.min()
+
+    @cached_property
+    def rest(self) -> Float[Tensor, " n"]:
+        """The variance that the modes leave over."""
+        E = self.patterns
+        return (self.spread.square() - ((E @ self.lags[0]) * E).sum(1)).clamp(min=0)
+
+    def over(self, steps: int) -> Gaussian:
+        """Mean and spread of each value over a window of that many steps, and nothing of how values vary together."""
+        return Gaussian.of(self.mean.expand(steps, -1), Diagonal((1 / self.spread).expand(steps, -1)))
+
+    def given(self, statement: Gaussian) -> Gaussian:
+        """Mean and spread of each value once it is known what a statement says, window by window.
+
+        Neighbouring windows that have seen the same places share the work for them.
+
+        Args:
+            statement: about values at points of the grid or between them, linearised at the climatological mean,
+                `(..., T, n)`.
+
+        Raises:
+            ValueError: windows longer than the longest lag, or other statements.
+        """
+        lead, steps = statement.centre.shape[:-2], statement.centre.shape[-2]
+        if steps > len(self.lags):
+            raise ValueError(
+                f"The windows have {steps} steps, the climatology knows covariances over {len(self.lags)}: fit it with "
+                f"steps={steps}, or take nk.Cycled(method, window={len(self.lags)})."
+            )
+        found, gain = [], None
+        for window in np.ndindex(lead):
+            index, weight, residual = _seen(statement, window)
+            if gain is None or not gain.serves(index, weight):
+                gain = _Gain(self, steps, index, weight)
+            found.append((gain.mean(residual), gain.std))
+        mean, std = (torch.stack(x).unflatten(0, lead) if lead else x[0] for x in zip(*found, strict=True))
+        return Gaussian.of(mean.to(statement.centre), Diagonal(1 / std.to(statement.centre)))
+
+
+class _Gain:
+    """Optimal interpolation of windows whose rows see the same places, with the same errors.
+
+    Args:
+        climatology: of the field.
+        steps: of a window.
+        index: the values of the flattened window that a row sums, `(p, k)`.
+        weight: of each, over the standard deviation of the row's error, `(p, k)`.
+    """
+
+    def __init__(
+        self, climatology: FieldClimatology, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"]
+    ):
+        self.climatology, self.steps, self.index, self.weight = climatology, steps, index, weight
+        E, rest, lags = climatology.patterns, climatology.rest, climatology.lags
+        weight, at, when = weight.to(E), index % len(E), index // len(E)
+        rows = torch.arange(len(index), device=index.device)
+        G = E.new_zeros(len(index), steps, E.shape[1])
+        for k in range(index.shape[1]):
+            G.index_put_((rows, when[:, k]), E[at[:, k]] * weight[:, k, None], accumulate=True)
+        GC = torch.zeros_like(G)
+        for t in range(steps):
+            seen = ((when == t) & (weight != 0)).any(-1)
+            for u in range(steps):
+                GC[seen, u] += G[seen, t] @ (lags[u - t] if u >= t else lags[t - u].mT)
+        # What the modes leave over is known only where it was seen.
+        self.places, own = index.unique(return_inverse=True)
+        self.left_over = E.new_zeros(len(index), len(self.places))
+        for k in range(index.shape[1]):
+            self.left_over.index_put_((rows, own[:, k]), weight[:, k] * rest[at[:, k]], accumulate=True)
+        seen_by = torch.zeros_like(self.left_over)
+        for k in range(index.shape[1]):
+            seen_by.index_put_((rows, own[:, k]), weight[:, k], accumulate=True)
+        A = GC.flatten(1) @ G.flatten(1).mT + self.left_over @ seen_by.mT
+        self.root = torch.linalg.cholesky((A + A.mT) / 2 + torch.eye(len(A)).to(A))
+        self.half = torch.linalg.solve_triangular(self.root, GC.flatten(1), upper=False)
+        known = self.half.unflatten(1, G.shape[1:]).movedim(0, 1)
+        left = lags[0] - known.mT @ known
+        variance = (((E @ left) * E).sum(-1) + rest).flatten()
+        t, j = self.places // len(E), self.places % len(E)
+        said = (known[t] @ E[j].unsqueeze(-1)).squeeze(-1).mT + torch.linalg.solve_triangular(
+            self.root, self.left_over, upper=False
+        )
+        variance[self.places] = (E[j] @ lags[0] * E[j]).sum(-1) + rest[j] - said.square().sum(0)
+        least = 1e-3 * float(climatology.spread.max())
+        self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
+
+    def serves(self, index: Tensor, weight: Tensor) -> bool:
+        """Whether these are the same places and errors."""
+        return torch.equal(index, self.index) and torch.equal(weight, self.weight)
+
+    def mean(self, residual: Float[Tensor, " p"]) -> Float[Tensor, "T n"]:
+        """The mean that a residual leads to."""
+        whitened = torch.linalg.solve_triangular(self.root, residual.to(self.half).unsqueeze(-1), upper=False)
+        z = (self.half.mT @ whitened).view(self.steps, -1)
+        move = z @ self.climatology.patterns.mT
+        weights = torch.linalg.solve_triangular(self.root.mT, whitened, upper=True)
+        move.view(-1).index_add_(0, self.places, (self.left_over.mT @ weights).squeeze(-1))
+        return self.climatology.mean - move
+
+
+def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one window: which values each row sums, their weights, and its residual."""
+    (part,), (residual,) = statement.rows.parts, statement.residual
+    lead = statement.centre.shape[:-2]
+    if not isinstance(part, Diagonal | Sparse):
+        raise ValueError(
+            "The climatology of a field takes values at points of its grid or between them, with errors that are "
+            "independent or drift along tracks; not an operator or another covariance. Take nk.EnKS or nk.LETKF."
+        )
+    weight = part.weight.expand(*lead, *part.weight.shape[-2:])[window]
+    if isinstance(part, Diagonal):
+        weight = weight.flatten().unsqueeze(-1)
+        index = torch.arange(len(weight), device=weight.device).unsqueeze(-1)
+    else:
+        index = part.index.expand(*lead, *part.index.shape[-2:])[window]
+    some = (weight != 0).any(-1)
+    residual = residual.expand(*lead, *residual.shape[-2:])[window].flatten()
+    return index[some], weight[some], residual[some]
+
+
+def _over_window(lags: Float[Tensor, "L r r"]) -> Float[Tensor, "N N"]:
+    """The covariance of the modes over a window, N = L r."""
+    steps, r, _ = lags.shape
+    out = lags.new_zeros(steps, r, steps, r)
+    for t in range(steps):
+        for u in range(steps):
+            out[t, :, u] = lags[u - t] if u >= t else lags[t - u].mT
+    return out.view(steps * r, steps * r)
+
+
+def _apart(h: int, w: int) -> Float[Tensor, "N N"]:
+    """Distances between the points of a grid."""
+    at = torch.cartesian_prod(torch.arange(h), torch.arange(w)).double()
+    return torch.cdist(at, at)

@@ -1,0 +1,173 @@
+"""Gaussians of fields by their generator, against dense algebra."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.fields import Pyramid, memory
+from nida_kit.linalg.pyramid import shapes
+from nida_kit.linalg.rows import Diagonal, Sparse
+from nida_kit.linalg.solvers import Iterative, Truncated, to_a_tolerance
+
+STEPS, SHAPE = 3, (9, 10)
+N = SHAPE[0] * SHAPE[1]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def pyramid(batch=2, scales=3, octaves=1):
+    grids = shapes(SHAPE, octaves + scales - 1)[octaves:]
+    amplitude = [0.5 + normal(batch, STEPS, *grid, seed=k).abs() for k, grid in enumerate(grids)]
+    inside = torch.ones(SHAPE, dtype=torch.float64)
+    inside[0], inside[-2, 3] = 0, 0
+    times = torch.tensor([0.7, 1.2, 2.0], dtype=torch.float64)
+    return Pyramid(tuple(amplitude), tuple(memory(STEPS, t) for t in times), inside)
+
+
+def dense(generator):
+    """L as a matrix, `(batch, T n, N)`."""
+    size = generator.noise[-1]
+    units = torch.eye(size, dtype=torch.float64).view(size, 1, 1, size)
+    return generator.push(units).flatten(-2).movedim(0, -1)
+
+
+def observed(batch=2):
+    weight = 3 * (normal(batch, STEPS, N, seed=7) > 1).double()
+    return Diagonal(weight), weight * normal(batch, STEPS, N, seed=8)
+
+
+@pytest.mark.parametrize("octaves", [0, 1, 2])
+def test_pull_is_the_adjoint_of_push(octaves):
+    generator = pyramid(octaves=octaves)
+    z, x = normal(*generator.noise, seed=3), normal(2, STEPS, N, seed=4)
+    pushed, pulled = (generator.push(z) * x).sum((-2, -1)), (z * generator.pull(x)).sum((-2, -1))
+    torch.testing.assert_close(pushed, pulled, rtol=1e-12, atol=1e-12)
+    assert (generator.push(z).unflatten(-1, SHAPE)[..., 0, :] == 0).all()  # land
+
+
+def posterior(generator, solver, rows=None):
+    rows, residual = observed() if rows is None else rows
+    centre = torch.zeros(2, STEPS, N, dtype=torch.float64)
+    prior = Gaussian.generated(centre, generator, generator.noise)
+    return Gaussian(prior.centre, prior.rows, prior.residual, generator, solver).condition(
+        Gaussian.of(centre, rows, residual)
+    )
+
+
+def dense_posterior(generator, J, residual):
+    L = dense(generator)
+    C = L @ L.mT
+    K = torch.linalg.solve(J @ C @ J.mT + torch.eye(J.shape[-2], dtype=J.dtype), J @ C).mT
+    return -(K @ residual.unsqueeze(-1)).squeeze(-1), C - K @ J @ C
+
+
+def test_conditioned_by_conjugate_gradients_it_equals_dense_algebra_to_1e_8():
+    generator, (rows, residual) = pyramid(), observed()
+    mean, _ = dense_posterior(generator, torch.diag_embed(rows.weight.flatten(-2)), residual.flatten(-2))
+    found = posterior(generator, Iterative).mean
+    torch.testing.assert_close(found.flatten(-2), mean, rtol=0, atol=1e-8)
+
+
+def test_values_between_points_too():
+    generator = pyramid()
+    index = torch.tensor([[3, 4, 13, 14], [100, 101, 110, 111]])
+    rows = Sparse(index, torch.tensor([[1.0, 2, 3, 4], [2, 2, 2, 2]], dtype=torch.float64), (STEPS, N))
+    residual = normal(2, 1, 2, seed=9)
+    mean, _ = dense_posterior(generator, rows.flat, residual.flatten(-2))
+    found = posterior(generator, Iterative, (rows, residual)).mean
+    torch.testing.assert_close(found.flatten(-2), mean, rtol=0, atol=1e-8)
+
+
+def test_draws_have_the_covariance_of_dense_algebra():
+    generator, (rows, residual) = pyramid(), observed()
+    _, covariance = dense_posterior(generator, torch.diag_embed(rows.weight.flatten(-2)), residual.flatten(-2))
+    found = posterior(generator, partial(Iterative, tolerance=1e-6))
+    drawn = found.draw(4000, torch.Generator().manual_seed(0))
+    away = (drawn - found.mean).flatten(-2)
+    sampled = torch.einsum("mbi,mbj->bij", away, away) / len(away)
+    scale = covariance.diagonal(dim1=1, dim2=2).clamp(min=1e-12).sqrt()
+    error = (sampled - covariance) / (scale.unsqueeze(-1) * scale.unsqueeze(-2))
+    inside = generator.inside.flatten().repeat(STEPS) > 0
+    error = error[:, inside][:, :, inside]
+    # A sampled correlation is off by (1 + rho^2)^(1/2) / sqrt(4000), 0.022 at most.
+    assert error.square().mean().sqrt() < 0.02
+    assert error.abs().max() < 0.13
+
+
+def test_draws_alike_do_not_depend_on_the_windows_beside_them():
+    both = posterior(pyramid(), Iterative).draw(3, torch.Generator().manual_seed(1), alike=True)
+    generator, (rows, residual) = pyramid(), observed()
+    one = Pyramid(tuple(a[1:] for a in generator.amplitude), generator.mixing, generator.inside)
+    centre = torch.zeros(1, STEPS, N, dtype=torch.float64)
+    alone = Gaussian.generated(centre, one, one.noise).condition(
+        Gaussian.of(centre, Diagonal(rows.weight[1:]), residual[1:])
+    )
+    drawn = alone.draw(3, torch.Generator().manual_seed(1), alike=True)
+    torch.testing.assert_close(drawn[:, 0], both[:, 1], rtol=0, atol=1e-8)
+
+
+def loss(logs, solver):
+    generator = pyramid()
+    amplitude = tuple(a * log.exp() for a, log in zip(generator.amplitude, logs, strict=True))
+    x = posterior(Pyramid(amplitude, generator.mixing, generator.inside), solver).estimate
+    return (x - normal(2, STEPS, N, seed=11)).square().sum()
+
+
+def slopes(solver):
+    logs = [torch.zeros_like(a, requires_grad=True) for a in pyramid().amplitude]
+    loss(logs, solver).backward()
+    return torch.cat([log.grad.flatten() for log in logs])
+
+
+def slope_along(direction, solver, by=1e-3):
+    sizes = [a.shape for a in pyramid().amplitude]
+
+    def at(step):
+        parts = (step * direction).split([s.numel() for s in sizes])
+        return loss([p.view(s) for p, s in zip(parts, sizes, strict=True)], solver).item()
+
+    return (at(by) - at(-by)) / (2 * by)
+
+
+def test_the_implicit_gradient_is_wrong_by_no_more_than_five_times_the_tolerance():
+    right = slopes(Iterative)
+    assert slope_along(right / right.norm(), Iterative) == pytest.approx(float(right.norm()), rel=1e-4)
+    for tolerance in (1e-2, 1e-3, 1e-4):
+        found = slopes(partial(to_a_tolerance, tolerance=tolerance))
+        assert (found - right).norm() < 5 * tolerance * right.norm()
+
+
+def test_the_gradient_of_truncated_steps_is_exact():
+    solver = partial(Truncated, iterations=3)
+    found = slopes(solver)
+    assert slope_along(found / found.norm(), solver) == pytest.approx(float(found.norm()), rel=1e-4)
+    assert (found - slopes(Iterative)).norm() > 1e-2 * found.norm()
+
+
+def test_truncated_steps_stand_still_where_nothing_is_left_to_do():
+    generator = pyramid()
+    rows = (Diagonal(torch.zeros(2, STEPS, N, dtype=torch.float64)), torch.zeros(2, STEPS, N, dtype=torch.float64))
+    assert (posterior(generator, partial(Truncated, iterations=4), rows).estimate == 0).all()
+
+
+def test_single_precision_is_enough_for_the_tolerance():
+    generator, (rows, residual) = pyramid(), observed()
+    right = posterior(generator, Iterative).mean
+    half = Pyramid(
+        tuple(a.float() for a in generator.amplitude),
+        tuple(m.float() for m in generator.mixing),
+        generator.inside.float(),
+    )
+    centre = torch.zeros(2, STEPS, N)
+    prior = Gaussian.generated(centre, half, half.noise)
+    found = Gaussian(centre, prior.rows, prior.residual, half, to_a_tolerance).condition(
+        Gaussian.of(centre, Diagonal(rows.weight.float()), residual.float())
+    )
+    assert found.mean.dtype == torch.float32
+    assert (found.mean.double() - right).norm() < 1e-2 * right.norm()
+    assert np.isfinite(found.draw(2, torch.Generator().manual_seed(0)).numpy()).all()

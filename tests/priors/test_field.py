@@ -1,0 +1,119 @@
+"""The network for fields, and NIDA with it, on a small field."""
+
+import numpy as np
+import pytest
+import torch
+from drifting import drifting
+
+import nida_kit as nk
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.rows import Diagonal
+
+PAST = drifting(30, 60, seed=0)
+INTERPOLATION = nk.OptimalInterpolation.fit_field(PAST, steps=4, modes=80)
+TRUTH = drifting(3, 4, seed=1)
+
+
+def some(truth, share=0.15, seed=0):
+    seen = np.random.default_rng(seed).random(truth.shape) < share
+    return nk.observe(truth, noise_std=0.3, seed=2).assign(value=lambda ds: ds["value"].where(seen))
+
+
+def network(**settings):
+    torch.manual_seed(0)
+    prior = nk.FieldPrior(INTERPOLATION.climatology, steps=4, **({"width": 8, "deep": 8} | settings))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # as a trained one has
+        for head in (prior.correction, prior.fine, prior.coarse):
+            head.weight.normal_(0, 0.05, generator=generator)
+    return prior
+
+
+METHOD = nk.NeuralIncremental(network(), INTERPOLATION.labels, 5.0)
+
+
+def test_interpolation_of_a_field_is_better_than_its_climatology_and_knows_how_good_it_is():
+    obs = some(TRUTH)
+    result = INTERPOLATION.assimilate(obs)
+    alone = nk.ClimatologicalForecast(INTERPOLATION.climatology, INTERPOLATION.labels, 5.0).assimilate(obs)
+    assert result["mean"].dims == TRUTH.dims
+    assert nk.rmse(result["mean"], TRUTH) < 0.5 * nk.rmse(alone["mean"], TRUTH)
+    assert 0.75 < float(nk.coverage(result["mean"], result["std"], TRUTH)) < 0.99
+
+
+def test_untrained_the_network_stays_near_its_first_guess():
+    prior = nk.FieldPrior(INTERPOLATION.climatology, steps=4, width=8, deep=8)
+    obs = some(TRUTH)
+    guess, result = (
+        INTERPOLATION.assimilate(obs),
+        nk.NeuralIncremental(prior, INTERPOLATION.labels, 5.0).assimilate(obs),
+    )
+    assert nk.rmse(result["mean"], guess["mean"]) < 0.3 * nk.rmse(guess["mean"], TRUTH)
+
+
+def test_what_it_says_is_bounded_by_the_spread_of_the_first_guess():
+    prior = network()
+    with torch.no_grad():
+        prior.fine.bias.fill_(1e6)
+    shape = 2, 4, 17 * 17
+    sd = 0.1 + torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    local = prior(Gaussian.of(torch.zeros(shape), Diagonal(1 / sd)), 1.0)
+    scale = float(prior.climatology.spread.square().mean().sqrt())
+    finest = local.generator.amplitude[0]
+    assert finest.max() <= (float(sd.max()) + 0.005 * scale) * np.exp(-1.5 + 2) * 1.0001
+    assert finest.max() > 0.5 * float(sd.min())
+
+
+def test_windows_may_be_shorter_and_records_longer():
+    obs = some(TRUTH)
+    short = METHOD.assimilate(obs.isel(time=slice(0, 2)))
+    assert short.sizes["time"] == 2
+    with pytest.raises(ValueError, match=r"nk.Cycled\(method, window=4\)"):
+        METHOD.assimilate(some(PAST.isel(sample=[0], time=slice(0, 6))))
+    long = PAST.isel(sample=0, time=slice(0, 10))
+    cycled = nk.Cycled(METHOD, window=4, overlap=2).assimilate(some(long))
+    assert nk.rmse(cycled["mean"], long) < 0.7 * float(long.std())
+
+
+def test_results_do_not_depend_on_the_windows_beside_them():
+    obs = some(TRUTH)
+    both, one = METHOD.assimilate(obs, trace=True), METHOD.assimilate(obs.isel(sample=[1]), trace=True)
+    for name in ("mean", "std"):
+        np.testing.assert_allclose(one[name].values, both[name].isel(sample=[1]).values, rtol=0, atol=1e-3)
+    assert (both["std"] > 0).all()
+    lazily = METHOD.assimilate(obs.chunk(sample=1))
+    np.testing.assert_allclose(lazily["mean"].values, both["mean"].isel(step=-1).values, rtol=0, atol=1e-3)
+
+
+def test_draws_spread_as_the_std_says():
+    drawn = METHOD.sample(some(TRUTH), 200, seed=3)
+    result = METHOD.assimilate(some(TRUTH))
+    inner = {"y": slice(2, -2), "x": slice(2, -2)}
+    ratio = drawn.std("member").isel(inner).mean() / result["std"].isel(inner).mean()
+    assert 0.7 < float(ratio) < 1.05  # the std has a floor and its share of neighbours
+    assert nk.rmse(drawn.mean("member"), result["mean"]) < 0.2 * float(result["std"].mean()) + 0.02
+
+
+def test_a_file_keeps_the_network(tmp_path):
+    nk.save(METHOD.prior, tmp_path / "mine.safetensors", nk.Card(INTERPOLATION.labels, 5.0))
+    again = nk.NeuralIncremental.pretrained(tmp_path / "mine.safetensors")
+    assert again.temperatures == [1.0, 0.5]
+    obs = some(TRUTH)
+    first, second = METHOD.assimilate(obs), again.assimilate(obs)
+    assert nk.rmse(first["mean"], second["mean"]) < 0.15 * nk.rmse(first["mean"], TRUTH)
+    truth, finer = drifting(2, 4, seed=5, side=33), nk.QuasiGeostrophic(cells=33).labels
+    fine = nk.NeuralIncremental.pretrained(tmp_path / "mine.safetensors", labels=finer)
+    assert nk.rmse(fine.assimilate(some(truth))["mean"], truth) < 0.5 * float(truth.std())
+    with pytest.raises(ValueError, match="serves"):
+        nk.NeuralIncremental.pretrained(tmp_path / "mine.safetensors", labels=nk.QuasiGeostrophic(cells=20).labels)
+
+
+def test_points_between_cells_are_taken_as_they_come():
+    truth = TRUTH.isel(sample=0, drop=True)
+    where = nk.tracks(truth, repeat=20.0, passes=6, seed=1)
+    measured = nk.observe(truth, at=where, noise_std=0.3, seed=3)
+    obs, between = nk.grid(measured, INTERPOLATION, dt=5.0, start=float(truth.time[0]), steps=4, exact=True)
+    result = METHOD.assimilate(obs, operator=between)
+    assert nk.rmse(result["mean"], truth) < float(truth.std())
+    draws = METHOD.sample(obs, 2, operator=between)
+    assert draws.sizes["member"] == 2

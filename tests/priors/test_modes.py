@@ -1,0 +1,137 @@
+import pytest
+import torch
+
+import nida_kit as nk
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.rows import Diagonal, Sparse, Whole
+from nida_kit.priors.modes import FieldClimatology
+
+SHAPE, STEPS = (7, 8), 3
+N = 56
+
+
+def records(samples=30, length=40, seed=0):
+    """Smooth fields that drift, of unequal variance."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(samples, length, *SHAPE, generator=generator, dtype=torch.float64)
+    smooth = torch.exp(-0.3 * (torch.arange(8)[:, None] - torch.arange(8)).square().double())
+    x = smooth[:7, :7] @ noise @ smooth
+    for t in range(1, length):
+        x[:, t] = 0.9 * x[:, t - 1].roll(1, -1) + 0.4 * x[:, t]
+    return x * torch.linspace(0.5, 2, 8) + 3
+
+
+CLIMATE = FieldClimatology.fit(records(), STEPS, 30)
+
+
+def covariance(climate):
+    """Of a window, N = T n, dense."""
+    E, C, n = climate.patterns, climate.lags, len(climate.spread)
+    blocks = [[E @ (C[u - t] if u >= t else C[t - u].mT) @ E.mT for u in range(STEPS)] for t in range(STEPS)]
+    return torch.cat([torch.cat(row, 1) for row in blocks]) + torch.diag(climate.rest.repeat(STEPS)) * (n > 0)
+
+
+def dense(climate, J, residual):
+    C = covariance(climate)
+    K = torch.linalg.solve(J @ C @ J.mT + torch.eye(len(J), dtype=J.dtype), J @ C).mT
+    return -(K @ residual), (C - K @ J @ C).diagonal().sqrt()
+
+
+def statement(lead=(2,)):
+    generator = torch.Generator().manual_seed(5)
+    weight = 2 * (torch.rand(*lead, STEPS, N, generator=generator) < 0.2).double()
+    residual = weight * torch.randn(*lead, STEPS, N, generator=generator, dtype=torch.float64)
+    return Gaussian.of(CLIMATE.mean.expand(*lead, STEPS, N), Diagonal(weight), residual)
+
+
+def test_its_covariances_are_those_of_the_past():
+    x = records()
+    away = (x - x.mean((0, 1))).flatten(2)
+    all_modes = FieldClimatology.fit(x, STEPS, N)
+    for lag in range(STEPS):
+        first, second = away[:, : 40 - lag].flatten(0, 1), away[:, lag:].flatten(0, 1)
+        found = covariance(all_modes)[:N, lag * N : (lag + 1) * N]
+        over = found - first.mT @ second / len(first)
+        if lag == 0:  # what keeps all variances positive
+            extra = over.trace() / all_modes.patterns.square().sum()
+            assert 0 <= extra < 0.06
+            over = over - extra * all_modes.patterns @ all_modes.patterns.mT
+        assert over.abs().max() < 1e-2  # of 18; the smallest modes are rounding errors
+
+
+def test_no_sum_of_values_has_a_negative_variance():
+    for some in (records(), records(3, 13), torch.randn(1, 12, *SHAPE).double()):
+        assert torch.linalg.eigvalsh(covariance(FieldClimatology.fit(some, STEPS, 20))).min() > -1e-9
+
+
+def test_what_it_makes_of_observations_equals_dense_algebra():
+    given = CLIMATE.given(statement())
+    for b in range(2):
+        part, residual = statement().rows.parts[0], statement().residual[0]
+        some = part.weight[b].flatten() > 0
+        move, std = dense(CLIMATE, torch.diag(part.weight[b].flatten())[some], residual[b].flatten()[some])
+        torch.testing.assert_close((given.mean[b] - CLIMATE.mean).flatten(), move, rtol=0, atol=1e-9)
+        torch.testing.assert_close(given.std[b].flatten(), std, rtol=1e-8, atol=1e-9)
+
+
+def test_values_between_points_of_some_leading_dims():
+    index = torch.tensor([[0, 1, 8, 9], [60, 61, 68, 69]])
+    weight = torch.tensor([[1.0, 1, 1, 1], [2, 0, 2, 1]], dtype=torch.float64)
+    centre = CLIMATE.mean.expand(2, 1, STEPS, N)
+    residual = torch.tensor([0.5, -1.0], dtype=torch.float64).expand(2, 1, 1, 2)
+    rows = Sparse(index, weight, (STEPS, N))
+    given = CLIMATE.given(Gaussian.of(centre, rows, residual))
+    J = rows.flat
+    move, std = dense(CLIMATE, J, residual[0, 0, 0])
+    torch.testing.assert_close((given.mean[1, 0] - CLIMATE.mean).flatten(), move, rtol=0, atol=1e-9)
+    torch.testing.assert_close(given.std[0, 0].flatten(), std, rtol=1e-7, atol=1e-9)
+
+
+def test_a_taper_keeps_far_places_apart():
+    x = records(samples=2, length=20)
+    tapered = FieldClimatology.fit(x, STEPS, N, radius=1.0)
+    C = covariance(tapered)[:N, :N]
+    places = torch.cartesian_prod(torch.arange(7), torch.arange(8)).double()
+    apart = torch.cdist(places, places)
+    assert C[apart > 3.7].abs().max() < 1e-3 * C.abs().max()
+    away = (x - x.mean((0, 1))).flatten(2).flatten(0, 1)
+    torch.testing.assert_close(C.diagonal(), away.square().mean(0), rtol=1e-3, atol=1e-3)
+
+
+def test_a_file_keeps_it(tmp_path):
+    labels = nk.GridLabels({"y": range(7), "x": range(8)})
+    method = nk.OptimalInterpolation(CLIMATE, labels, 1.0)
+    nk.save(method, tmp_path / "field.safetensors")
+    again = nk.OptimalInterpolation.load(tmp_path / "field.safetensors")
+    torch.testing.assert_close(again.climatology.mean.double(), CLIMATE.mean, rtol=1e-6, atol=1e-6)
+    before, after = CLIMATE.given(statement()).mean, again.climatology.given(statement()).mean
+    assert (before - after).abs().max() < 0.02 * CLIMATE.spread.max()
+    assert again.settings["longest_window"] == STEPS
+
+
+def test_finer_grids_are_those_of_which_it_knows_some_points():
+    fine = CLIMATE.on((13, 15))
+    torch.testing.assert_close(fine.mean.view(13, 15)[::2, ::2].flatten(), CLIMATE.mean[0])
+    torch.testing.assert_close(fine.patterns.view(13, 15, -1)[::2, ::2].flatten(0, 1), CLIMATE.patterns)
+    with pytest.raises(ValueError, match=r"serves \[\(13, 15\)"):
+        CLIMATE.on((14, 16))
+
+
+def test_what_it_cannot_do_is_refused():
+    with pytest.raises(ValueError, match=r"records of 40 or more"):
+        FieldClimatology.fit(records(2, 39), 10, 5)
+    with pytest.raises(ValueError, match="without gaps"):
+        FieldClimatology.fit(records(2, 20).where(records(2, 20) < 4, torch.nan), 3, 5)
+    long = Gaussian.of(
+        CLIMATE.mean.expand(1, 4, N), Diagonal(torch.ones(1, 4, N).double()), torch.zeros(1, 4, N).double()
+    )
+    with pytest.raises(ValueError, match=r"nk.Cycled\(method, window=3\)"):
+        CLIMATE.given(long)
+    whole = Gaussian.of(
+        CLIMATE.mean.expand(1, 3, N), Whole(torch.ones(1, 1, 3, N).double()), torch.zeros(1, 1, 1).double()
+    )
+    with pytest.raises(ValueError, match="points of its grid or between them"):
+        CLIMATE.given(whole)
+    past = nk.Lorenz63().simulate(3, 40, 0.05)
+    with pytest.raises(ValueError, match="two dims"):
+        nk.OptimalInterpolation.fit_field(past)
