@@ -31,7 +31,8 @@ class Rows(Protocol):
     """A linear map J.
 
     Kinds that fit in memory offer more: `gram()`, J' J; `squares()`, its diagonal `(..., T, n)`; and `along_time()`,
-    the rows of each time step as those of `Banded`.
+    the rows of each time step as those of `Banded`. Kinds for many values offer `in_time()`, what J' J says of each
+    value and the same one a step later, `(..., T, n)` and `(..., T - 1, n)`; and `to(dtype)`.
     """
 
     def push(self, v: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*rows M p"]:
@@ -65,6 +66,13 @@ class Diagonal:
 
     def along_time(self):
         return torch.diag_embed(self.weight).unsqueeze(-3)
+
+    def in_time(self):
+        return self.squares(), torch.zeros_like(self.weight[..., 1:, :])
+
+    def to(self, dtype: torch.dtype) -> Diagonal:
+        """The same in another precision."""
+        return Diagonal(self.weight.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,79 @@ class Banded:
 
     def along_time(self):
         return self.factor
+
+
+@dataclass(frozen=True)
+class Ring:
+    r"""A row for each time step and site of a ring, which sees the site, and its neighbours one step before.
+
+        u_i,t (v_i,t - sum_o w_o,i,t v_{i+o},{t-1}),    |o| <= r.
+
+    Attributes:
+        scale: u, `(..., T, n)`.
+        weight: w, `(..., T, 2 r + 1, n)`, from o = -r on; those of the first step are ignored. Where r is n / 2, the most
+            there is, both ends are one site, and the last weight is 0.
+    """
+
+    scale: Float[Tensor, "*batch T n"]
+    weight: Float[Tensor, "*batch T k n"]
+
+    @property
+    def reach(self) -> int:
+        """How many neighbours on either side, r."""
+        return self.weight.shape[-2] // 2
+
+    def push(self, v):
+        r, n = self.reach, v.shape[-1]
+        before = v[..., :-1, :]
+        around = torch.cat([before[..., n - r :], before, before[..., :r]], -1)
+        now = v[..., 1:, :]
+        for k, weight in enumerate(self.weight[..., 1:, :, :].unbind(-2)):
+            now = torch.addcmul(now, weight, around[..., k : k + n], value=-1)
+        return self.scale * torch.cat([v[..., :1, :], now], -2)
+
+    def pull(self, w):
+        w = self.scale * w
+        return w - pad(_turned_back(self.weight[..., 1:, :, :], w[..., 1:, :]), (0, 0, 0, 1))
+
+    def gram(self):
+        return Banded(self.along_time()).gram()
+
+    def squares(self):
+        squares = self.scale.square()
+        later = self.weight[..., 1:, :, :].square()
+        return squares + pad(_turned_back(later, squares[..., 1:, :]), (0, 0, 0, 1))
+
+    def along_time(self):
+        n = self.scale.shape[-1]
+        sites = torch.arange(n, device=self.scale.device)
+        seen = (sites[:, None] + torch.arange(-self.reach, self.reach + 1, device=sites.device)) % n
+        weight = self.weight.mT
+        W = weight.new_zeros(*weight.shape[:-1], n).scatter_add(-1, seen.expand_as(weight), weight)
+        return torch.stack([torch.eye(n).to(W).expand_as(W), -W], -3) * self.scale[..., None, :, None]
+
+    def in_time(self):
+        itself = self.weight[..., 1:, self.reach, :]
+        return self.squares(), -self.scale[..., 1:, :].square() * itself
+
+    def to(self, dtype: torch.dtype) -> Ring:
+        """The same in another precision."""
+        return Ring(self.scale.to(dtype), self.weight.to(dtype))
+
+
+def _turned_back(
+    weight: Float[Tensor, "*#batch T k n"], w: Float[Tensor, "*#batch T n"]
+) -> Float[Tensor, "*batch T n"]:
+    """What each site of a ring gets from the rows that see it, sum_o weight_o,{j-o} w_{j-o}."""
+    r, n = weight.shape[-2] // 2, w.shape[-1]
+    batch = np.broadcast_shapes(weight.shape[:-2], w.shape[:-1])
+    around = weight.new_zeros(*batch, n + 2 * r)
+    for k, each in enumerate(weight.unbind(-2)):
+        around[..., k : k + n] += each * w
+    out = around[..., r : r + n].clone()
+    out[..., :r] += around[..., r + n :]
+    out[..., n - r :] += around[..., :r]
+    return out
 
 
 @dataclass(frozen=True)
@@ -216,6 +297,10 @@ class Stack:
         """Whether every part has a `gram`."""
         return all(hasattr(part, "gram") for part in self.parts)
 
+    def to(self, dtype: torch.dtype) -> Stack:
+        """The same in another precision."""
+        return Stack(tuple(part.to(dtype) for part in self.parts))
+
     def squares(self) -> Float[Tensor, "*batch T n"]:
         """The diagonal of J' J."""
         return sum(part.squares() for part in self.parts)
@@ -231,7 +316,8 @@ class Stack:
     @property
     def width(self) -> int:
         """How many steps a row sees at most, of parts that are banded in time."""
-        return max(part.factor.shape[-3] if isinstance(part, Banded) else 1 for part in self.parts)
+        wide = {Banded: lambda part: part.factor.shape[-3], Ring: lambda _: 2}
+        return max(wide.get(type(part), lambda _: 1)(part) for part in self.parts)
 
     def dense(self) -> Float[Tensor, "*batch M N"]:
         """J as a matrix, N = T n, part under part; memory grows as T squared."""

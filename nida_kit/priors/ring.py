@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from nida_kit import checks
+from nida_kit.linalg.rows import Ring
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.parts import LocalPrior, embed, normalised, temperature_features
 
@@ -84,10 +85,14 @@ class RingPrior(LocalPrior):
         out = self.outside(normalised([h])[0]).double().reshape(*scaled.shape, -1)
         correction, log_scale, w = out.tensor_split([1, 2], -1)
         n, reach = scaled.shape[-1], self.settings["reach"]
-        sites = torch.arange(n, device=w.device)
-        # By how far to the right; on a small ring the reach goes around it.
-        around = w.new_zeros(*w.shape[:-1], n).index_add(-1, torch.arange(-reach, reach + 1, device=w.device) % n, w)
-        W = around.gather(-1, ((sites - sites[:, None]) % n).expand_as(around))
-        now = torch.eye(n).to(W).expand_as(W)
-        factor = torch.stack([now, -W], -3) * log_scale.clamp(-8, 8).exp().unsqueeze(-3)
-        return correction.squeeze(-1), factor
+        most = min(reach, n // 2)  # on a small ring the reach goes around it
+        offset = (torch.arange(-reach, reach + 1, device=w.device) + most) % n
+        around = w.new_zeros(*w.shape[:-1], 2 * most + 1).index_add(-1, offset, w)
+        return correction.squeeze(-1), torch.cat([log_scale.clamp(-8, 8).exp(), around], -1).mT
+
+    def rows_of(self, factor, spread):
+        """Of u and w, one under the other, `(..., T, 1 + 2 r + 1, n)`."""
+        u, w = factor.tensor_split([1], -2)
+        reach = w.shape[-2] // 2
+        around = torch.stack([spread.roll(reach - k) for k in range(w.shape[-2])])
+        return Ring(u.squeeze(-2) / spread, w * (spread / around))
