@@ -32,7 +32,7 @@ class Rows(Protocol):
 
     Kinds that fit in memory offer more: `gram()`, J' J; `squares()`, its diagonal `(..., T, n)`; and `along_time()`,
     the rows of each time step as those of `Banded`. Kinds for many values offer `in_time()`, what J' J says of each
-    value and the same one a step later, `(..., T, n)` and `(..., T - 1, n)`; and `to(dtype)`.
+    value and the same one d steps later, `(..., T, w + 1, n)`, as far as they see; and `to(dtype)`.
     """
 
     def push(self, v: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*rows M p"]:
@@ -68,7 +68,7 @@ class Diagonal:
         return torch.diag_embed(self.weight).unsqueeze(-3)
 
     def in_time(self):
-        return self.squares(), torch.zeros_like(self.weight[..., 1:, :])
+        return self.squares().unsqueeze(-2)
 
     def to(self, dtype: torch.dtype) -> Diagonal:
         """The same in another precision."""
@@ -118,8 +118,8 @@ class Ring:
 
     Attributes:
         scale: u, `(..., T, n)`.
-        weight: w, `(..., T, 2 r + 1, n)`, from o = -r on; those of the first step are ignored. Where r is n / 2, the most
-            there is, both ends are one site, and the last weight is 0.
+        weight: w, `(..., T, 2 r + 1, n)`, from o = -r on; those of the first step are ignored. Where r is n / 2, the
+            most there is, both ends are one site, and the last weight is 0.
     """
 
     scale: Float[Tensor, "*batch T n"]
@@ -134,10 +134,11 @@ class Ring:
         r, n = self.reach, v.shape[-1]
         before = v[..., :-1, :]
         around = torch.cat([before[..., n - r :], before, before[..., :r]], -1)
-        now = v[..., 1:, :]
-        for k, weight in enumerate(self.weight[..., 1:, :, :].unbind(-2)):
-            now = torch.addcmul(now, weight, around[..., k : k + n], value=-1)
-        return self.scale * torch.cat([v[..., :1, :], now], -2)
+        first, *others = self.weight[..., 1:, :, :].unbind(-2)
+        told = first * around[..., :n]
+        for k, weight in enumerate(others, 1):
+            told = torch.addcmul(told, weight, around[..., k : k + n])
+        return self.scale * (v - pad(told, (0, 0, 1, 0)))
 
     def pull(self, w):
         w = self.scale * w
@@ -161,7 +162,8 @@ class Ring:
 
     def in_time(self):
         itself = self.weight[..., 1:, self.reach, :]
-        return self.squares(), -self.scale[..., 1:, :].square() * itself
+        below = -self.scale[..., 1:, :].square() * itself
+        return torch.stack([self.squares(), pad(below, (0, 0, 0, 1))], -2)
 
     def to(self, dtype: torch.dtype) -> Ring:
         """The same in another precision."""
@@ -181,6 +183,56 @@ def _turned_back(
     out[..., :r] += around[..., r + n :]
     out[..., n - r :] += around[..., :r]
     return out
+
+
+@dataclass(frozen=True)
+class Circulant:
+    """Rows of each time step that see all sites of a ring, it and the w steps before, the same for every site.
+
+    They are applied by Fourier transforms around the ring.
+
+    Attributes:
+        kernel: the rows of site 0, `(T, w + 1, n)`: `kernel[t, d]` multiplies x_{t - d}, and is turned with the site.
+            What reaches before the window (d > t) is ignored.
+    """
+
+    kernel: Float[Tensor, "T w n"]
+
+    @cached_property
+    def _waves(self) -> Tensor:
+        return torch.fft.rfft(self.kernel).conj().resolve_conj()
+
+    def push(self, v):
+        waves, (steps, width, n) = torch.fft.rfft(v), self.kernel.shape
+        out = self._waves[:, 0] * waves
+        for d in range(1, min(width, steps)):
+            out[..., d:, :] += self._waves[d:, d] * waves[..., :-d, :]
+        return torch.fft.irfft(out, n)
+
+    def pull(self, w):
+        waves, (steps, width, n) = torch.fft.rfft(w), self.kernel.shape
+        back = self._waves.conj()
+        out = back[:, 0] * waves
+        for d in range(1, min(width, steps)):
+            out[..., :-d, :] += back[d:, d] * waves[..., d:, :]
+        return torch.fft.irfft(out, n)
+
+    def squares(self):
+        return self.in_time()[:, 0]
+
+    def in_time(self):
+        steps, width, n = self.kernel.shape
+        later = pad(self.kernel, (0, 0, 0, 0, 0, width - 1))  # of step t + e, for each e
+        seen = torch.stack([later[e : e + steps, e] for e in range(width)], 1)
+        bands = [
+            (seen[:, d:] * torch.stack([later[e : e + steps, e - d] for e in range(d, width)], 1)).sum((1, 2))
+            for d in range(width)
+        ]
+        return torch.stack(bands, -1).unsqueeze(-1).expand(steps, width, n)
+
+    def to(self, dtype: torch.dtype) -> Circulant:
+        """The same in another precision."""
+        return Circulant(self.kernel.to(dtype))
 
 
 @dataclass(frozen=True)

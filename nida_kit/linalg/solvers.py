@@ -28,7 +28,7 @@ Residual = Sequence[Tensor | None]
 MOST = 0.01  # standard deviations that a mean, and share of itself that a standard deviation may be wrong by
 EPS = torch.finfo(torch.float64).eps
 LONG = 1000  # values of a window: above, rows that see all of it are kept beside the band
-MANY = 1000  # sites of a ring: above, their blocks in time are not written down
+MANY = 512  # sites of a ring: above, neither the blocks of their rows nor those of a covariance are written down
 
 
 class Solver(ABC):
@@ -84,10 +84,10 @@ _ITERATIVE = (
 
 def by_size(rows: Stack) -> Solver:
     """The way that fits the rows."""
-    if not rows.assembles:
-        return Iterative(rows)
     if all(hasattr(part, "in_time") for part in rows.parts) and rows.squares().shape[-1] > MANY:
         return BySite(rows)
+    if not rows.assembles:
+        return Iterative(rows)
     band, whole = rows.split()
     if whole is not None and any(isinstance(part, Banded | Ring) for part in band.parts):
         few, values = whole.flat.shape[-2:]
@@ -362,7 +362,7 @@ class BySite(Solver):
 
     closed = False
 
-    def __init__(self, rows: Stack, tolerance: float = 1e-4, most: int = 1000, draws: int = 16):
+    def __init__(self, rows: Stack, tolerance: float = 1e-4, most: int = 1000, draws: int = 8):
         self.rows, self.tolerance, self.most, self.draws = rows, tolerance, most, draws
 
     @cached_property
@@ -410,9 +410,10 @@ class BySite(Solver):
                 "on a smaller ring, and take the network to the large one by prior.on(sites)."
             )
         generator, known = torch.Generator().manual_seed(0), self._sites.variances()
-        moved = torch.zeros_like(known)
-        like = self.rows.push(moved)
+        rows, sites = self.rows.to(torch.float32), self._sites.to(torch.float32)
+        moved = torch.zeros_like(known, dtype=torch.float32)
+        like = rows.push(moved)
         for _ in range(self.draws):
-            b = self.rows.pull([torch.randn(r.shape, generator=generator, dtype=r.dtype).to(r) for r in like])
-            moved += (self._sites.solve(b) - self.solve(b)).square()
-        return known + moved / self.draws
+            b = rows.pull([torch.randn(r.shape, generator=generator, dtype=r.dtype).to(r) for r in like])
+            moved += (sites.solve(b) - self.solve(b)).square()
+        return known + (moved / self.draws).to(known)
