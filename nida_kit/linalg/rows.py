@@ -349,6 +349,12 @@ class Stack:
         """Whether every part has a `gram`."""
         return all(hasattr(part, "gram") for part in self.parts)
 
+    @property
+    def of_sites(self) -> bool:
+        """Whether they are rows of a ring, and every part has an `in_time`."""
+        of_ring = any(isinstance(part, Ring | Circulant) for part in self.parts)
+        return of_ring and all(hasattr(part, "in_time") for part in self.parts)
+
     def to(self, dtype: torch.dtype) -> Stack:
         """The same in another precision."""
         return Stack(tuple(part.to(dtype) for part in self.parts))

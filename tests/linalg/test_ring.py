@@ -159,6 +159,8 @@ def test_it_is_taken_for_many_sites_only(monkeypatch):
     assert isinstance(by_size(rows), Assembled)
     monkeypatch.setattr(solvers, "MANY", SITES - 1)
     assert isinstance(by_size(rows), BySite)
+    assert isinstance(by_size(Stack((circulant(2), rows.parts[1]))), BySite)
+    assert isinstance(by_size(Stack(rows.parts[1:])), Assembled)
     assert isinstance(by_size(Stack((Banded(rows.parts[0].along_time()), rows.parts[1]))), Assembled)
     monkeypatch.setattr(solvers, "LONG", 10)
     assert isinstance(by_size(Stack((*rows.parts, Whole(draw(2, STEPS, SITES, seed=11))))), Bordered)

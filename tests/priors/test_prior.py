@@ -463,6 +463,16 @@ def test_many_sites_get_the_answer_of_few(monkeypatch, tmp_path):
         assert float(abs(found["mean"] - few["mean"]).max()) < 0.05 * float(few["std"].mean())
 
 
+def test_a_large_ring_is_looked_at_piece_by_piece(monkeypatch):
+    prior, x = wake(RingPrior(waves(10), width=8, dilations=(1, 2), reach=3)).double().on(24), draw(2, 5, 24)
+    with torch.no_grad():
+        whole = prior(around_ring(x), 0.5)
+        monkeypatch.setattr("nida_kit.priors.ring.PIECE", 5)
+        pieces = prior(around_ring(x), torch.tensor([0.5, 0.5]))
+    assert_same(pieces.centre, whole.centre)
+    assert_same(pieces.precision.blocks, whole.precision.blocks)
+
+
 def test_sites_that_differ_have_no_climatology_elsewhere():
     with pytest.raises(ValueError, match="sites differ"):
         climatology().on_ring(4)
