@@ -9,9 +9,10 @@
 What there is, by what one wants to do; `help(nk.observe)` and so on say more:
 
     read observations     load_observations, grid; extend (further steps, to forecast)
-    make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, LinearModel, QuasiGeostrophic, System (a
-                          system of your own), Started, OnAttractor, Continued, Transformed (positive states, say);
-                          observe, over_window; tracks, shifting_points, clouds (where and when a field is seen)
+    make some             Lorenz63, Lorenz96, Pendulum, LinearOscillator, LinearModel, QuasiGeostrophic,
+                          TwoLayerQuasiGeostrophic, System (a system of your own), Started, OnAttractor, Continued,
+                          Transformed (positive states, say); observe, over_window; tracks, shifting_points, clouds
+                          (where and when a field is seen)
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
                           WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
                           ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
@@ -122,6 +123,7 @@ from nida_kit.systems.lorenz import Lorenz63, Lorenz96
 from nida_kit.systems.pendulum import LinearOscillator, Pendulum
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
 from nida_kit.systems.system import System
+from nida_kit.systems.two_layer import TwoLayerQuasiGeostrophic
 from nida_kit.systems.wrapped import Continued, OnAttractor, Started, Transformed
 from nida_kit.table import table
 from nida_kit.training.train import Settings, fixed, simulated, train
@@ -170,6 +172,7 @@ __all__ = [
     "System",
     "ThreeDVar",
     "Transformed",
+    "TwoLayerQuasiGeostrophic",
     "WeakFourDVar",
     "clouds",
     "coverage",

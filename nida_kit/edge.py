@@ -489,7 +489,8 @@ def _known_labels(dim: str, given: list, known: Sequence | None) -> list:
 def _like(known: Sequence, given: Sequence) -> list:
     """Each given label as the known ones have it; None where there is none. Numbers may be off by rounding."""
     if not all(isinstance(label, float) for label in known):
-        return [label if label in known else None for label in given]
+        names = set(known)
+        return [label if label in names else None for label in given]
     if not all(isinstance(label, int | float) for label in given):
         return [None] * len(given)
     grid = np.array(known)

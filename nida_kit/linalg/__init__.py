@@ -5,6 +5,7 @@
     banded       J' J by its blocks in time: LAPACK and odd-even elimination
     square_root  J itself, triangular along time, where J' J would lose too many digits
     cg           conjugate gradients, where J' J is too large to be written down
+    in_time      what of J' J stays within each site of a ring: its preconditioner
     covariance   covariances that whiten and colour
     jacobian     slopes of functions of single states
     taper        correlations that end at a distance

@@ -32,7 +32,8 @@ class Rows(Protocol):
     """A linear map J.
 
     Kinds that fit in memory offer more: `gram()`, J' J; `squares()`, its diagonal `(..., T, n)`; and `along_time()`,
-    the rows of each time step as those of `Banded`.
+    the rows of each time step as those of `Banded`. Kinds for many values offer `in_time()`, what J' J says of each
+    value and the same one d steps later, `(..., T, w + 1, n)`, as far as they see; and `to(dtype)`.
     """
 
     def push(self, v: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*rows M p"]:
@@ -66,6 +67,13 @@ class Diagonal:
 
     def along_time(self):
         return torch.diag_embed(self.weight).unsqueeze(-3)
+
+    def in_time(self):
+        return self.squares().unsqueeze(-2)
+
+    def to(self, dtype: torch.dtype) -> Diagonal:
+        """The same in another precision."""
+        return Diagonal(self.weight.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,131 @@ class Banded:
 
     def along_time(self):
         return self.factor
+
+
+@dataclass(frozen=True)
+class Ring:
+    r"""A row for each time step and site of a ring, which sees the site, and its neighbours one step before.
+
+        u_i,t (v_i,t - sum_o w_o,i,t v_{i+o},{t-1}),    |o| <= r.
+
+    Attributes:
+        scale: u, `(..., T, n)`.
+        weight: w, `(..., T, 2 r + 1, n)`, from o = -r on; those of the first step are ignored. Where r is n / 2, the
+            most there is, both ends are one site, and the last weight is 0.
+    """
+
+    scale: Float[Tensor, "*batch T n"]
+    weight: Float[Tensor, "*batch T k n"]
+
+    @property
+    def reach(self) -> int:
+        """How many neighbours on either side, r."""
+        return self.weight.shape[-2] // 2
+
+    def push(self, v):
+        r, n = self.reach, v.shape[-1]
+        before = v[..., :-1, :]
+        around = torch.cat([before[..., n - r :], before, before[..., :r]], -1)
+        first, *others = self.weight[..., 1:, :, :].unbind(-2)
+        told = first * around[..., :n]
+        for k, weight in enumerate(others, 1):
+            told = torch.addcmul(told, weight, around[..., k : k + n])
+        return self.scale * (v - pad(told, (0, 0, 1, 0)))
+
+    def pull(self, w):
+        w = self.scale * w
+        return w - pad(_turned_back(self.weight[..., 1:, :, :], w[..., 1:, :]), (0, 0, 0, 1))
+
+    def gram(self):
+        return Banded(self.along_time()).gram()
+
+    def squares(self):
+        squares = self.scale.square()
+        later = self.weight[..., 1:, :, :].square()
+        return squares + pad(_turned_back(later, squares[..., 1:, :]), (0, 0, 0, 1))
+
+    def along_time(self):
+        n = self.scale.shape[-1]
+        sites = torch.arange(n, device=self.scale.device)
+        seen = (sites[:, None] + torch.arange(-self.reach, self.reach + 1, device=sites.device)) % n
+        weight = self.weight.mT
+        W = weight.new_zeros(*weight.shape[:-1], n).scatter_add(-1, seen.expand_as(weight), weight)
+        return torch.stack([torch.eye(n).to(W).expand_as(W), -W], -3) * self.scale[..., None, :, None]
+
+    def in_time(self):
+        itself = self.weight[..., 1:, self.reach, :]
+        below = -self.scale[..., 1:, :].square() * itself
+        return torch.stack([self.squares(), pad(below, (0, 0, 0, 1))], -2)
+
+    def to(self, dtype: torch.dtype) -> Ring:
+        """The same in another precision."""
+        return Ring(self.scale.to(dtype), self.weight.to(dtype))
+
+
+def _turned_back(
+    weight: Float[Tensor, "*#batch T k n"], w: Float[Tensor, "*#batch T n"]
+) -> Float[Tensor, "*batch T n"]:
+    """What each site of a ring gets from the rows that see it, sum_o weight_o,{j-o} w_{j-o}."""
+    r, n = weight.shape[-2] // 2, w.shape[-1]
+    batch = np.broadcast_shapes(weight.shape[:-2], w.shape[:-1])
+    around = weight.new_zeros(*batch, n + 2 * r)
+    for k, each in enumerate(weight.unbind(-2)):
+        around[..., k : k + n] += each * w
+    out = around[..., r : r + n].clone()
+    out[..., :r] += around[..., r + n :]
+    out[..., n - r :] += around[..., :r]
+    return out
+
+
+@dataclass(frozen=True)
+class Circulant:
+    """Rows of each time step that see all sites of a ring, it and the w steps before, the same for every site.
+
+    They are applied by Fourier transforms around the ring.
+
+    Attributes:
+        kernel: the rows of site 0, `(T, w + 1, n)`: `kernel[t, d]` multiplies x_{t - d}, and is turned with the site.
+            What reaches before the window (d > t) is ignored.
+    """
+
+    kernel: Float[Tensor, "T w n"]
+
+    @cached_property
+    def _waves(self) -> Tensor:
+        return torch.fft.rfft(self.kernel).conj().resolve_conj()
+
+    def push(self, v):
+        waves, (steps, width, n) = torch.fft.rfft(v), self.kernel.shape
+        out = self._waves[:, 0] * waves
+        for d in range(1, min(width, steps)):
+            out[..., d:, :] += self._waves[d:, d] * waves[..., :-d, :]
+        return torch.fft.irfft(out, n)
+
+    def pull(self, w):
+        waves, (steps, width, n) = torch.fft.rfft(w), self.kernel.shape
+        back = self._waves.conj()
+        out = back[:, 0] * waves
+        for d in range(1, min(width, steps)):
+            out[..., :-d, :] += back[d:, d] * waves[..., d:, :]
+        return torch.fft.irfft(out, n)
+
+    def squares(self):
+        return self.in_time()[:, 0]
+
+    def in_time(self):
+        steps, width, n = self.kernel.shape
+        later = pad(self.kernel, (0, 0, 0, 0, 0, width - 1))  # of step t + e, for each e
+        seen = torch.stack([later[e : e + steps, e] for e in range(width)], 1)
+        bands = [
+            (seen[:, d:] * torch.stack([later[e : e + steps, e - d] for e in range(d, width)], 1)).sum((1, 2))
+            for d in range(width)
+        ]
+        return torch.stack(bands, -1).unsqueeze(-1).expand(steps, width, n)
+
+    def to(self, dtype: torch.dtype) -> Circulant:
+        """The same in another precision."""
+        return Circulant(self.kernel.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -272,6 +405,16 @@ class Stack:
         """Whether every part has a `gram`."""
         return all(hasattr(part, "gram") for part in self.parts)
 
+    @property
+    def of_sites(self) -> bool:
+        """Whether they are rows of a ring, and every part has an `in_time`."""
+        of_ring = any(isinstance(part, Ring | Circulant) for part in self.parts)
+        return of_ring and all(hasattr(part, "in_time") for part in self.parts)
+
+    def to(self, dtype: torch.dtype) -> Stack:
+        """The same in another precision."""
+        return Stack(tuple(part.to(dtype) for part in self.parts))
+
     def squares(self) -> Float[Tensor, "*batch T n"]:
         """The diagonal of J' J."""
         return sum(part.squares() for part in self.parts)
@@ -287,7 +430,8 @@ class Stack:
     @property
     def width(self) -> int:
         """How many steps a row sees at most, of parts that are banded in time."""
-        return max(part.factor.shape[-3] if isinstance(part, Banded) else 1 for part in self.parts)
+        wide = {Banded: lambda part: part.factor.shape[-3], Ring: lambda _: 2}
+        return max(wide.get(type(part), lambda _: 1)(part) for part in self.parts)
 
     def dense(self) -> Float[Tensor, "*batch M N"]:
         """J as a matrix, N = T n, part under part; memory grows as T squared."""

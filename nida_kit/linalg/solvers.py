@@ -3,6 +3,7 @@
 `by_size` chooses. *Assembled*: J' J by its blocks in time, checked against the rows and replaced by their square root
 where it has lost too many digits. *Bordered*: a band, and beside it a few rows that see the whole of a long window.
 *Iterative*: conjugate gradients, where nothing can be written down.
+*By site*: the same for the many sites of a large ring, in single precision about double.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from nida_kit.linalg.banded import BlockBanded
 from nida_kit.linalg.cg import ConjugateGradients, dot
-from nida_kit.linalg.rows import Banded, Diagonal, Stack
+from nida_kit.linalg.in_time import InTime
+from nida_kit.linalg.rows import Banded, Diagonal, Ring, Stack
 from nida_kit.linalg.square_root import SINGULAR, SquareRoot
 
 Residual = Sequence[Tensor | None]
@@ -27,6 +29,7 @@ MOST = 0.01  # standard deviations that a mean, and share of itself that a stand
 TINY = 1e-30  # in place of zero, of windows that are solved already
 EPS = torch.finfo(torch.float64).eps
 LONG = 1000  # values of a window: above, rows that see all of it are kept beside the band
+MANY = 512  # sites of a ring: above, neither the blocks of their rows nor those of a covariance are written down
 
 
 class Solver(ABC):
@@ -34,7 +37,7 @@ class Solver(ABC):
 
     Attributes:
         rows: J.
-        closed: whether it has variances.
+        closed: whether it has variances, and exact ones.
         unrolled: whether gradients follow its own steps, and not the solution's.
     """
 
@@ -86,10 +89,12 @@ def by_size(rows: Stack) -> Solver:
     """The way that fits the rows."""
     if all(isinstance(part, Diagonal) for part in rows.parts):
         return Separate(rows)
+    if rows.of_sites and rows.squares().shape[-1] > MANY:
+        return BySite(rows)
     if not rows.assembles:
         return Iterative(rows)
     band, whole = rows.split()
-    if whole is not None and any(isinstance(part, Banded) for part in band.parts):
+    if whole is not None and any(isinstance(part, Banded | Ring) for part in band.parts):
         few, values = whole.flat.shape[-2:]
         if values > LONG and 4 * few < values:
             return Bordered(rows)
@@ -159,9 +164,14 @@ class Separate(Solver):
     """
 
     def __init__(self, rows: Stack):
-        self.rows, self._squares = rows, rows.squares().double()
-        if not (self._squares > 0).all():
+        self.rows = rows
+
+    @cached_property
+    def _squares(self) -> Float[Tensor, "*batch T n"]:
+        squares = self.rows.squares().double()
+        if not (squares > 0).all():
             raise ValueError(SINGULAR)
+        return squares
 
     def solve(self, b: Tensor) -> Tensor:
         return (b / self._squares).to(b)
@@ -417,3 +427,81 @@ class Truncated(Solver):
 
     def minimise(self, residual: Residual) -> Tensor:
         return self.step(residual)
+
+
+class BySite(Solver):
+    r"""By conjugate gradients on many values, each by itself in time as their preconditioner.
+
+    They run in single precision, and what is left is found in double, and solved for again (Wilkinson 1963): the answer
+    is as good as one in double precision. Where that does not converge, all is done in double.
+
+    Variances are estimated from draws (Siden et al. 2018, doi:10.1080/10618600.2018.1415782): given all other sites a
+    value's variance is known, and only how its mean moves with theirs is left to the draws,
+
+        Var x = diag B^-1 + Var[B^-1 (B - A) x],    A = J' J,  B its part within each site.
+
+    Args:
+        rows: each with `in_time`.
+        tolerance: of the residual of a solve in single precision.
+        most: iterations.
+        draws: for the variances, whose standard error is at most sqrt(2 / draws) of themselves.
+    """
+
+    closed = False
+
+    def __init__(self, rows: Stack, tolerance: float = 1e-4, most: int = 1000, draws: int = 8):
+        self.rows, self.tolerance, self.most, self.draws = rows, tolerance, most, draws
+
+    @cached_property
+    def _sites(self) -> InTime:
+        with torch.no_grad():
+            sites = InTime(self.rows.to(torch.float64))
+        if not sites.definite:
+            raise ValueError(SINGULAR)
+        return sites
+
+    def _solver(self, dtype: torch.dtype, tolerance: float) -> Callable[[Tensor], Tensor]:
+        solve = ConjugateGradients(self.rows.to(dtype), tolerance, self.most, self._sites.to(dtype).solve).solve
+
+        def scaled(b: Tensor) -> Tensor:
+            size = b.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(b.dtype).tiny)
+            return solve((b / size).to(dtype)).to(b) * size
+
+        return scaled
+
+    @cached_property
+    def _single(self) -> Callable[[Tensor], Tensor]:
+        return self._solver(torch.float32, self.tolerance)
+
+    def solve(self, b: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._single(b)
+
+    def step(self, residual: Residual) -> Tensor:
+        return self.solve(-self.rows.pull(residual))
+
+    def minimise(self, residual: Residual) -> Tensor:
+        dx, bad = converged(self.rows, residual, self.solve, most=6)
+        if bad.any():
+            dx, bad = converged(self.rows, residual, self._solver(torch.float64, 1e-10), most=3)
+        if bad.any():
+            raise failed("the mean", bad)
+        return dx
+
+    @cached_property
+    def variances(self) -> Float[Tensor, "*batch T n"]:
+        """As above, always from the same noise, and without gradients."""
+        if torch.is_grad_enabled() and any(x.requires_grad for part in self.rows.parts for x in vars(part).values()):
+            raise ValueError(
+                f"The spread of more than {MANY} sites is estimated from draws, through which nothing is learnt: train "
+                "on a smaller ring, and take the network to the large one by prior.on(sites)."
+            )
+        generator, known = torch.Generator().manual_seed(0), self._sites.variances()
+        rows, sites = self.rows.to(torch.float32), self._sites.to(torch.float32)
+        solve = self._solver(torch.float32, 1e-2)  # far below what so few draws leave
+        moved = torch.zeros_like(known, dtype=torch.float32)
+        like = rows.push(moved)
+        for _ in range(self.draws):
+            b = rows.pull([torch.randn(r.shape, generator=generator, dtype=r.dtype).to(r) for r in like])
+            moved += (sites.solve(b) - solve(b)).square()
+        return known + (moved / self.draws).to(known)

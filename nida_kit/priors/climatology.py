@@ -15,9 +15,15 @@ from torch import Tensor
 
 from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.rows import Banded, Stack, Whole
+from nida_kit.linalg import solvers
+from nida_kit.linalg.rows import Banded, Circulant, Stack, Whole
 from nida_kit.linalg.taper import gaspari_cohn
 from nida_kit.priors.moments import amount, moments, stretches_of
+
+_SINGULAR = (
+    "The covariance is singular (a constant component, or noise-free linear dynamics): give a smaller order (1, say), "
+    "windows that differ, or shrinkage=0.1 to `fit`."
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,13 @@ class Climatology:
 
     Attributes:
         mean: `(w + 1, n)`.
-        factor: rows of F, `(w + 1, w + 1, n, n)`: `factor[t, d]` multiplies x_{t - d}.
+        factor: rows of F, `(w + 1, w + 1, n, n)`: `factor[t, d]` multiplies x_{t - d}. Of a ring of many sites those of
+            the first one, `(w + 1, w + 1, n)`: they are turned with the site.
         spread: standard deviation of each component over all windows and times, `(n,)`.
     """
 
     mean: Float[Tensor, "w n"]
-    factor: Float[Tensor, "w w n n"]
+    factor: Float[Tensor, "w w n *n"]
     spread: Float[Tensor, " n"]
 
     def _repr_html_(self) -> str:
@@ -90,10 +97,7 @@ class Climatology:
         """
         lower, info = torch.linalg.cholesky_ex(covariance)
         if info:
-            raise ValueError(
-                "The covariance is singular (a constant component, or noise-free linear dynamics): "
-                "give a smaller order (1, say), windows that differ, or shrinkage=0.1 to `fit`."
-            )
+            raise ValueError(_SINGULAR)
         length, n = mean.shape
         inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)
         rows = inverse.view(length, n, length, n).transpose(1, 2)
@@ -112,6 +116,8 @@ class Climatology:
             ValueError: no whole number of sites, sites that differ in mean or covariance, or no invertible covariance.
         """
         sites = checks.count("sites", sites, 1)
+        if self.factor.ndim == 3:
+            raise ValueError("A ring of many sites is made of one of few: call on_ring of that one.")
         length, n = self.mean.shape
         covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
         at = torch.arange(n, device=covariance.device)
@@ -130,10 +136,12 @@ class Climatology:
             alike = alike * gaspari_cohn(offset.abs().to(alike), n / 4 / math.sqrt(10 / 3))
         folded = alike.new_zeros(length, length, sites).index_add(-1, offset % sites, alike)
         to = torch.arange(sites, device=at.device)
+        mean, spread = self.mean.mean(-1, keepdim=True).expand(length, sites), self.spread.mean().expand(sites)
+        if sites > solvers.MANY:
+            return type(self)(mean, _kernel(folded), spread)
         index = (to - to[:, None]) % sites
         square = folded[..., index].transpose(1, 2).reshape(length * sites, length * sites)
-        mean = self.mean.mean(-1, keepdim=True).expand(length, sites)
-        return type(self).from_covariance(mean, square, self.spread.mean().expand(sites))
+        return type(self).from_covariance(mean, square, spread)
 
     def part(self, begin: int, steps: int) -> Climatology:
         """That of some of its own steps alone, from the one of this number on."""
@@ -148,7 +156,10 @@ class Climatology:
     def over(self, steps: int) -> Gaussian:
         """The Gaussian over a window of that many steps."""
         index = torch.arange(steps, device=self.factor.device).clamp(max=len(self.factor) - 1)
-        rows = Banded(self.factor[index, : min(steps, len(self.factor))])
+        factor = self.factor[index, : min(steps, len(self.factor))]
+        if factor.ndim == 3:
+            return Gaussian.of(self.mean[index], Circulant(factor))
+        rows = Banded(factor)
         if 2 * len(self.factor) > steps:  # as good as full
             rows = Whole(Stack((rows,)).dense().unflatten(-1, self.mean[index].shape))
         return Gaussian.of(self.mean[index], rows)
@@ -163,6 +174,23 @@ class Climatology:
     def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
         """Half the squared residuals at x."""
         return self.over(x.shape[-2]).misfit(x)
+
+
+def _kernel(covariance: Float[Tensor, "w w n"]) -> Float[Tensor, "w w n"]:
+    """Of covariances of site 0 at t with site o at t', rows of F around a ring: a Cholesky factor for each wave.
+
+    Raises:
+        ValueError: a covariance that is not positive definite.
+    """
+    length, n = covariance.shape[-2:]
+    lower, info = torch.linalg.cholesky_ex(torch.fft.rfft(covariance).movedim(-1, 0).mT)
+    if info.any():
+        raise ValueError(_SINGULAR)
+    inverse = torch.linalg.solve_triangular(lower, torch.eye(length).to(lower).expand_as(lower), upper=False)
+    t = torch.arange(length)
+    before = t[:, None] - t
+    rows = inverse[:, t[:, None], before.clamp(min=0)] * (before >= 0)  # row t, d steps before
+    return torch.fft.irfft(rows.conj().movedim(0, -1), n)
 
 
 def _spread_of(mean: Float[Tensor, "w n"], covariance: Float[Tensor, "N N"]) -> Float[Tensor, " n"]:

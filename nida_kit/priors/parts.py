@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.rows import Banded, Diagonal
+from nida_kit.linalg.rows import Banded, Diagonal, Rows
 from nida_kit.priors.climatology import Climatology
 
 Streams = list[Tensor]
@@ -156,7 +156,11 @@ class LocalPrior(nn.Module, ABC):
         scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
         log_std = (current.std / spread).log().to(dtype).detach()
         correction, factor = self.local_model(*torch.broadcast_tensors(scaled, log_std), s)
-        return Gaussian.of(estimate + correction * spread, Banded(factor / spread))
+        return Gaussian.of(estimate + correction * spread, self.rows_of(factor, spread))
+
+    def rows_of(self, factor: Tensor, spread: Float[Tensor, " n"]) -> Rows:
+        """F in the state's units."""
+        return Banded(factor / spread)
 
     def around(self, x: Float[Tensor, "*batch T n"], s: float | Tensor = 0.0) -> Gaussian:
         """What the network says around x if no more than the climatological spread is known, written about x."""

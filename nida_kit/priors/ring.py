@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from nida_kit import checks
+from nida_kit.linalg.rows import Ring
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.parts import LocalPrior, embed, normalised, temperature_features
+
+PIECE = 256  # sites of a large ring that the network sees at once
 
 
 class SiteMix(nn.Module):
@@ -77,17 +80,39 @@ class RingPrior(LocalPrior):
         return prior.train(self.training)
 
     def local_model(self, scaled, log_std, s):
+        out = self._by_pieces(scaled, log_std, s).double()
+        correction, log_scale, w = out.tensor_split([1, 2], -1)
+        n, reach = scaled.shape[-1], self.settings["reach"]
+        most = min(reach, n // 2)  # on a small ring the reach goes around it
+        offset = (torch.arange(-reach, reach + 1, device=w.device) + most) % n
+        around = w.new_zeros(*w.shape[:-1], 2 * most + 1).index_add(-1, offset, w)
+        return correction.squeeze(-1), torch.cat([log_scale.clamp(-8, 8).exp(), around], -1).mT
+
+    def _by_pieces(self, scaled: Tensor, log_std: Tensor, s: float | Tensor) -> Float[Tensor, "*batch T n k"]:
+        """What the network says of each site; of a large ring piece by piece, so that its features fit in the cache.
+
+        A piece has as many sites more on either side as the network sees.
+        """
+        n, seen = scaled.shape[-1], 2 * len(self.blocks)
+        if n <= PIECE + 2 * seen or torch.is_grad_enabled():
+            return self._features(scaled, log_std, s)
+        sites = torch.arange(n, device=scaled.device)
+        pieces = []
+        for piece in sites.split(PIECE):
+            wide = torch.arange(int(piece[0]) - seen, int(piece[-1]) + 1 + seen, device=sites.device) % n
+            pieces.append(self._features(scaled[..., wide], log_std[..., wide], s)[..., seen:-seen, :])
+        return torch.cat(pieces, -2)
+
+    def _features(self, scaled: Tensor, log_std: Tensor, s: float | Tensor) -> Float[Tensor, "*batch T n k"]:
         h = self.inside(torch.stack([scaled, log_std, torch.ones_like(scaled)], -1))
         h = (h + self.temperature(embed(s, scaled)).unsqueeze(-2)).reshape(-1, *h.shape[-3:])
         for block in self.blocks:
             h = block(h)
-        out = self.outside(normalised([h])[0]).double().reshape(*scaled.shape, -1)
-        correction, log_scale, w = out.tensor_split([1, 2], -1)
-        n, reach = scaled.shape[-1], self.settings["reach"]
-        sites = torch.arange(n, device=w.device)
-        # By how far to the right; on a small ring the reach goes around it.
-        around = w.new_zeros(*w.shape[:-1], n).index_add(-1, torch.arange(-reach, reach + 1, device=w.device) % n, w)
-        W = around.gather(-1, ((sites - sites[:, None]) % n).expand_as(around))
-        now = torch.eye(n).to(W).expand_as(W)
-        factor = torch.stack([now, -W], -3) * log_scale.clamp(-8, 8).exp().unsqueeze(-3)
-        return correction.squeeze(-1), factor
+        return self.outside(normalised([h])[0]).reshape(*scaled.shape, -1)
+
+    def rows_of(self, factor, spread):
+        """Of u and w, one under the other, `(..., T, 1 + 2 r + 1, n)`."""
+        u, w = factor.tensor_split([1], -2)
+        reach = w.shape[-2] // 2
+        around = torch.stack([spread.roll(reach - k) for k in range(w.shape[-2])])
+        return Ring(u.squeeze(-2) / spread, w * (spread / around))

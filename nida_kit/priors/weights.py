@@ -198,7 +198,7 @@ def _climatology(tensors: dict[str, Tensor], n: int) -> Climatology:
     length = len(mean) if mean.ndim else 0
     for name, tensor, shape in (
         ("mean", mean, (length, n)),
-        ("factor", factor, (length, length, n, n)),
+        ("factor", factor, (length, length, n, n)[: max(factor.ndim, 3)]),
         ("spread", spread, (n,)),
     ):
         if not length or tensor.shape != shape:

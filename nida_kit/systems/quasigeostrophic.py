@@ -70,23 +70,37 @@ class QuasiGeostrophic(System):
         checks.store(self, cells=cells, labels=GridLabels({"y": along, "x": along}, "1", "streamfunction"))
 
     def tendency(self, x):
-        h, psi = 1 / (self.cells - 1), x[..., 1:-1, 1:-1]
-        zeta = laplacian(psi, h)
-        q = zeta - self.screening * psi
+        psi = x[..., 1:-1, 1:-1]
+        zeta = laplacian(psi, 1 / (self.cells - 1))
+        return pad(self.inverted(self.vorticity_tendency(psi, zeta, zeta - self.screening * psi)), (1, 1, 1, 1))
+
+    def vorticity_tendency(
+        self, psi: Float[Tensor, "*batch y x"], zeta: Float[Tensor, "*batch y x"], q: Float[Tensor, "*batch y x"]
+    ) -> Float[Tensor, "*batch y x"]:
+        """q_t of one layer, whose zeta is lap psi and whose q may see other layers; all without the points around."""
+        h = 1 / (self.cells - 1)
         slope = -self.advection * jacobian(psi, q, h) - self.viscosity * laplacian(laplacian(zeta, h), h)
         if self.beta:
-            slope = slope - self.beta * (x[..., 1:-1, 2:] - x[..., 1:-1, :-2]) / (2 * h)
+            wide = pad(psi, (1, 1))
+            slope = slope - self.beta * (wide[..., 2:] - wide[..., :-2]) / (2 * h)
         if self.friction:
             slope = slope - self.friction * zeta
         if self.wind:
-            slope = slope - self.wind * _operators(self.cells, x.dtype, x.device).wind
-        return pad(self.inverted(slope), (1, 1, 1, 1))
+            slope = slope - self.wind * _operators(self.cells, psi.dtype, psi.device).wind
+        return slope
 
     def inverted(self, q: Float[Tensor, "*batch y x"]) -> Float[Tensor, "*batch y x"]:
         """The psi of q = lap psi - F psi, both without the points around."""
-        found = _operators(self.cells, q.dtype, q.device)
-        S = found.sines
-        return S @ ((S @ q @ S) / (found.eigenvalues - self.screening)) @ S
+        return self.sines(self.sines(q) / (self.eigenvalues(q) - self.screening))
+
+    def sines(self, a: Float[Tensor, "*batch y x"]) -> Float[Tensor, "*batch y x"]:
+        """The sine transform of inner points, orthonormal and its own inverse."""
+        S = _operators(self.cells, a.dtype, a.device).sines
+        return S @ a @ S
+
+    def eigenvalues(self, like: Tensor) -> Float[Tensor, "y x"]:
+        """Of the Laplacian, one for each wave of `sines`, in the dtype and where it is asked for."""
+        return _operators(self.cells, like.dtype, like.device).eigenvalues
 
     def start(self, samples, generator, dtype, device):
         found, m = _operators(self.cells, dtype, device), self.cells - 2

@@ -1,6 +1,7 @@
 """Networks are trained end to end, through the linear solve.
 
     train       the loss, the loop over random windows and observations, checkpoints
+    processes   several processes, GPUs or machines train one prior
     validation  windows held out: how well they are told, and by optimal interpolation
     muon        the optimiser of the matrices within a network
     own         a prior for trajectories of one's own, in one call

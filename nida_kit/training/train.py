@@ -40,6 +40,7 @@ from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
 from nida_kit.systems.system import as_system
 from nida_kit.training.muon import Muon
+from nida_kit.training.processes import Processes
 from nida_kit.training.validation import Validation, check_law, observe_law
 
 Windows = Callable[[int, torch.Generator], Tensor]
@@ -52,7 +53,7 @@ class Settings:
 
     Attributes:
         steps: batches.
-        batch: windows per batch.
+        batch: windows per batch, in each process.
         rate: peak learning rate of the one-cycle schedule.
         one_step: share of the batches that take one step from a random temperature; the others unroll the loop.
         longest: unrolled schedules have 2 to `longest` steps, of random shape.
@@ -153,16 +154,23 @@ def loss_of(posterior: Gaussian, x: Tensor, spread: Tensor, log_score: float) ->
     return loss, squared.detach().mean()
 
 
-def _posteriors(prior, observations: Observations, x: Tensor, settings: Settings, generator: torch.Generator):
+def draw_use(x: Tensor, settings: Settings, generator: torch.Generator) -> list[float] | Tensor:
+    """How a batch uses the prior: temperatures of the loop, or of one step, a temperature for each window."""
+    schedule = draw_schedule(settings.longest, generator)
+    if torch.rand((), generator=generator) < settings.one_step:
+        return torch.rand(len(x), generator=generator, dtype=x.dtype)
+    return schedule
+
+
+def _posteriors(prior, observations: Observations, x: Tensor, use: list[float] | Tensor):
     with torch.no_grad():
         start = first_guess_of(prior.climatology, observations)
         start.estimate, start.std  # noqa: B018 (solved for here, outside the graph)
-    schedule: list[float | Tensor] = draw_schedule(settings.longest, generator)
-    if torch.rand((), generator=generator) < settings.one_step:  # the same loop, once, from a state on the way
-        s = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x)
+    if isinstance(use, Tensor):  # the same loop, once, from a state on the way
+        s = use.to(x)
         blend = s[:, None, None]
-        schedule, start = [s], start.at(blend * start.estimate + (1 - blend) * x)
-    return incremental(prior, schedule, observations, start)
+        return incremental(prior, [s], observations, start.at(blend * start.estimate + (1 - blend) * x))
+    return incremental(prior, use, observations, start)
 
 
 def _optimisers(prior: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -204,19 +212,21 @@ class _State:
         held_out = {} if self.validation is None else {"validation": self.validation.shape}
         return {"settings": asdict(self.settings) | held_out, "network": network}
 
-    def step(self, loss: Tensor, mse: Tensor) -> None:
+    def step(self, loss: Tensor, mse: Tensor, processes: Processes) -> None:
         """Descend."""
-        if not loss.isfinite():
+        found = processes.mean(torch.stack([loss.detach(), mse]))
+        if not found[0].isfinite():
             raise ValueError(
-                f"The loss of batch {len(self.history)} is {loss.item()}: lower the rate, now {self.settings.rate}, or "
-                "clip more."
+                f"The loss of batch {len(self.history)} is {found[0].item()}: lower the rate, now "
+                f"{self.settings.rate}, or clip more."
             )
         self.prior.zero_grad()
         loss.backward()
+        processes.agree(self.prior.parameters())
         torch.nn.utils.clip_grad_norm_(self.prior.parameters(), self.settings.clip)
         for part in (*self.optimisers, *self.cycles):
             part.step()
-        self.history.append((loss.item(), mse.item()))
+        self.history.append(tuple(found.tolist()))
 
     @property
     def done(self) -> int:
@@ -303,13 +313,17 @@ class _State:
         return found.assign(validation=("after", errors)).assign_coords(after=after).assign_attrs(kept)
 
 
-def _batch(prior, x: Tensor, law: Law, settings: Settings, generator: torch.Generator, device):
-    """(loss, squared error of the last step) of a batch of windows."""
-    observations = observe_law(x, law, generator).to(device)
-    x = x.to(device)
+def _batch(prior, x: Tensor, law: Law, settings: Settings, generator: torch.Generator, device, processes: Processes):
+    """(loss, squared error of the last step) of a batch of windows, or of this process's share of them."""
+    observations, use = observe_law(x, law, generator), draw_use(x, settings, generator)
+    if processes.count > 1:
+        mine = processes.share(settings.batch)
+        x, observations = x[mine], observations.flattened().select(mine)
+        use = use[mine] if isinstance(use, Tensor) else use
+    observations, x = observations.to(device), x.to(device)
     terms = [
         loss_of(posterior, x, prior.climatology.spread, settings.log_score)
-        for posterior in _posteriors(prior, observations, x, settings, generator)
+        for posterior in _posteriors(prior, observations, x, use)
     ]
     return torch.stack([loss for loss, _ in terms]).mean(), terms[-1][1]
 
@@ -322,6 +336,7 @@ def train(
     *,
     validation: tuple[Tensor, Law] | None = None,
     device: str | torch.device = "cpu",
+    fabric=None,
     checkpoint: str | Path | None = None,
     every: int = 100,
     progress: bool = True,
@@ -339,6 +354,10 @@ def train(
             If those are the first ones, or no better than optimal interpolation by 1%, a warning says so.
         device: where the network and the solves run; windows and laws are drawn on the CPU, so that they are the same
             everywhere.
+        fabric: of lightning-fabric (the extra `gpu`), launched, for several processes, GPUs or machines; its device
+            and precision (float32, or "bf16-mixed" for the network) are taken. Every process calls this function with
+            the same arguments and takes `settings.batch` windows of each batch: N processes come to the weights of one
+            with N times the batch. The first one writes the checkpoint, where all must be able to read it.
         checkpoint: a file written every `every` batches and at the end. If it exists, training goes on from it, to
             the same weights, bit for bit, as without a break; it must belong to the same settings, network and
             climatology, and windows, law and validation must be given again as they were.
@@ -366,29 +385,33 @@ def train(
     every = checks.count("every", every, 1)
     checks.function("windows", windows, "Try windows=nk.fixed(tensor).")
     check_law(law)
-    device = checks.device(device)
+    processes = Processes(fabric)
+    device = checks.device(device) if fabric is None else fabric.device
     path = Path(checkpoint) if checkpoint is not None else None
     prior = prior.to(device).train()
+    processes.begin_alike(prior)
     held_out = None if validation is None else Validation.of(validation, prior, settings, device)
     state = _State(prior, settings, held_out)
     if path is not None and path.exists():
         state.resume(path, device)
     began = time.perf_counter() - state.seconds
     state.look()
-    with tqdm(initial=state.done, total=settings.steps, disable=not progress) as bar:
+    with tqdm(initial=state.done, total=settings.steps, disable=not progress or processes.rank > 0) as bar:
         while not state.over:
-            x = windows(settings.batch, state.generator)
+            x = windows(settings.batch * processes.count, state.generator)
             if not x.isfinite().all():
                 raise ValueError(
                     f"The windows of batch {state.done} hold NaN or infinite values: drop those, or integrate finer."
                 )
-            state.step(*_batch(prior, x, law, settings, state.generator, device))
+            with processes.precision():
+                loss, mse = _batch(prior, x, law, settings, state.generator, device, processes)
+            state.step(loss, mse, processes)
             state.look()
             state.seconds = time.perf_counter() - began
             bar.update()
             if state.done % 20 == 1 or state.over:
                 bar.set_postfix(state.errors)
-            if path is not None and (state.done % every == 0 or state.over):
+            if path is not None and processes.rank == 0 and (state.done % every == 0 or state.over):
                 state.save(path)
     state.keep_the_best()
     prior.eval()

@@ -12,7 +12,7 @@ from nida_kit.observing.laws import regular
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.temporal import NeuralPrior
-from nida_kit.training.train import Settings, _posteriors, draw_schedule, fixed, loss_of, simulated, train
+from nida_kit.training.train import Settings, _posteriors, draw_schedule, draw_use, fixed, loss_of, simulated, train
 from nida_kit.training.validation import observe_law
 
 SYSTEM, STEPS, DT = nk.Lorenz63(), 6, 0.1
@@ -115,7 +115,8 @@ def test_training_lowers_the_error_that_it_minimises(one_step):
     def error(prior):
         """Of all windows, with the same observations and temperatures each time."""
         generator = torch.Generator().manual_seed(0)
-        posteriors = _posteriors(prior, observe_law(WINDOWS, law, generator), WINDOWS, settings, generator)
+        observations = observe_law(WINDOWS, law, generator)
+        posteriors = _posteriors(prior, observations, WINDOWS, draw_use(WINDOWS, settings, generator))
         return float(torch.stack([loss_of(p, WINDOWS, prior.climatology.spread, 0.0)[1] for p in posteriors]).mean())
 
     prior = small_prior()
@@ -136,7 +137,8 @@ def test_some_batches_take_one_step_and_the_others_unroll_the_loop():
     prior, seen = small_prior(), observe_law(WINDOWS[:3], law, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     settings = replace(SMALL, one_step=0.3)
-    lengths = [len(list(_posteriors(prior, seen, WINDOWS[:3], settings, generator))) for _ in range(200)]
+    uses = [draw_use(WINDOWS[:3], settings, generator) for _ in range(200)]
+    lengths = [len(list(_posteriors(prior, seen, WINDOWS[:3], use))) for use in uses]
     assert lengths.count(1) / 200 == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / 200) ** 0.5)
 
 
@@ -155,7 +157,7 @@ def test_gradients_through_the_solves_equal_finite_differences(one_step, log_sco
     settings, lengths = replace(SMALL, one_step=one_step, longest=6), []
 
     def loss():
-        posteriors = list(_posteriors(prior, seen, x, settings, torch.Generator().manual_seed(1)))
+        posteriors = list(_posteriors(prior, seen, x, draw_use(x, settings, torch.Generator().manual_seed(1))))
         lengths.append(len(posteriors))
         terms = [loss_of(p, x, prior.climatology.spread, log_score)[0] for p in posteriors]
         return torch.stack(terms).mean()
