@@ -1,5 +1,7 @@
 """Reference experiments: their laws, their scores, and what those refuse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -118,3 +120,26 @@ def test_the_shipped_prior_of_the_pendulum_leaves_a_quarter_of_its_first_guess()
     trace = nk.NeuralIncremental.pretrained("pendulum").assimilate(setup.observe(truth, seed=SEED + 1), trace=True)
     final = setup.score(trace["mean"].isel(step=-1), truth)
     assert final <= setup.score(trace["first_guess"], truth) / 4
+
+
+def test_the_ocean_is_seen_along_tracks_that_shift():
+    setup = nk.setups.load("sakov2008-qg")
+    truth = nk.QuasiGeostrophic(cells=33).simulate(2, 5, 5.0, seed=0)
+    seen = setup.observe(truth, seed=1)["value"].notnull().values.reshape(2, 5, -1)
+    assert not seen[:, 0].any() and (seen[0] == seen[1]).all()
+    cells = [np.flatnonzero(each) for each in seen[0, 1:]]
+    assert all((np.diff(each) == 55).all() and each[0] < 55 and each[-1] >= 33**2 - 55 for each in cells)
+    assert len({each[0] for each in cells}) > 1
+    assert (setup.observe(truth, seed=2)["value"].notnull().values.reshape(2, 5, -1) != seen).any()
+
+
+def test_a_small_ocean_is_scored_over_its_grid():
+    ocean = nk.OnAttractor(nk.QuasiGeostrophic(cells=17), time=200.0, snapshots=12, apart=50.0)
+    setup = replace(nk.setups.load("sakov2008-qg"), system=ocean, cycles=12, burn_in=15)
+    method = nk.LETKF(ocean, members=8, radius=3.0, inflation=1.05, block=2)
+    found = setup.run(method, seed=2)
+    truth = setup.windows(1, 2)
+    result = method.assimilate(setup.observe(truth, 3))
+    errors = np.sqrt(((result["mean"] - truth).values[0, 4:] ** 2).mean((1, 2)))  # after 15 time units
+    assert found["analysis"] == pytest.approx(errors.mean(), rel=1e-9)
+    assert found["analysis"] < found["forecast"] < float(truth.std())
