@@ -218,8 +218,11 @@ class Ensemble(Sequential):
         return self.redrawn(E, fine, lambda E: self._goes_on(E, dt, observations.times[0]), 0)[0]
 
     def advanced(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Float[Tensor, "W N n"]:
-        """M of each member."""
-        return advance(self.system, dt, E.to(self.dtype), t).to(DOUBLE)
+        """M of each member, in the model's dtype."""
+        if self.dtype == DOUBLE:
+            return advance(self.system, dt, E, t)
+        what, advice = f"The model fails in {self.dtype}", "Its own numbers must follow those of x, numbers.to(x)."
+        return checks.called(what, advance, self.system, dt, E.to(self.dtype), t, advice=advice).to(DOUBLE)
 
     def forecast(
         self, E: Float[Tensor, "W N n"], dt: float, t: Tensor, generator: torch.Generator

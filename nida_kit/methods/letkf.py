@@ -215,14 +215,17 @@ class _OnGrid:
     """
 
     def __init__(self, shape: tuple[int, ...], radius: float, block: int, at_once: int):
-        self.radius, self.values, axes = radius, math.prod(shape), range(2 * len(shape))
-        along = [torch.arange(0, n, block)[:, None] + torch.arange(block) for n in shape]
+        self.radius, self.values, d = radius, math.prod(shape), len(shape)
+        along = [torch.arange(0, n, block)[:, None] + torch.arange(min(block, n)) for n in shape]
         # Along each dim an axis of blocks, and after all of these one of the cells within each.
         index = [
-            x.clamp(max=n - 1).reshape([len(x) if j == k else block if j == k + len(shape) else 1 for j in axes])
-            for k, (x, n) in enumerate(zip(along, shape, strict=True))
+            cells.clamp(max=n - 1).view(
+                [len(cells) if j == k else cells.shape[1] if j == k + d else 1 for j in range(2 * d)]
+            )
+            for k, (cells, n) in enumerate(zip(along, shape, strict=True))
         ]
-        cells = torch.arange(self.values).view(shape)[tuple(index)].reshape(len(along[0]), -1, block ** len(shape))
+        cells = torch.arange(self.values).view(shape)[tuple(index)].flatten(d)
+        cells = cells.reshape(len(cells), -1, cells.shape[-1])
         self.strips = [x.flatten(0, 1) for x in cells.split(max(1, at_once // cells.shape[1]))]
         self.place = torch.cartesian_prod(*(torch.arange(n).double() for n in shape)).reshape(self.values, -1)
 

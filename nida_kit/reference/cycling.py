@@ -97,7 +97,7 @@ class Cycling:
         x = self.system.simulate(
             100, 200, 5 * self.dt, model_noise_std=self.model_noise_std, seed=2**31 - 1, spinup=500
         )
-        return x.values.reshape(-1, x.sizes["component"])
+        return x.values.reshape(-1, self.system.labels.size)
 
     @property
     def covariance(self) -> np.ndarray:

@@ -74,7 +74,7 @@ def check(method, obs, *how):
         np.testing.assert_allclose(result["std"].values[w, 0].ravel(), std, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("block", [1, 2, 3])
+@pytest.mark.parametrize("block", [1, 2, 3, 10**9])
 @pytest.mark.parametrize("at_once", [1, 10**9])
 def test_each_block_has_the_analysis_of_its_middle(block, at_once, monkeypatch):
     monkeypatch.setattr(letkf, "AT_ONCE", at_once)  # strips of one row of blocks, or one strip
@@ -147,3 +147,10 @@ def test_a_model_may_run_in_float32():
     assert single.attrs["dtype"] == "float32"
     with pytest.raises(ValueError, match="float16"):
         nk.EnKF(system, dtype=torch.float16)
+
+    class Stiff(Open):
+        def tendency(self, x):
+            return x @ torch.eye(NX, dtype=torch.float64)
+
+    with pytest.raises(ValueError, match=r"fails in torch\.float32.*numbers\.to"):
+        nk.LETKF(Stiff(), members=MEMBERS, dtype=torch.float32).assimilate(observed())
