@@ -38,7 +38,7 @@ def test_optimal_interpolation_and_3d_var_are_those_of_snapshots():
     found = history.at_each_time(setup, obs, 8, at_once=3)["mean"].values[0]
     seen = obs["value"].values[0]
     for t, i in ((1, 40), (4, 150), (8, 288)):
-        assert found[t].ravel()[i] == pytest.approx(analysed(mean, S, seen[t], i), abs=1e-4)  # a model in float32
+        assert found[t].ravel()[i] == pytest.approx(analysed(mean, S, seen[t], i), abs=1e-9)
     result = history.LocalThreeDVar(setup.system, 0.5, members=8, **history.LOCAL).assimilate(obs)
     for t, i in ((1, 40), (4, 150), (8, 288)):
         forecast = result["forecast"].values[0, t].ravel()
