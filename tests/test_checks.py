@@ -171,6 +171,7 @@ SYSTEM = ["lorenz63", nk.Lorenz63, None, Odd()]
 METHOD = ["EnKF", nk.EnKF, None, 3, Odd()]
 
 ENSEMBLE = {"system": SYSTEM, "members": [*WHOLE, 1, None], "inflation": POSITIVE, "seed": [*WHOLE, None]}
+ENSEMBLE |= {"dtype": ["float32", torch.float16, torch.int64, None]}
 SEARCH = {"iterations": [*WHOLE, 0, None], "damping": NOT_NEGATIVE, "starts": [*WHOLE, 0, None], "seed": [*WHOLE, None]}
 PHYSICAL = {"system": SYSTEM, "model_noise_std": [*STD, None, 0.0], "start_mean": MEAN, "start_std": [*STD, 0.0]}
 PARTICLES = {"system": SYSTEM, "particles": [*WHOLE, 1, None], "seed": [*WHOLE, None]}
@@ -216,7 +217,7 @@ MAKERS = {
     "LETKF": (
         with_(nk.LETKF, system=L96),
         ENSEMBLE
-        | {"model_noise_std": [*STD, None], "radius": POSITIVE}
+        | {"model_noise_std": [*STD, None], "radius": POSITIVE, "block": [*WHOLE, 0, 2], "finite_size": FLAG}
         | {"distances": ["a", 1.0, EYE, -np.ones((6, 6)), np.full((6, 6), np.nan), 1j, Odd()]},
     ),
     "IEnKS": (

@@ -48,6 +48,8 @@ class EnKF(Ensemble):
             mean and covariance are only known from N members (EnKF-N, Bocquet, Raanes & Hannart 2015,
             doi:10.5194/npg-22-645-2015); to 1%.
         seed: of all random numbers.
+        dtype: in which the model runs, torch.float64 or torch.float32, which may take half the time; all else is in
+            float64.
 
     Raises:
         ValueError: counts or factors out of range, or both ways of inflation.
@@ -64,10 +66,12 @@ class EnKF(Ensemble):
         perturbed: bool = False,
         finite_size: bool = False,
         seed: int = 0,
+        dtype: torch.dtype = DOUBLE,
     ):
         self.perturbed, self.finite_size = checks.flag("perturbed", perturbed), checks.flag("finite_size", finite_size)
         settings = {"perturbed": int(self.perturbed), "finite_size": int(self.finite_size)}  # NetCDF knows no booleans
-        super().__init__(system, members, inflation, seed, (model_noise_std, model_noise_covariance), **settings)
+        Q = model_noise_std, model_noise_covariance
+        super().__init__(system, members, inflation, seed, dtype, Q, **settings)
         if self.finite_size and (self.inflation != 1 or self.perturbed):
             raise ValueError(
                 f"finite_size=True finds the inflation of a square root filter, but {inflation=} and {perturbed=} are "
@@ -103,28 +107,43 @@ class EnKF(Ensemble):
             # What is missing takes its errors with it, so they are whitened again.
             errors = here.whiten(here.colour(errors - errors.mean(0)))
             return math.sqrt(self.members - 1) * directions(self.members) + weights(Y, y + errors - seen)[0]
-        factor = finite_size_inflation(Y, innovation, self.members) if self.finite_size else 1.0
+        factor = 1.0
+        if self.finite_size:
+            factor = finite_size_inflation(Y @ Y.mT, (Y @ innovation.mT).squeeze(-1), self.members)[..., None]
         mean, lower = weights(factor * Y, innovation)
         around = torch.linalg.solve_triangular(lower, rotated_noise(self.members, generator), upper=False, left=False)
         return factor * (mean + around)
 
 
 def finite_size_inflation(
-    Y: Float[Tensor, "W m p"], d: Float[Tensor, "W one p"], members: int
-) -> Float[Tensor, "W one one"]:
+    products: Float[Tensor, "*batch m m"], pull: Float[Tensor, "*batch m"], members: int
+) -> Float[Tensor, "*batch one"]:
     """The factor l on the deviations that minimises the dual cost of EnKF-N, for whitened Y and innovation d.
 
         d' (l^2 Y' Y + I)^-1 d + (N + 1) (N - 1) / (N l^2) + 2 N log l
 
-    The first term is computed in the eigenvectors of Y Y', the minimum on a grid of steps of 1%, from 0.5 to 20.
+    The first term is computed in the eigenvectors of Y Y', the minimum on a grid of steps of 10%, from 0.5 to 20, then
+    of 1% about it.
+
+    Args:
+        products: Y Y'.
+        pull: Y d.
+        members: N.
     """
-    values, vectors = torch.linalg.eigh(Y @ Y.mT)
-    seen = (vectors.mT @ Y @ d.mT).square()  # (d' of each eigenvector)^2 times its value
-    factor = torch.exp(torch.arange(-0.7, 3.0, 0.01, dtype=DOUBLE))
-    # d' (1 + l^2 Y' Y)^-1 d = d' d - sum l^2 seen / (1 + l^2 values)
-    gained = (factor**2 * seen / (1 + factor**2 * values.clamp(min=0).unsqueeze(-1))).sum(-2)
-    cost = -gained + (members + 1) * (members - 1) / members / factor**2 + 2 * members * factor.log()
-    return factor[cost.argmin(-1)][..., None, None]
+    values, vectors = torch.linalg.eigh(products)
+    values, seen = values.clamp(min=0), (vectors.mT @ pull.unsqueeze(-1)).squeeze(-1).square()
+
+    def best(logs: Float[Tensor, "*#batch K"]) -> Float[Tensor, "*batch one"]:
+        """The one of least cost."""
+        shrunk = torch.exp(-2 * logs).unsqueeze(-1)
+        # d' (1 + l^2 Y' Y)^-1 d = d' d - sum seen / (1 / l^2 + values), of each eigenvector
+        gained = (seen.unsqueeze(-2) / (shrunk + values.unsqueeze(-2))).sum(-1)
+        cost = -gained + (members + 1) * (members - 1) / members * shrunk.squeeze(-1) + 2 * members * logs
+        return logs.expand_as(cost).gather(-1, cost.argmin(-1, keepdim=True))
+
+    steps = torch.arange(10, dtype=DOUBLE) / 100
+    coarse = best(torch.arange(-7, 31, dtype=DOUBLE) / 10)
+    return best(torch.cat([coarse - steps.flip(-1), coarse + steps[1:]], -1)).exp()
 
 
 class EnKS(EnKF):
@@ -132,8 +151,8 @@ class EnKS(EnKF):
 
     Args:
         lag: how many analyses act on a time, its own (or between two, the next) not counted; None is all, 0 the filter.
-        system, model_noise_std, model_noise_covariance, members, inflation, perturbed, finite_size, seed: as for
-            `EnKF`, whose results `forecast` and `analysis` are part of its own.
+        system, model_noise_std, model_noise_covariance, members, inflation, perturbed, finite_size, seed, dtype:
+            as for `EnKF`, whose results `forecast` and `analysis` are part of its own.
     """
 
     def __init__(
@@ -148,6 +167,7 @@ class EnKS(EnKF):
         perturbed: bool = False,
         finite_size: bool = False,
         seed: int = 0,
+        dtype: torch.dtype = DOUBLE,
     ):
         super().__init__(
             system,
@@ -158,6 +178,7 @@ class EnKS(EnKF):
             perturbed=perturbed,
             finite_size=finite_size,
             seed=seed,
+            dtype=dtype,
         )
         self.lag = None if lag is None else checks.count("lag", lag, 0)
         self.settings["lag"] = "all" if lag is None else self.lag

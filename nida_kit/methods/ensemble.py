@@ -146,11 +146,23 @@ class Ensemble(Sequential):
     """What ensemble methods share: their members, and their walk through time."""
 
     def __init__(
-        self, system: System, members: int, inflation: float, seed: int, Q: tuple[Any, Any] = (0.0, None), **settings
+        self,
+        system: System,
+        members: int,
+        inflation: float,
+        seed: int,
+        dtype: torch.dtype,
+        Q: tuple[Any, Any] = (0.0, None),
+        **settings,
     ):
         self.noise = model_noise(*Q, as_system(system).labels)  # standard deviations or a covariance
         self.members, self.inflation = checks.count("members", members, 2), checks.positive("inflation", inflation)
-        self.seed = checks.seed(seed)
+        self.seed, self.dtype = checks.seed(seed), checks.dtype(dtype)
+        if self.dtype == torch.float16:
+            raise ValueError(
+                "dtype=torch.float16 is too coarse for a model's steps: use torch.float32 or torch.float64."
+            )
+        settings |= {"dtype": str(self.dtype).removeprefix("torch.")}
         settings |= {"members": self.members, "inflation": self.inflation, "seed": self.seed}
         super().__init__(system, **settings, **noise_settings(self.noise))
 
@@ -205,11 +217,18 @@ class Ensemble(Sequential):
             )
         return self.redrawn(E, fine, lambda E: self._goes_on(E, dt, observations.times[0]), 0)[0]
 
+    def advanced(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Float[Tensor, "W N n"]:
+        """M of each member, in the model's dtype."""
+        if self.dtype == DOUBLE:
+            return advance(self.system, dt, E, t)
+        what, advice = f"The model fails in {self.dtype}", "Its own numbers must follow those of x, numbers.to(x)."
+        return checks.called(what, advance, self.system, dt, E.to(self.dtype), t, advice=advice).to(DOUBLE)
+
     def forecast(
         self, E: Float[Tensor, "W N n"], dt: float, t: Tensor, generator: torch.Generator
     ) -> Float[Tensor, "W N n"]:
         """The members one step after time t."""
-        E = advance(self.system, dt, E, t)
+        E = self.advanced(E, dt, t)
         if self.noise.std.any():
             E = E + self.noise.colour(torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE))
         return E
@@ -223,7 +242,7 @@ class Ensemble(Sequential):
 
     def _goes_on(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Bool[Tensor, "W N"]:
         """Whether members are in the domain of the model still one step after time t."""
-        return advance(self.system, dt, E, t).isfinite().all(-1)
+        return self.advanced(E, dt, t).isfinite().all(-1)
 
     def seen_inside(
         self, E: Float[Tensor, "W N n"], here: Observations, t: int

@@ -31,7 +31,6 @@ from nida_kit.methods.ensemble import (
 from nida_kit.methods.method import stream
 from nida_kit.methods.sequential import (
     DOUBLE,
-    advance,
     check_finite,
     check_operator,
     for_members,
@@ -52,7 +51,7 @@ class IEnKS(Ensemble):
     Args:
         system: an `nk.System`; the first members are draws of its `start`.
         lag: of the windows, in observed times; None takes all observations at once, from the first state on.
-        members, inflation, seed: as for `EnKF`.
+        members, inflation, seed, dtype: as for `EnKF`.
         iterations: Gauss-Newton steps at most.
         tolerance: a window whose weights change by less has converged.
     """
@@ -67,12 +66,13 @@ class IEnKS(Ensemble):
         iterations: int = 10,
         tolerance: float = 1e-3,
         seed: int = 0,
+        dtype: torch.dtype = DOUBLE,
     ):
         self.lag = None if lag is None else checks.count("lag", lag, 1)
         self.iterations = checks.count("iterations", iterations, 1)
         self.tolerance = checks.positive("tolerance", tolerance)
         settings = {"lag": "all" if lag is None else self.lag, "max_iterations": self.iterations}
-        super().__init__(system, members, inflation, seed, **settings, tolerance=self.tolerance)
+        super().__init__(system, members, inflation, seed, dtype, **settings, tolerance=self.tolerance)
 
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
@@ -121,7 +121,7 @@ class IEnKS(Ensemble):
         """The members now and one step after each of these times."""
         states = [E]
         for t in times:
-            states.append(advance(self.system, dt, states[-1], t))
+            states.append(self.advanced(states[-1], dt, t))
         return states
 
     def used(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> list[tuple[Tensor, Observations]]:

@@ -5,23 +5,34 @@
 So a component is moved by what was observed near it, and N members may span far more than N - 1 dimensions. Of
 independent errors, the taper raises the variances; of others, the whole precision R^-1 fades out with distance, and
 stays one. Y here is not whitened. For w, Y, S and m see `ensemble`.
+
+On the grid of a field, distances are known without a matrix of them. There blocks of neighbouring cells share one
+analysis, with distances from the middle of the block, and strips of blocks are worked out one after the other, each
+from the values within reach of it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
 import torch
 import xarray as xr
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nida_kit import checks
-from nida_kit.linalg.taper import gaspari_cohn
-from nida_kit.methods.enkf import EnKF
+from nida_kit.linalg.taper import gaspari_cohn, reach
+from nida_kit.methods.enkf import EnKF, finite_size_inflation
 from nida_kit.methods.ensemble import deviations, inflated, root_of, rotated_noise, seen_by
 from nida_kit.methods.sequential import DOUBLE
 from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations
-from nida_kit.state import OTHER, Labels
+from nida_kit.state import OTHER, GridLabels, Labels
 from nida_kit.systems.system import System
+
+AT_ONCE = 2**17  # numbers in the matrices A of a strip: they stay in a processor's cache
 
 
 class LETKF(EnKF):
@@ -31,14 +42,28 @@ class LETKF(EnKF):
     their error variance grew by 1 / taper. So few members do for a large state. The random rotation is the
     same everywhere, and the weights change smoothly from component to component.
 
+    Fields are localised on their grid, in cells:
+
+    >>> import nida_kit as nk
+    >>> ocean = nk.QuasiGeostrophic(cells=17)
+    >>> truth = ocean.simulate(samples=1, steps=6, dt=10.0, seed=0)
+    >>> obs = nk.observe(truth, fraction=0.2, noise_std=2.0, seed=1)
+    >>> result = nk.LETKF(ocean, members=10, radius=3.0, block=2).assimilate(obs)
+    >>> bool(nk.rmse(result["mean"], truth) < nk.rmse(result["forecast"], truth))
+    True
+
     Args:
         system: an `nk.System`; the first members are draws of its `start`.
         model_noise_std, model_noise_covariance: as for `EnKF`.
-        radius: of localisation: the taper of `gaspari_cohn`, in units of `distances`.
+        radius: of localisation: the taper of `gaspari_cohn`, in units of `distances`, or cells of a field's grid.
         distances: from each component to each observed value, `(n, p)`; of a field also `(*shape, p)` or
-            `(*shape, *shape)`. None asks the system, which `nk.Lorenz96` answers: sites along the ring. Labelled ones
-            lie between components, `(component, other_component)`.
-        members, inflation, seed: as for `EnKF`.
+            `(*shape, *shape)`. None asks the system, which `nk.Lorenz96` answers: sites along the ring; of a field
+            whose system does not say, they are those on its grid, in cells. Labelled ones lie between components,
+            `(component, other_component)`.
+        block: cells along each side of the blocks that share one analysis, of a field on its grid. With 2, an analysis
+            takes a quarter of the time, and hardly changes where the radius is several cells.
+        members, inflation, finite_size, seed, dtype: as for `EnKF`; with finite_size, each block finds an inflation of
+            its own (LETKF-N, Bocquet 2011, doi:10.5194/npg-18-735-2011).
     """
 
     def __init__(
@@ -49,56 +74,192 @@ class LETKF(EnKF):
         model_noise_covariance=None,
         radius: float = 4.0,
         distances=None,
+        block: int = 1,
         members: int = 10,
         inflation: float = 1.0,
+        finite_size: bool = False,
         seed: int = 0,
+        dtype: torch.dtype = DOUBLE,
     ):
         noise = {"model_noise_std": model_noise_std, "model_noise_covariance": model_noise_covariance}
-        super().__init__(system, **noise, members=members, inflation=inflation, seed=seed)
+        ensemble = {"members": members, "inflation": inflation, "finite_size": finite_size, "seed": seed}
+        super().__init__(system, **noise, **ensemble, dtype=dtype)
+        self.settings["radius"], block = checks.positive("radius", radius), checks.count("block", block, 1)
         distances = self.system.distances() if distances is None else _by_label(distances, self.labels)
-        distances = checks.numbers("distances", distances)
-        n, shape = self.labels.size, self.labels.shape
-        if distances.shape[: len(shape)] == shape:  # a field's own dims, of rows and perhaps of columns too
-            whole = distances.shape[len(shape) :] == shape
-            distances = distances.reshape(n, n) if whole else distances.flatten(0, len(shape) - 1)
-        if distances.ndim != 2 or len(distances) != n:
+        if distances is not None:
+            if block != 1:
+                raise ValueError(
+                    f"{block=} is of a field's grid; here distances say what is near: leave one of them out."
+                )
+            self.places: _Places = _ByMatrix(gaspari_cohn(_matrix(distances, self.labels), self.settings["radius"]))
+        elif isinstance(self.labels, GridLabels):
+            self.settings["block"] = block
+            at_once = max(1, AT_ONCE // self.members**2)
+            self.places = _OnGrid(self.labels.shape, self.settings["radius"], block, at_once)
+        else:
             raise ValueError(
-                f"distances must be a matrix (component, observed value) of {n} rows, not {tuple(distances.shape)}."
+                f"The components of {self.system.name} have no places: give distances=, a matrix (component, observed "
+                "value), or a method without localisation."
             )
-        if not (distances >= 0).all():
-            raise ValueError("distances holds NaN or negative values: give how far apart things are.")
-        self.settings["radius"] = checks.positive("radius", radius)
-        self.taper = gaspari_cohn(distances, self.settings["radius"])
 
     def analysed(self, E, here, generator):
         seen = seen_by(E, here)
-        if seen.shape[-1] != self.taper.shape[-1]:
+        if seen.shape[-1] != self.places.values:
             raise ValueError(
-                f"There are {seen.shape[-1]} observed values per time and distances to {self.taper.shape[-1]}: give "
+                f"There are {seen.shape[-1]} observed values per time and distances to {self.places.values}: give "
                 "distances= (component, observed value) for this operator."
             )
         Y, innovation = deviations(seen), here.value - seen.mean(-2, keepdim=True)
-        independent = isinstance(here.errors, Independent)
-        products, pull = (self._of_independent if independent else self._of_correlated)(Y, innovation, here)
+        pulls = (_Independent if isinstance(here.errors, Independent) else _Correlated)(Y, innovation, here)
+        S, noise = deviations(E).mT.contiguous(), rotated_noise(self.members, generator)
+        moved = S.new_empty(*S.shape[:-1], self.members)
+        for windows, cells, near, taper in self.places.parts(here.seen.squeeze(-2)):
+            products, pull = pulls(windows, near, taper)
+            moved[windows, cells] = self._moved(products, pull, S[windows, cells], noise)
+        return inflated(E.mean(-2, keepdim=True) + moved.mT, self.inflation)
+
+    def _moved(
+        self,
+        products: Float[Tensor, "W B m m"],
+        pull: Float[Tensor, "W B m"],
+        S: Float[Tensor, "W B c m"],
+        noise: Float[Tensor, "N m"],
+    ) -> Float[Tensor, "W B c N"]:
+        """How far from the forecast's mean the members are, at the c components of each block.
+
+        It is (rotated noise + z') v, with z = L^-1 pull and v = L^-1 S of each component.
+        """
+        if self.finite_size:
+            factor = finite_size_inflation(products, pull, self.members)
+            products, pull, S = factor.square().unsqueeze(-1) * products, factor * pull, factor.unsqueeze(-1) * S
         lower = root_of(products + torch.eye(self.members - 1, dtype=DOUBLE))
-        # Members are mean + (rotated noise + z') v with z = L^-1 pull and v = L^-1 S of each component.
-        z, v = torch.linalg.solve_triangular(lower, torch.stack([pull, deviations(E).mT], -1), upper=False).unbind(-1)
-        moved = (v @ rotated_noise(self.members, generator).mT + (z * v).sum(-1, keepdim=True)).mT
-        return inflated(E.mean(-2, keepdim=True) + moved, self.inflation)
+        both = torch.linalg.solve_triangular(lower, torch.cat([pull.unsqueeze(-2), S], -2).mT, upper=False)
+        z, v = both[..., :1], both[..., 1:]
+        return v.mT @ noise.mT + (z * v).sum(-2).unsqueeze(-1)
 
-    def _of_independent(self, Y: Tensor, innovation: Tensor, here: Observations) -> tuple[Tensor, Tensor]:
-        """Of each component, A_i - I and what pulls the weights: every taper sums the same products."""
-        Y, innovation = here.whiten(Y).mT, here.whiten(innovation).mT  # (W, p, m)
+
+# What the weights see of observed values q that are near blocks B: A - I and Y T R^-1 T (y - h(m)) of each
+
+
+class _Independent:
+    """Of independent errors: every taper sums the same products."""
+
+    def __init__(self, Y: Float[Tensor, "W m p"], innovation: Float[Tensor, "W one p"], here: Observations):
+        self.Y, self.innovation = here.whiten(Y).mT, here.whiten(innovation).mT
+
+    def __call__(
+        self, windows: slice, near: slice | Int[Tensor, " q"], taper: Float[Tensor, "B q"]
+    ) -> tuple[Float[Tensor, "W B m m"], Float[Tensor, "W B m"]]:
+        Y, innovation = self.Y[windows, near], self.innovation[windows, near]
         pairs = (Y.unsqueeze(-1) * Y.unsqueeze(-2)).flatten(-2)
-        return (self.taper @ pairs).unflatten(-1, (Y.shape[-1],) * 2), self.taper @ (Y * innovation)
+        return (taper @ pairs).unflatten(-1, (Y.shape[-1],) * 2), taper @ (Y * innovation)
 
-    def _of_correlated(self, Y: Tensor, innovation: Tensor, here: Observations) -> tuple[Tensor, Tensor]:
-        """The same, where each taper has whitened deviations of its own."""
-        whitener = here.whiten(torch.eye(Y.shape[-1], dtype=DOUBLE)).mT.unsqueeze(-3)  # R^-1/2, (W, 1, p, p)
-        near = self.taper.sqrt()
-        tapered = whitener @ (near.unsqueeze(-1) * Y.mT.unsqueeze(-3))  # (W, n, p, m)
-        d = whitener @ (near * innovation.nan_to_num(nan=0.0)).unsqueeze(-1)
-        return tapered.mT @ tapered, (tapered.mT @ d).squeeze(-1)
+
+class _Correlated:
+    """Of others: each taper has whitened deviations of its own."""
+
+    def __init__(self, Y: Float[Tensor, "W m p"], innovation: Float[Tensor, "W one p"], here: Observations):
+        self.Y, self.innovation = Y.mT, innovation.nan_to_num(nan=0.0).mT
+        self.whitener = here.whiten(torch.eye(Y.shape[-1], dtype=DOUBLE)).mT  # R^-1/2, (W, p, p)
+
+    def __call__(
+        self, windows: slice, near: slice | Int[Tensor, " q"], taper: Float[Tensor, "B q"]
+    ) -> tuple[Float[Tensor, "W B m m"], Float[Tensor, "W B m"]]:
+        whitener, root = self.whitener[windows, :, near].unsqueeze(-3), taper.sqrt().unsqueeze(-1)
+        Y = whitener @ (root * self.Y[windows, near].unsqueeze(-3))  # (W, B, p, m)
+        innovation = whitener @ (root * self.innovation[windows, near].unsqueeze(-3))
+        return Y.mT @ Y, (Y.mT @ innovation).squeeze(-1)
+
+
+# What is near
+
+
+class _Places(Protocol):
+    """Where components and observed values are.
+
+    Attributes:
+        values: how many values may be observed at a time.
+    """
+
+    values: int
+
+    def parts(
+        self, seen: Bool[Tensor, "W p"]
+    ) -> Iterator[tuple[slice, Int[Tensor, "B c"], slice | Int[Tensor, " q"], Float[Tensor, "B q"]]]:
+        """Some windows, the components of blocks, the observed values near any of them, and the taper of both."""
+        ...
+
+
+class _ByMatrix:
+    """Each component is a block by itself, with a row of a matrix.
+
+    Args:
+        taper: of component and observed value.
+    """
+
+    def __init__(self, taper: Float[Tensor, "n p"]):
+        self.taper, self.values = taper, taper.shape[-1]
+
+    def parts(self, seen):
+        yield slice(None), torch.arange(len(self.taper)).unsqueeze(-1), slice(None), self.taper
+
+
+class _OnGrid:
+    """Blocks of the cells of a grid, in strips along its first dim; each cell may be observed.
+
+    Args:
+        shape: of the grid.
+        radius: of the taper, in cells.
+        block: cells along each side of a block; those at the end may have fewer, and name their last ones twice.
+        at_once: blocks in a strip, one row of them or more.
+    """
+
+    def __init__(self, shape: tuple[int, ...], radius: float, block: int, at_once: int):
+        self.radius, self.values, d = radius, math.prod(shape), len(shape)
+        along = [torch.arange(0, n, block)[:, None] + torch.arange(min(block, n)) for n in shape]
+        # Along each dim an axis of blocks, and after all of these one of the cells within each.
+        index = [
+            cells.clamp(max=n - 1).view(
+                [len(cells) if j == k else cells.shape[1] if j == k + d else 1 for j in range(2 * d)]
+            )
+            for k, (cells, n) in enumerate(zip(along, shape, strict=True))
+        ]
+        cells = torch.arange(self.values).view(shape)[tuple(index)].flatten(d)
+        cells = cells.reshape(len(cells), -1, cells.shape[-1])
+        self.strips = [x.flatten(0, 1) for x in cells.split(max(1, at_once // cells.shape[1]))]
+        self.place = torch.cartesian_prod(*(torch.arange(n).double() for n in shape)).reshape(self.values, -1)
+
+    def parts(self, seen):
+        for w, observed in enumerate(seen):
+            index = observed.nonzero().squeeze(-1)
+            for cells in self.strips:
+                middle = (self.place[cells[:, 0]] + self.place[cells[:, -1]]) / 2
+                first = self.place[index, 0]
+                far = reach(self.radius)
+                near = index[(first > middle[0, 0] - far) & (first < middle[-1, 0] + far)]
+                # not by matrix products, which lose digits
+                distances = torch.cdist(middle, self.place[near], compute_mode="donot_use_mm_for_euclid_dist")
+                yield slice(w, w + 1), cells, near, gaspari_cohn(distances, self.radius)
+
+
+def _matrix(distances, labels: Labels) -> Float[Tensor, "n p"]:
+    """Distances from each component to each observed value.
+
+    Raises:
+        ValueError: what are none.
+    """
+    distances = checks.numbers("distances", distances)
+    n, shape = labels.size, labels.shape
+    if distances.shape[: len(shape)] == shape:  # a field's own dims, of rows and perhaps of columns too
+        whole = distances.shape[len(shape) :] == shape
+        distances = distances.reshape(n, n) if whole else distances.flatten(0, len(shape) - 1)
+    if distances.ndim != 2 or len(distances) != n:
+        raise ValueError(
+            f"distances must be a matrix (component, observed value) of {n} rows, not {tuple(distances.shape)}."
+        )
+    if not (distances >= 0).all():
+        raise ValueError("distances holds NaN or negative values: give how far apart things are.")
+    return distances
 
 
 def _by_label(distances, labels: Labels):

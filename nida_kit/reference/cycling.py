@@ -36,6 +36,8 @@ class Cycling:
         cycles: observed times of one experiment.
         components: which are observed; None is all.
         operator: what is observed of the state, for `nk.observe`; None is the state itself.
+        points: which values of true trajectories are observed, a mask for `nk.observe`, made of them and of a random
+            generator; None is all.
         model_noise_std: per step and component, state units.
         experiments: how many a score needs, so that chance does not decide it.
         published: scores on record, by method.
@@ -51,6 +53,7 @@ class Cycling:
     cycles: int = 1000
     components: Sequence[str] | None = None
     operator: Callable | None = None
+    points: Callable[[xr.DataArray, np.random.Generator], xr.DataArray] | None = None
     model_noise_std: float = 0.0
     experiments: int = 3
     published: dict[str, Score] = field(default_factory=dict)
@@ -82,7 +85,10 @@ class Cycling:
 
     def observe(self, truth: xr.DataArray, seed: int = 0) -> xr.Dataset:
         """Observations under the experiment's law."""
-        how = {"components": self.components, "operator": self.operator, "noise_std": self.noise_std}
+        seen = self.operator
+        if self.points is not None:
+            seen = self.points(truth, np.random.default_rng([1, checks.seed(seed)]))  # not the numbers of the errors
+        how = {"components": self.components, "operator": seen, "noise_std": self.noise_std}
         return observe(truth, every=self.every, offset=self.every, seed=seed, **how)
 
     @cached_property
@@ -91,7 +97,7 @@ class Cycling:
         x = self.system.simulate(
             100, 200, 5 * self.dt, model_noise_std=self.model_noise_std, seed=2**31 - 1, spinup=500
         )
-        return x.values.reshape(-1, x.sizes["component"])
+        return x.values.reshape(-1, self.system.labels.size)
 
     @property
     def covariance(self) -> np.ndarray:
@@ -99,7 +105,7 @@ class Cycling:
         return np.cov(self.states.T)
 
     def scores(self, result: xr.Dataset, truth: xr.DataArray) -> dict[str, float]:
-        """Root mean squared errors over components, meaned over the observed times after the burn-in and experiments.
+        """Root mean squared errors over the state, meaned over the observed times after the burn-in and experiments.
 
         Returns:
             `forecast`, `analysis` and `smoothed`, as far as the method has them; the standard error of each over
@@ -119,7 +125,7 @@ class Cycling:
         means |= {"smoothed": result["mean"]} if smoother else {}
         truth = truth.sel(counted)
         errors = {
-            name: rmse(x.sel(counted), truth, "component").mean("time", skipna=False)
+            name: rmse(x.sel(counted), truth, self.system.labels.dims).mean("time", skipna=False)
             for name, x in means.items()
             if x is not None
         }

@@ -142,16 +142,12 @@ class System(ABC):
         """Whether the model's states are others than those that are observed."""
         return False
 
-    def distances(self) -> Float[Tensor, "n n"]:
-        """How far apart the components are, for localisation; `(*shape, *shape)`.
+    def distances(self) -> Float[Tensor, "n n"] | None:
+        """How far apart the components are, for localisation; `(*shape, *shape)`. None where they have no places.
 
-        Raises:
-            ValueError: a system whose components have no place.
+        A field's have those of its grid without this; one whose grid is periodic, say, knows other distances.
         """
-        raise ValueError(
-            f"The components of {type(self).__name__} have no places: give distances=, a matrix (component, observed "
-            "value), or a method without localisation."
-        )
+        return None
 
     @cached_property
     def depends_on_time(self) -> bool:

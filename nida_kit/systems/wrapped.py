@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from numbers import Real
 
 import torch
@@ -113,8 +114,10 @@ class Folded(_Wrapped):
         self.system._try_tendency(self._unfold(x))
 
     def distances(self):
-        found = torch.as_tensor(self.system.distances())
-        n = self.labels.size
+        found, n = self.system.distances(), self.labels.size
+        if found is None:
+            return None
+        found = torch.as_tensor(found)
         return found if found.shape == (n, n) else found.reshape(n, n)
 
 
@@ -125,22 +128,53 @@ class OnAttractor(_Wrapped):
         system: any.
         time: how long its own start is run first and dropped, in the system's time unit; positive. A tendency that
             depends on time starts that long before 0.
+        snapshots: of one such run that goes on; starts are picked among them, each once while there are enough. So
+            many members of a model that takes long share one run. None runs each start by itself.
+        apart: time between two snapshots; None is `time`.
+
+    Raises:
+        ValueError: times that are not positive, or snapshots of a tendency that depends on time, which begin at others.
     """
 
-    def __init__(self, system: System, time: float):
+    def __init__(self, system: System, time: float, *, snapshots: int | None = None, apart: float | None = None):
         super().__init__(system)
         if not isinstance(time, Real) or not 0 < time < math.inf:
             raise ValueError(f"{time=} must be positive and finite, in the system's time unit.")
         self.time = float(time)
+        self.snapshots = None if snapshots is None else checks.count("snapshots", snapshots, 1)
+        self.apart = self.time if apart is None else checks.positive("apart", apart)
+        if self.snapshots is None and apart is not None:
+            raise ValueError(f"{apart=} is the time between snapshots: say how many, snapshots=100.")
+        if self.snapshots is not None and self.depends_on_time:
+            raise ValueError(
+                f"{snapshots=} of one run are of different times, and the tendency of {self.name} depends on time: "
+                "leave snapshots out, so that each start is run by itself."
+            )
 
     def start(self, samples, generator, dtype, device):
-        return self.step(self.system.start(samples, generator, dtype, device), self.time, -self.time)
+        if self.snapshots is None:
+            return self.step(self.system.start(samples, generator, dtype, device), self.time, -self.time)
+        shuffled = torch.randperm(self.snapshots, generator=generator, device=device).cpu()
+        picked = shuffled[torch.arange(samples) % self.snapshots]
+        return self._run[picked].to(device, dtype)
+
+    @cached_property
+    def _run(self) -> Float[Tensor, "snapshots n"]:
+        """The snapshots, the same in each process."""
+        with torch.no_grad():
+            x = self.system.start(1, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+            found = [self.step(x, self.time)]
+            for _ in range(self.snapshots - 1):
+                found.append(self.step(found[-1], self.apart))
+        return torch.cat(found)
 
     def start_moments(self):
         return _moments_inside(self) if self.transformed else None
 
     def parameters(self):
-        return self.system.parameters() | {"on_attractor_after": self.time}
+        own = {"on_attractor_after": self.time}
+        own |= {} if self.snapshots is None else {"snapshots": self.snapshots, "snapshots_apart": self.apart}
+        return self.system.parameters() | own
 
 
 class Started(_Wrapped):

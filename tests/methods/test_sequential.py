@@ -263,7 +263,7 @@ def test_finite_size_inflation_minimises_its_cost():
     generator = torch.Generator().manual_seed(3)
     Y = torch.randn(4, 6, 3, generator=generator, dtype=torch.float64)
     R, d = torch.full((1, 3), 0.5).double(), 3 * torch.randn(4, 1, 3, generator=generator, dtype=torch.float64)
-    found = enkf.finite_size_inflation(Y / R.sqrt(), d / R.sqrt(), 7).flatten()
+    found = enkf.finite_size_inflation((Y / R) @ Y.mT, (Y / R @ d.mT).squeeze(-1), 7).flatten()
     for w in range(4):
 
         def cost(log_factor, w=w):

@@ -39,7 +39,9 @@ def same_truths(setup):
     In a chaotic model any other rounding grows into another trajectory, so a processor either finds four digits of it
     or has run other experiments.
     """
-    name = {"Lorenz63": "sakov2012-lorenz63", "Lorenz96": "sakov2008-lorenz96"}[setup.system.name]
+    name = {"Lorenz63": "sakov2012-lorenz63", "Lorenz96": "sakov2008-lorenz96"}.get(setup.system.name)
+    if name is None:  # a field, whose climatology is not on record
+        return False
     found, record = scores(name, "climatology"), RECORD[name]["climatology"]
     return all(found[key] == pytest.approx(record[key], rel=1e-3) for key in ("analysis", "analysis_error"))
 
@@ -48,9 +50,10 @@ def same_truths(setup):
 def test_a_method_keeps_its_published_score(name, title):
     setup = nk.setups.load(name)
     score, found, record = setup.published[title], scores(name, title), RECORD[name][title]
-    assert setup.cycles >= 1000 and setup.experiments >= 3
+    # Each error of a field is the mean of many values, so one run of fewer cycles says as much.
+    assert (setup.cycles >= 1000 and setup.experiments >= 3) or setup.system.labels.size > 10_000
     # Other truths bring the chance of other experiments: three standard errors, which so few do not know below 3%.
-    chance = 0.0 if same_truths(setup) else 3 * max(record["analysis_error"], 0.03 * record["here"])
+    chance = 0.0 if same_truths(setup) else 3 * max(record.get("analysis_error", 0.0), 0.03 * record["here"])
     assert found[score.held] == pytest.approx(score.value, abs=score.tolerance * score.value + chance)
     # With the same truths a filter forgets how it was rounded, but not a particle filter, which chooses otherwise: four
     # seeds differ by 14%.

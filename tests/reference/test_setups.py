@@ -1,5 +1,7 @@
 """Reference experiments: their laws, their scores, and what those refuse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -118,3 +120,27 @@ def test_the_shipped_prior_of_the_pendulum_leaves_a_quarter_of_its_first_guess()
     trace = nk.NeuralIncremental.pretrained("pendulum").assimilate(setup.observe(truth, seed=SEED + 1), trace=True)
     final = setup.score(trace["mean"].isel(step=-1), truth)
     assert final <= setup.score(trace["first_guess"], truth) / 4
+
+
+def test_the_ocean_is_seen_at_300_cells_along_tracks_that_shift():
+    setup = nk.setups.load("sakov2008-qg")
+    full = setup.points(xr.DataArray(np.zeros((50, 129, 129)), dims=("time", "y", "x")), np.random.default_rng(0))
+    cells = [np.flatnonzero(each) for each in full.values]
+    assert all(each.size == 300 and set(np.diff(each)) == {55, 56} for each in cells)
+    assert {each[0] for each in cells} <= set(range(55)) and len({each[0] for each in cells}) > 20
+    truth = nk.QuasiGeostrophic(cells=33).simulate(2, 5, 5.0, seed=0)
+    seen, other = (setup.observe(truth, seed)["value"].notnull().values for seed in (1, 2))
+    assert not seen[:, 0].any() and (seen[:, 1:].sum((-2, -1)) == 20).all() and (seen[0] == seen[1]).all()
+    assert (seen[0, 1] != seen[0, 2]).any() and (seen != other).any()
+
+
+def test_a_small_ocean_is_scored_over_its_grid():
+    ocean = nk.OnAttractor(nk.QuasiGeostrophic(cells=17), time=200.0, snapshots=12, apart=50.0)
+    setup = replace(nk.setups.load("sakov2008-qg"), system=ocean, cycles=12, burn_in=15)
+    method = nk.LETKF(ocean, members=8, radius=3.0, inflation=1.05, block=2)
+    found = setup.run(method, seed=2)
+    truth = setup.windows(1, 2)
+    result = method.assimilate(setup.observe(truth, 3))
+    errors = np.sqrt(((result["mean"] - truth).values[0, 4:] ** 2).mean((1, 2)))  # after 15 time units
+    assert found["analysis"] == pytest.approx(errors.mean(), rel=1e-9)
+    assert found["analysis"] < found["forecast"] < float(truth.std())

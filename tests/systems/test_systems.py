@@ -205,6 +205,23 @@ def test_on_the_attractor_a_start_is_a_state_long_under_way():
         system.log_start(torch.zeros(5))
 
 
+def test_snapshots_are_of_one_run_and_each_starts_once():
+    ring = nk.Lorenz96(sites=5)
+    system = nk.OnAttractor(ring, time=0.4, snapshots=6, apart=0.1)
+    run = ring.simulate(1, 6, 0.1, seed=0, spinup=4).values[0]
+    drawn = starts(system, 8)
+    np.testing.assert_allclose(np.unique(drawn[:6], axis=0), np.unique(run, axis=0), rtol=1e-10)
+    assert torch.equal(drawn[6:], drawn[:2])  # there are no more
+    other = system.start(2, torch.Generator().manual_seed(1), torch.float64, torch.device("cpu"))
+    assert not torch.equal(other, drawn[:2])
+    assert system.simulate(1, 2, 0.1).attrs["snapshots"] == 6
+    assert nk.OnAttractor(ring, time=0.4, snapshots=6).apart == 0.4
+    with pytest.raises(ValueError, match="say how many"):
+        nk.OnAttractor(ring, time=0.4, apart=0.1)
+    with pytest.raises(ValueError, match="depends on time"):
+        nk.OnAttractor(Forced(), time=0.4, snapshots=6)
+
+
 @pytest.mark.parametrize("time", [0.0, -1.0, math.inf, "long"])
 def test_the_way_to_the_attractor_takes_a_positive_time(time):
     with pytest.raises(ValueError, match="time="):
