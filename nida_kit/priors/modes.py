@@ -95,12 +95,12 @@ class FieldClimatology:
         apart = _apart(*shape).to(away) if radius is not None else None
         taper = 1.0 if radius is None else gaspari_cohn(apart, checks.positive("radius", radius))
 
-        def covariance(of: Tensor, lag: int) -> Tensor:
-            first, second = of[:, : length - lag].flatten(0, 1), of[:, lag:].flatten(0, 1)
+        def covariance(of: Tensor, lag: int, every: int = 1) -> Tensor:
+            first, second = (part[:, ::every].flatten(0, 1) for part in (of[:, : length - lag], of[:, lag:]))
             return first.mT @ second / len(first)
 
-        some = x[:, :: max(1, len(x) * length // (_ENOUGH * x.shape[-1]))]
-        C = some.flatten(0, 1).mT @ some.flatten(0, 1) / some.shape[:2].numel()
+        every = max(1, len(x) * length // (_ENOUGH * x.shape[-1]))  # snapshots of all points; of modes all are taken
+        C = covariance(x, 0, every)
         values, vectors = torch.linalg.eigh(C * taper)
         modes = min(modes, int((values > 1e-6 * values[-1]).sum()))
         root, vectors = values[-modes:].flip(0).sqrt(), vectors[:, -modes:].flip(1)
@@ -109,7 +109,7 @@ class FieldClimatology:
             z = x @ inwards
             lags = torch.stack([covariance(z, lag) for lag in range(steps)])
         else:
-            lags = torch.stack([inwards.mT @ (covariance(x, lag) * taper) @ inwards for lag in range(steps)])
+            lags = torch.stack([inwards.mT @ (covariance(x, lag, every) * taper) @ inwards for lag in range(steps)])
         least = float(torch.linalg.eigvalsh(_over_window(lags.double())).min())
         lags[0] += max(0.0, _FLOOR - least) * torch.eye(modes).to(lags)
         outwards = (vectors * root).mT
