@@ -93,7 +93,7 @@ def past() -> torch.Tensor:
     return records(500, 160, seed=1)
 
 
-def interpolation(scale: float, each: int = 3) -> tuple[OptimalInterpolation, dict[str, float]]:
+def interpolation(scale: float, each: int = 2) -> tuple[OptimalInterpolation, dict[str, float]]:
     """The best of some numbers of modes and tapers on validation windows, and the errors of all."""
     truth, labels = windows(VALIDATION, each), QuasiGeostrophic(cells=CELLS).labels
     found: dict[str, float] = {}
@@ -127,7 +127,7 @@ def peak() -> float:
 
 
 def measure(samples: int, folder: Path) -> dict[str, Any]:
-    """Everything, of so many windows; a fifth of them for methods that run the model."""
+    """Everything, of so many windows; an eighth of them for methods that run the model."""
     neural = NeuralIncremental.pretrained("ocean")
     scale = float(neural.prior.climatology.spread.square().mean().sqrt())
     fitted, tried = interpolation(scale)
@@ -140,12 +140,12 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
         "NIDA, one temperature": neural.with_temperatures(1),
     }
     truth = windows(TEST, max(1, samples // 8))
-    some = truth.isel(sample=slice(0, None, 5))
+    some = truth.isel(sample=slice(0, None, 8))
     rows: dict[str, Any] = {}
     for k, (law, counts) in enumerate(LAWS.items()):
         obs = observed(truth, counts, scale, seed=TEST + 1 + k)
         rows[law] = {name: scored(method, truth, obs, scale) for name, method in cheap.items()}
-        few = obs.isel(sample=slice(0, None, 5))
+        few = obs.isel(sample=slice(0, None, 8))
         for name, method in ensembles().items():
             rows[law][name] = scored(method, some, few, scale) | {"windows": some.sizes["sample"]}
         for name in ("optimal interpolation", "NIDA"):
@@ -180,7 +180,7 @@ def finer(scale: float, trajectories: int = 4, each: int = 4) -> dict[str, Any]:
 
 
 def simplified(methods: dict[str, Method], scale: float, trajectories: int = 4, each: int = 5) -> dict[str, Any]:
-    """The truth has two layers that move; methods know the one-layer model, or a past that it made, and nothing else."""
+    """The truth has two layers that move; methods know the one-layer model, or a past that it made."""
     truth_of = TwoLayerQuasiGeostrophic(upper=QuasiGeostrophic(cells=CELLS, wind=3 * math.pi))
     run = OnAttractor(truth_of, 2000.0).simulate(trajectories, 20 * each, DT, seed=TEST, dtype=torch.float32)
     upper = run.sel(layer=1, drop=True).astype(float)
