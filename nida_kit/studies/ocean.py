@@ -137,7 +137,6 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
         "optimal interpolation": fitted,
         "first guess of NIDA": OptimalInterpolation(neural.prior.climatology, labels, DT),
         "NIDA": neural,
-        "NIDA, one temperature": neural.with_temperatures(1),
     }
     truth = windows(TEST, max(1, samples // 8))
     some = truth.isel(sample=slice(0, None, 8))
