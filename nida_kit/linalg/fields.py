@@ -140,14 +140,24 @@ class Ensemble:
             product = splines(grid[axis], product.dtype, product.device) @ product
         return product
 
+    @cached_property
+    def _at_points(self) -> Float[Tensor, "n r T"]:
+        """E as products at each point need it: else it would be copied for each of them."""
+        return self.members.permute(2, 0, 1).contiguous()
+
     def push(self, v):
         weights = v.squeeze(-2).unflatten(-1, (len(self.members), *self.grids[-1]))
         for shape in reversed(self.grids[:-1]):
             weights = finer(weights, shape)
-        return torch.einsum("...rn,rtn->...tn", (weights * self._scale).flatten(-2), self.members)
+        weights = (weights * self._scale).flatten(-2)
+        lead = weights.shape[:-2]
+        x = weights.reshape(-1, *weights.shape[-2:]).permute(2, 0, 1) @ self._at_points
+        return x.permute(1, 2, 0).reshape(*lead, *self.members.shape[1:])
 
     def pull(self, w):
-        weights = torch.einsum("...tn,rtn->...rn", w, self.members).unflatten(-1, self.shape) * self._scale
+        lead = w.shape[:-2]
+        weights = w.reshape(-1, *w.shape[-2:]).permute(2, 0, 1) @ self._at_points.mT
+        weights = weights.permute(1, 2, 0).reshape(*lead, len(self.members), *self.shape) * self._scale
         for _ in range(self.octaves):
             weights = coarser(weights)
         return weights.flatten(-3).unsqueeze(-2)
