@@ -49,7 +49,7 @@ class FieldFourDVar(Method):
     >>> interpolation = nk.OptimalInterpolation.fit_field(past, steps=3, modes=60)
     >>> truth = ocean.simulate(samples=1, steps=3, dt=5.0, seed=1)
     >>> obs = nk.observe(truth, fraction=0.3, noise_std=2.0, seed=2)
-    >>> result = nk.FieldFourDVar(ocean, interpolation, outer=3, draws=2).assimilate(obs)
+    >>> result = nk.FieldFourDVar(ocean, interpolation, draws=2).assimilate(obs)
     >>> bool(result["converged"].all())
     True
 
@@ -71,7 +71,7 @@ class FieldFourDVar(Method):
         interpolation: OptimalInterpolation,
         *,
         model_error: float = 0.03,
-        outer: int = 2,
+        outer: int = 3,
         iterations: int | None = None,
         draws: int = 8,
     ):
