@@ -14,16 +14,17 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
                           Transformed (positive states, say); observe, over_window; tracks, shifting_points, clouds
                           (where and when a field is seen)
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
-                          WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
-                          ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
-                          Cycled (a long record, window by window); method_of (weights);
+                          WeakFourDVar, FieldFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS,
+                          LETKF, IEnKS, ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of
+                          several); Cycled (a long record, window by window); method_of (weights);
                           schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
                           rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
     train a prior         train, Settings, NeuralPrior, RingPrior, FieldPrior, PaperPrior; simulated, fixed (windows to
                           learn from); mixture, field_mixture, regular (how they are observed); save, load, Card
-    know the past         Climatology, FieldClimatology, Season, windows, Physics, Gaussian
+    know the past         Climatology, FieldClimatology, EnsembleClimatology, Season, windows, Physics, FieldPhysics,
+                          Gaussian
     name a state          StateLabels, GridLabels
     repeat experiments    setups: setups.list(), setups.run(name)
 
@@ -88,6 +89,7 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.methods.compose import Chain, QuasiStatic
 from nida_kit.methods.cycled import Cycled
 from nida_kit.methods.enkf import EnKF, EnKS
+from nida_kit.methods.field_weak import FieldFourDVar
 from nida_kit.methods.filters import ExtendedKalmanFilter, ThreeDVar
 from nida_kit.methods.ienks import IEnKS
 from nida_kit.methods.importance import ImportanceSampler
@@ -108,7 +110,9 @@ from nida_kit.observing.observe import observe
 from nida_kit.observing.operators import over_window
 from nida_kit.observing.tracks import clouds, shifting_points, tracks
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.ensemble import EnsembleClimatology
 from nida_kit.priors.field import FieldPrior
+from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.physics import Physics
@@ -138,8 +142,11 @@ __all__ = [
     "Cycled",
     "EnKF",
     "EnKS",
+    "EnsembleClimatology",
     "ExtendedKalmanFilter",
     "FieldClimatology",
+    "FieldFourDVar",
+    "FieldPhysics",
     "FieldPrior",
     "Gaussian",
     "GridLabels",

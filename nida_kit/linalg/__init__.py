@@ -7,6 +7,8 @@
     cg           conjugate gradients, where J' J is too large to be written down
     in_time      what of J' J stays within each site of a ring: its preconditioner
     covariance   covariances that whiten and colour
+    pyramid      finer and coarser grids by splines
+    fields       generators of fields, x = c + L z
     jacobian     slopes of functions of single states
     taper        correlations that end at a distance
 

@@ -1,18 +1,31 @@
 """Generators of fields: how a Gaussian over many thousand values is made of independent numbers, x = c + L z.
 
-Each is a kind of rows (`rows.py`): `push` is L, `pull` its adjoint, and z one flat vector, `(..., 1, N)`.
+Each is a kind of rows (`rows.py`): `push` is L, `pull` its adjoint, and z one flat vector, `(..., 1, N)`, of which
+`noise` is the shape. They add up (`Sum`), and a model carries them through time (`Propagated`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
-from nida_kit.linalg.pyramid import Shape, coarser, finer, shapes
+from nida_kit.linalg.pyramid import Shape, coarser, finer, shapes, splines
+from nida_kit.linalg.rows import Rows
+
+
+class Generator(Rows, Protocol):
+    """A square root L of a covariance."""
+
+    @property
+    def noise(self) -> tuple[int, ...]:
+        """The shape of z; z may have more leading axes."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +96,189 @@ def memory(steps: int, time: Tensor) -> Float[Tensor, "T T"]:
     t = torch.arange(steps).to(time)
     q = torch.exp(-((t[:, None] - t) / time).square() / 2) + 1e-3
     return q / q.square().sum(1, keepdim=True).sqrt()
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    r"""Combinations of known trajectories whose weights vary slowly in space, and not in time.
+
+        x_t = sum_k E_{k,t} v_k / sqrt(r),    cov = (1/r sum_k E_k E_k') * rho
+
+    with v_k of unit variance and correlation rho. So what lies far apart is independent, whatever few members say of it
+    (the extended control variable of Lorenc 2003, doi:10.1256/qj.02.132).
+
+    Attributes:
+        members: E, departures from the mean, `(r, T, n)`.
+        shape: of the field.
+        octaves: the weights are splines with knots at every 2^octaves-th point.
+    """
+
+    members: Float[Tensor, "r T n"]
+    shape: Shape
+    octaves: int
+
+    @cached_property
+    def grids(self) -> list[Shape]:
+        """From the field's to that of the knots."""
+        return shapes(self.shape, self.octaves)
+
+    @property
+    def noise(self) -> tuple[int, int]:
+        """The shape of z."""
+        return 1, len(self.members) * math.prod(self.grids[-1])
+
+    @cached_property
+    def _scale(self) -> Float[Tensor, "y x"]:
+        """What makes the variance of a member's weight 1 / r; splines of a plane are products along its axes."""
+        y, x = (self._along(axis).square().sum(1) for axis in (0, 1))
+        return (y[:, None] * x * len(self.members)).rsqrt()
+
+    def _along(self, axis: int) -> Float[Tensor, "n knots"]:
+        """The splines along an axis, one in a column."""
+        product = torch.eye(self.grids[-1][axis]).to(self.members)
+        for grid in reversed(self.grids[:-1]):
+            product = splines(grid[axis], product.dtype, product.device) @ product
+        return product
+
+    @cached_property
+    def _at_points(self) -> Float[Tensor, "n r T"]:
+        """E as products at each point need it: else it would be copied for each of them."""
+        return self.members.permute(2, 0, 1).contiguous()
+
+    def push(self, v):
+        weights = v.squeeze(-2).unflatten(-1, (len(self.members), *self.grids[-1]))
+        for shape in reversed(self.grids[:-1]):
+            weights = finer(weights, shape)
+        weights = (weights * self._scale).flatten(-2)
+        lead = weights.shape[:-2]
+        x = weights.reshape(-1, *weights.shape[-2:]).permute(2, 0, 1) @ self._at_points
+        return x.permute(1, 2, 0).reshape(*lead, *self.members.shape[1:])
+
+    def pull(self, w):
+        lead = w.shape[:-2]
+        weights = w.reshape(-1, *w.shape[-2:]).permute(2, 0, 1) @ self._at_points.mT
+        weights = weights.permute(1, 2, 0).reshape(*lead, len(self.members), *self.shape) * self._scale
+        for _ in range(self.octaves):
+            weights = coarser(weights)
+        return weights.flatten(-3).unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Each step by itself: a few patterns of independent amplitudes, and independent values beside them.
+
+        x_t = scale_t (E z_t + D z'_t)
+
+    Attributes:
+        patterns: E, `(n, r)`.
+        rest: the diagonal of D, `(n,)`, positive.
+        scale: of each step, `(T,)`, positive.
+    """
+
+    patterns: Float[Tensor, "n r"]
+    rest: Float[Tensor, " n"]
+    scale: Float[Tensor, " T"]
+
+    @property
+    def noise(self) -> tuple[int, int]:
+        """The shape of z."""
+        return 1, len(self.scale) * sum(self.patterns.shape)
+
+    def push(self, v):
+        n, r = self.patterns.shape
+        z, own = v.squeeze(-2).unflatten(-1, (len(self.scale), r + n)).split([r, n], -1)
+        return (z @ self.patterns.mT + own * self.rest) * self.scale[:, None]
+
+    def pull(self, w):
+        w = w * self.scale[:, None]
+        return torch.cat([w @ self.patterns, w * self.rest], -1).flatten(-2).unsqueeze(-2)
+
+    def whiten(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch 1 N"]:
+        """The shortest z that gives x: half its square is -log density of x, up to a constant."""
+        z = self._shortest(x.double())
+        return (z + self._shortest(x.double() - self._double.push(z))).to(x)  # mends what the first has lost
+
+    @cached_property
+    def _double(self) -> Modes:
+        return Modes(self.patterns.double(), self.rest.double(), self.scale.double())
+
+    @cached_property
+    def _root(self) -> Float[Tensor, "r r"]:
+        """Of I + E' D^-2 E."""
+        E = self._double.patterns / self._double.rest[:, None]
+        return torch.linalg.cholesky(E.mT @ E + torch.eye(E.shape[1]).to(E))
+
+    def _shortest(self, x: Tensor) -> Tensor:
+        """L' (L L')^-1 x, by Woodbury's identity."""
+        own = self._double
+        x = x / own.scale[:, None] / own.rest.square()
+        within = torch.cholesky_solve((x @ own.patterns).mT, self._root).mT
+        x = x - within @ own.patterns.mT / own.rest.square()
+        return torch.cat([x @ own.patterns, x * own.rest], -1).flatten(-2).unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """What a linear model makes of errors: x_0 = e_0, x_{t+1} = M_t x_t + e_{t+1}.
+
+    Attributes:
+        model: M_t, rows that take one state `(..., 1, n)`, one for each step but the last.
+        errors: makes e of z.
+    """
+
+    model: tuple[Rows, ...]
+    errors: Generator
+
+    @property
+    def noise(self) -> tuple[int, ...]:
+        """The shape of z."""
+        return self.errors.noise
+
+    def push(self, v):
+        first, *later = self.errors.push(v).split(1, -2)
+        states = [first]
+        for step, error in zip(self.model, later, strict=True):
+            states.append(step.push(states[-1]) + error)
+        return torch.cat(states, -2)
+
+    def pull(self, w):
+        *earlier, back = w.split(1, -2)
+        found = [back]
+        for step, own in zip(reversed(self.model), reversed(earlier), strict=True):
+            found.append(own + step.pull(found[-1]))
+        return self.errors.pull(torch.cat(found[::-1], -2))
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Independent fields, added.
+
+    Attributes:
+        parts: what makes each; z is theirs, one after the other.
+    """
+
+    parts: tuple[Generator, ...]
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [part.noise[-1] for part in self.parts]
+
+    @property
+    def noise(self) -> tuple[int, ...]:
+        """The shape of z."""
+        return (*torch.broadcast_shapes(*(part.noise[:-1] for part in self.parts)), sum(self._sizes))
+
+    def push(self, v):
+        return sum(part.push(z) for part, z in zip(self.parts, v.split(self._sizes, -1), strict=True))
+
+    def pull(self, w):
+        parts = [part.pull(w) for part in self.parts]
+        batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
+        return torch.cat([p.expand(*batch, -1) for p in parts], -1)
+
+
+def averaged(field: Float[Tensor, "*batch n"], inside: Float[Tensor, "y x"]) -> Float[Tensor, "*batch n"]:
+    """The mean over each point and its neighbours that are inside; 0 elsewhere."""
+    own = field.unflatten(-1, inside.shape).reshape(-1, 1, *inside.shape) * inside
+    around, share = (avg_pool2d(x, 3, stride=1, padding=1) for x in (own, inside[None, None]))
+    return (inside * around / share.clamp(min=0.1)).reshape(field.shape)

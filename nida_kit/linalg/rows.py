@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nida_kit.linalg.banded import BlockBanded, apply, lower_triangle
-from nida_kit.linalg.jacobian import pullback
+from nida_kit.linalg.jacobian import check_slopes, pullback
 
 
 @runtime_checkable
@@ -336,27 +336,43 @@ class Differential:
     def _pullback(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         return pullback(self.function, self.point)
 
-    def push(self, v):
-        # The pullback is linear in w, so its own pullback is J.
+    @cached_property
+    def _followed(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """The point, f there, and w and J' w, which is linear in w, so that its own pullback is J; None if constant."""
         with torch.enable_grad():
             point = self.point.detach().requires_grad_()
             value = self.function(point)
+            if not value.requires_grad:
+                check_slopes("The operator or the model", self.function, point)
+                return None
             w = torch.zeros_like(value, requires_grad=True)
-            if not value.requires_grad:  # the function is constant
-                return torch.zeros_like(value)
             (pulled,) = torch.autograd.grad(value, point, w, create_graph=True)
-        batch = v.shape[: max(0, v.ndim - point.ndim)]
-        if not batch:
-            return torch.autograd.grad(pulled, w, v.expand_as(point))[0]
-        each = [torch.autograd.grad(pulled, w, u, retain_graph=True)[0] for u in v.reshape(-1, *point.shape)]
-        return torch.stack(each).reshape(*batch, *value.shape)
+        return point, value, w, pulled
+
+    def push(self, v):
+        if self._followed is None:
+            return torch.zeros_like(self.function(self.point)).expand(*v.shape[: v.ndim - self.point.ndim], -1, -1)
+        _, _, w, pulled = self._followed
+        return _along(pulled, w, v, self.point.shape)
 
     def pull(self, w):
-        value, pull = self._pullback
-        if w.ndim <= value.ndim:
+        if torch.is_grad_enabled() and self.point.requires_grad:
+            value, pull = self._pullback
             return pull(w.expand_as(value))
-        each = torch.stack([pull(u) for u in w.reshape(-1, *value.shape)])
-        return each.reshape(*w.shape[: w.ndim - value.ndim], *self.point.shape)
+        if self._followed is None:
+            return torch.zeros_like(self.point).expand(*w.shape[: w.ndim - self.point.ndim], *self.point.shape)
+        point, value, _, _ = self._followed
+        return _along(value, point, w, value.shape)
+
+
+def _along(of: Tensor, at: Tensor, w: Tensor, shape: torch.Size) -> Tensor:
+    """Slopes of `of` by `at`, multiplied by w, or by many w along leading axes, all at once."""
+    lead = w.shape[: max(0, w.ndim - len(shape))]
+    w = w.expand(*lead, *shape)
+    if not lead:
+        return torch.autograd.grad(of, at, w, retain_graph=True)[0]
+    many = {"retain_graph": True, "is_grads_batched": True}
+    return torch.autograd.grad(of, at, w.reshape(-1, *shape), **many)[0].reshape(*lead, *at.shape)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     method, lazy, records             what all share: labels, checks, records, draws, Dask
     interpolation, smoothers, neural  one loop over priors: climatology, a model, a network
     weak, strong, starts              4D-Var: descents to the most probable trajectory, from one start or many
+    field_weak                        4D-Var for fields, by conjugate gradients
     residuals, robust                 what an answer leaves of the observations; errors with heavy tails
     compose, seasonal                 methods after one another, windows that grow; methods of anomalies
     cycled                            long records, window by window

@@ -25,7 +25,8 @@ from nida_kit.methods.method import Method
 from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
-from nida_kit.priors.modes import FieldClimatology
+from nida_kit.priors.ensemble import EnsembleClimatology
+from nida_kit.priors.modes import FieldClimatology, OfField
 from nida_kit.priors.moments import amount
 from nida_kit.priors.weights import load
 from nida_kit.reconstruction import Reconstruction
@@ -44,13 +45,16 @@ class OptimalInterpolation(Method):
         dt: the climatology's time step.
     """
 
-    def __init__(self, climatology: Climatology | FieldClimatology, labels: Labels, dt: float):
+    def __init__(self, climatology: Climatology | OfField, labels: Labels, dt: float):
         advice = "nk.OptimalInterpolation.fit(windows) makes one of past trajectories."
-        checks.instance("climatology", climatology, Climatology | FieldClimatology, "an nk.Climatology", advice)
+        checks.instance("climatology", climatology, Climatology | OfField, "an nk.Climatology", advice)
         self.climatology, self.labels, self.dt = climatology, *check_state(climatology, labels, dt)
         self.begins: float | None = None  # the time of its first step, where each step has its own mean and covariance
         if isinstance(climatology, FieldClimatology):
             self.settings = {"modes": len(climatology.modes), "longest_window": len(climatology.lags)}
+        elif isinstance(climatology, EnsembleClimatology):
+            members, longest, _ = climatology.members.shape
+            self.settings = {"members": members, "octaves": climatology.octaves, "longest_window": longest}
         else:
             self.settings = {"order": len(climatology.factor) - 1}
 
@@ -97,10 +101,33 @@ class OptimalInterpolation(Method):
         Raises:
             ValueError: records that are too short, have gaps, or are not on a plane.
         """
-        records, values, labels = past_of(records)
-        if len(labels.shape) != 2:
-            raise ValueError(f"A field on a plane has two dims, and these records have {list(labels.dims)}.")
-        climatology = FieldClimatology.fit(values.unflatten(-1, labels.shape), steps, modes, radius)
+        records, values, labels = _fields_of(records)
+        climatology = FieldClimatology.fit(values, steps, modes, radius)
+        return cls(climatology, labels, time_step(records["time"]))
+
+    @classmethod
+    def fit_ensemble(
+        cls, records: xr.DataArray, steps: int = 8, members: int = 400, octaves: int = 3
+    ) -> OptimalInterpolation:
+        """For fields, by localised mixtures of past windows: nothing is fitted, and each window takes seconds.
+
+        >>> import nida_kit as nk
+        >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=20, dt=5.0, seed=0)
+        >>> nk.OptimalInterpolation.fit_ensemble(past, steps=5, members=100, octaves=2)
+        OptimalInterpolation(members=100, octaves=2, longest_window=5)
+
+        Args:
+            records: `(sample, time, y, x)`, as long as the windows or longer; nothing is missing.
+            steps: of the longest window that will be reconstructed.
+            members: how many windows of the records. `nk.save` does not take so many numbers: fit it again.
+            octaves: places farther apart than about 2^octaves points know little of each other. Choose it by the error
+                on windows held out.
+
+        Raises:
+            ValueError: records that are too short or too few, have gaps, or are not on a plane.
+        """
+        records, values, labels = _fields_of(records)
+        climatology = EnsembleClimatology.fit(values, steps, members, octaves)
         return cls(climatology, labels, time_step(records["time"]))
 
     @classmethod
@@ -118,7 +145,7 @@ class OptimalInterpolation(Method):
         method.settings["weights"] = str(path)
         return method
 
-    def laid_over(self, observations: Observations) -> Climatology | FieldClimatology:
+    def laid_over(self, observations: Observations) -> Climatology | OfField:
         """The climatology of the observations' times: a full one knows those of its windows, and no others.
 
         Raises:
@@ -146,7 +173,7 @@ class OptimalInterpolation(Method):
 
     def implausibility(self, x, observations, dt):
         climatology = self.laid_over(observations)
-        if isinstance(climatology, FieldClimatology):
+        if isinstance(climatology, OfField):
             return super().implausibility(x, observations, dt)
         return climatology.misfit(x)
 
@@ -185,6 +212,14 @@ def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"]
     return windows, values, labels
 
 
+def _fields_of(records: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T y x"], Labels]:
+    """The same of fields on a plane."""
+    records, values, labels = past_of(records)
+    if len(labels.shape) != 2:
+        raise ValueError(f"A field on a plane has two dims, and these records have {list(labels.dims)}.")
+    return records, values.unflatten(-1, labels.shape), labels
+
+
 class ClimatologicalForecast(OptimalInterpolation):
     """The climatology alone, whatever was observed: what every method should beat."""
 
@@ -196,10 +231,10 @@ class ClimatologicalForecast(OptimalInterpolation):
 
 
 def first_guess_of(
-    climatology: Climatology | FieldClimatology, observations: Observations, start: Gaussian | None = None
+    climatology: Climatology | OfField, observations: Observations, start: Gaussian | None = None
 ) -> Gaussian:
     """x_0: the climatology's optimal interpolation, where neural priors start."""
-    if isinstance(climatology, FieldClimatology):
+    if isinstance(climatology, OfField):
         lead = observations.value.shape[:-2]
         centre = climatology.over(observations.value.shape[-2]).centre.to(observations.value)
         return climatology.given(observations.around(centre.expand(*lead, -1, -1)))
@@ -207,7 +242,7 @@ def first_guess_of(
     return next(incremental(climatology, [1.0], observations, start, conditioned))
 
 
-def outliers(climatology: Climatology | FieldClimatology, observations: Observations) -> list[str]:
+def outliers(climatology: Climatology | OfField, observations: Observations) -> list[str]:
     """What to say of values far outside what ever occurs: most often fill values, or in another unit."""
     if not observations.direct:
         return []
@@ -224,7 +259,7 @@ def outliers(climatology: Climatology | FieldClimatology, observations: Observat
     ]
 
 
-def check_state(climatology: Climatology | FieldClimatology, labels: Labels, dt: float) -> tuple[Labels, float]:
+def check_state(climatology: Climatology | OfField, labels: Labels, dt: float) -> tuple[Labels, float]:
     """Labels and time step of the climatology's trajectories."""
     checks.instance(
         "labels",

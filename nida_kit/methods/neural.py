@@ -8,16 +8,10 @@ arXiv:2406.15076). The network never sees observations or their operator, so it 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from nida_kit import checks
 from nida_kit import schedule as schedules
@@ -28,7 +22,8 @@ from nida_kit.methods.interpolation import OptimalInterpolation, check_state, fi
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
-from nida_kit.priors.field import LEAST, FieldPrior
+from nida_kit.priors.drawn import Drawn
+from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.paper import Network
 from nida_kit.priors.ring import RingPrior
@@ -143,7 +138,7 @@ class NeuralIncremental(Method):
         observations, start = self._start(observations, first_guess)
         posteriors = list(self._steps(observations, start))
         if isinstance(self.prior, FieldPrior):
-            posteriors = [Drawn(posterior, self.prior) for posterior in posteriors]
+            posteriors = [self._drawn(posterior) for posterior in posteriors]
         return Reconstruction(posteriors, self.temperatures, start.estimate)
 
     def _steps(self, observations: Observations, start: Gaussian) -> Iterator[Gaussian]:
@@ -151,6 +146,10 @@ class NeuralIncremental(Method):
             return incremental(self.prior, self.temperatures, observations, start, conditioned)
         # A field's prior is told the first guess's spread at each step: its own has no closed form.
         return incremental(self.prior, self.temperatures, observations, start, move=lambda p: start.at(p.estimate))
+
+    def _drawn(self, posterior: Gaussian) -> Drawn:
+        """What is known of a field: draws of its network's are too near to each other."""
+        return Drawn(posterior, self.prior.climatology, float(self.prior.wider))
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
@@ -162,7 +161,7 @@ class NeuralIncremental(Method):
         observations, start = self._start(observations, first_guess)
         if isinstance(self.prior, FieldPrior):
             *_, last = self._steps(observations, start)
-            return Drawn(last, self.prior).sample(noise)
+            return self._drawn(last).sample(noise)
         draws: list[Tensor] = []
 
         def to_a_draw(posterior: Gaussian) -> Gaussian:
@@ -179,51 +178,3 @@ class NeuralIncremental(Method):
         observations = observations.to(like.device, like.dtype if isinstance(self.prior, FieldPrior) else None)
         start = first_guess_of(self.prior.climatology, observations)
         return observations, start if first_guess is None else start.at(first_guess.to(start.centre))
-
-
-DRAWS = 16  # of which the spread of a field is made
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A posterior of a field's network: its spread is that of draws, averaged over neighbours.
-
-    Attributes:
-        gaussian: known by its generator.
-        prior: whose draws are wider than that.
-    """
-
-    gaussian: Gaussian
-    prior: FieldPrior
-
-    @property
-    def mean(self) -> Float[Tensor, "*batch T n"]:
-        """In double precision, as results are."""
-        return self.gaussian.mean.double()
-
-    @cached_property
-    def std(self) -> Float[Tensor, "*batch T n"]:
-        """Marginal standard deviations; the same whichever windows are reconstructed together."""
-        drawn = self.gaussian.draw(DRAWS, torch.Generator().manual_seed(0), alike=True) - self.gaussian.mean
-        variance = drawn.square().mean(0)
-        climatology = self.prior.climatology
-        sea = climatology.varies.to(variance).view(climatology.shape)
-        field = variance.unflatten(-1, climatology.shape).flatten(0, -3).unsqueeze(1)
-        around, share = (avg_pool2d(x, 3, stride=1, padding=1) for x in (field * sea, sea[None, None]))
-        around = (sea * around / share.clamp(min=0.1)).reshape(variance.shape)
-        least = LEAST * climatology.spread
-        return (self.prior.wider * around.sqrt() + least).double()
-
-    def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
-        """Draws from unit normal noise, a layer for the prior and one for the observations."""
-        own = []
-        for each, shape in zip(noise, self.gaussian.noise_shapes, strict=True):
-            needed = math.prod(shape[-2:])
-            if needed > each.shape[-2:].numel():
-                raise ValueError(
-                    f"There are {needed} values within a window of {each.shape[-2:].numel()}: nk.grid without "
-                    "exact=True combines those that share a cell, and then draws are made."
-                )
-            own.append(each.flatten(-2)[..., :needed].unflatten(-1, shape[-2:]).to(self.gaussian.centre))
-        mean = self.gaussian.mean
-        return (mean + self.prior.wider * (self.gaussian.perturbed(own) - mean)).double()

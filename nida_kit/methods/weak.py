@@ -22,6 +22,8 @@ from nida_kit.systems.system import System
 class WeakFourDVar(PhysicalMethod):
     """Weak-constraint 4D-Var by Gauss-Newton steps (incremental 4D-Var), with Levenberg-Marquardt damping.
 
+    Covariances and slopes are written down: for fields of thousands of values take `nk.FieldFourDVar`.
+
     Its result holds each window's `cost` (half the squared whitened residuals of start, model and observations),
     `iterations`, and whether it has `converged`: whether one more, undamped step would move no value by more than a
     tenth of its standard deviation (`distance` says how far it may). It finds a local minimum near the first guess; std

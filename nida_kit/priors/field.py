@@ -18,11 +18,11 @@ from nida_kit.linalg.fields import Pyramid, memory
 from nida_kit.linalg.pyramid import Shape, shapes
 from nida_kit.linalg.rows import Stack
 from nida_kit.linalg.solvers import Solver, to_a_tolerance
+from nida_kit.priors.drawn import LEAST
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.parts import embed
 
 SCALES = 4  # of the noise, each an octave coarser; the finest is one octave coarser than the field
-LEAST = 0.005  # climatological standard deviations, below which no error is believed
 
 
 class FieldMix(nn.Module):

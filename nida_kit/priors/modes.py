@@ -10,6 +10,7 @@ were seen.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,28 +24,64 @@ from torch.nn.functional import interpolate
 
 from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.fields import Modes
 from nida_kit.linalg.pyramid import Shape
 from nida_kit.linalg.rows import Diagonal, Sparse
 from nida_kit.linalg.taper import gaspari_cohn
 
 _ENOUGH = 8  # snapshots per point, of which the modes are found
+ONLY_POINTS = (
+    "The climatology of a field takes values at points of its grid or between them, with errors that are independent "
+    "or drift along tracks; not an operator or another covariance. Take nk.EnKS or nk.LETKF."
+)
 
 
 @dataclass(frozen=True)
-class FieldClimatology:
-    """Mean and covariance of the past of a field, stationary in time.
+class OfField(ABC):
+    """What is known of a field from its past, stationary in time.
 
     Attributes:
         mean: `(1, n)`, of the flattened field, as of other climatologies.
         spread: standard deviations, `(n,)`; at least a thousandth of the largest.
         shape: of the field.
-        modes: E, on the grid of the past, `(r, h, w)`.
-        lags: C_d of the modes' coefficients, which have unit variance, `(L, r, r)`.
     """
 
     mean: Float[Tensor, "one n"]
     spread: Float[Tensor, " n"]
     shape: Shape
+
+    @property
+    def varies(self) -> Bool[Tensor, " n"]:
+        """Where the field does, which it does not on land or along a wall."""
+        return self.spread > 1.1e-3 * self.spread.max()
+
+    @property
+    def sea(self) -> Float[Tensor, "y x"]:
+        """1 where it varies, 0 elsewhere."""
+        return self.varies.to(self.spread).view(self.shape)
+
+    def over(self, steps: int) -> Gaussian:
+        """Mean and spread of each value over a window of that many steps, and nothing of how values vary together."""
+        return Gaussian.of(self.mean.expand(steps, -1), Diagonal((1 / self.spread).expand(steps, -1)))
+
+    @abstractmethod
+    def given(self, statement: Gaussian) -> Gaussian:
+        """Mean and spread of each value once it is known what a statement says, window by window.
+
+        Args:
+            statement: linearised at the climatological mean, `(..., T, n)`.
+        """
+
+
+@dataclass(frozen=True)
+class FieldClimatology(OfField):
+    """Mean and covariance of the past of a field, by its leading modes.
+
+    Attributes:
+        modes: E, on the grid of the past, `(r, h, w)`.
+        lags: C_d of the modes' coefficients, which have unit variance, `(L, r, r)`.
+    """
+
     modes: Float[Tensor, "r h w"]
     lags: Float[Tensor, "L r r"]
 
@@ -174,20 +211,19 @@ class FieldClimatology:
                 raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)} where {own} is needed")
         return cls(mean, spread, tuple(shape), modes * amplitude[:, None, None], lags)
 
-    @property
-    def varies(self) -> Bool[Tensor, " n"]:
-        """Where the field does, which it does not on land or along a wall."""
-        return self.spread > 1.001 * self.spread.min()
-
     @cached_property
     def rest(self) -> Float[Tensor, " n"]:
         """The variance that the modes leave over."""
         E = self.patterns
         return (self.spread.square() - ((E @ self.lags[0]) * E).sum(1)).clamp(min=0)
 
-    def over(self, steps: int) -> Gaussian:
-        """Mean and spread of each value over a window of that many steps, and nothing of how values vary together."""
-        return Gaussian.of(self.mean.expand(steps, -1), Diagonal((1 / self.spread).expand(steps, -1)))
+    def root(self, scale: Float[Tensor, " T"]) -> Modes:
+        """What makes independent steps of the field's covariance, a step's in units of its `scale`.
+
+        What the modes leave over is never taken to be less than a hundredth of the spread.
+        """
+        rest = self.rest.sqrt().maximum(self.spread / 100)
+        return Modes(self.patterns @ torch.linalg.cholesky(self.lags[0]), rest, scale)
 
     def given(self, statement: Gaussian) -> Gaussian:
         """Mean and spread of each value once it is known what a statement says, window by window.
@@ -283,10 +319,7 @@ def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor,
     (part,), (residual,) = statement.rows.parts, statement.residual
     lead = statement.centre.shape[:-2]
     if not isinstance(part, Diagonal | Sparse):
-        raise ValueError(
-            "The climatology of a field takes values at points of its grid or between them, with errors that are "
-            "independent or drift along tracks; not an operator or another covariance. Take nk.EnKS or nk.LETKF."
-        )
+        raise ValueError(ONLY_POINTS)
     weight = part.weight.expand(*lead, *part.weight.shape[-2:])[window]
     if isinstance(part, Diagonal):
         weight = weight.flatten().unsqueeze(-1)

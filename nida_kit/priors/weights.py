@@ -69,7 +69,9 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
     """
     if not isinstance(prior, Network | Climatology | FieldClimatology):
         if not isinstance(getattr(prior, "climatology", None), Climatology | FieldClimatology):
-            kinds = "a network, an nk.Climatology or a fitted nk.OptimalInterpolation"
+            kinds = (
+                "a network, a climatology or a fitted nk.OptimalInterpolation, but not past windows as fit_ensemble's"
+            )
             raise checks.refused("prior", prior, kinds, "A method with a network has it as method.prior.")
         known = {"begins": getattr(prior, "begins", None), "shrinkage": prior.settings.get("shrinkage")}
         about = {name: value for name, value in known.items() if value is not None}

@@ -32,9 +32,9 @@ from nida_kit.linalg.rows import Diagonal
 from nida_kit.linalg.solvers import Truncated
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
-from nida_kit.methods.neural import Drawn
 from nida_kit.observing.laws import Law
 from nida_kit.observing.observations import Observations
+from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.training.muon import Muon
@@ -324,7 +324,7 @@ def calibrate(prior: FieldPrior, windows: Interpolated, temperatures: int = 2) -
         prior.doubt.zero_()
         schedule = [1 - k / temperatures for k in range(temperatures)]
         *_, last = incremental(prior, schedule, observations, start, move=lambda p: start.at(p.estimate))
-        drawn = Drawn(last, prior)
+        drawn = Drawn(last, prior.climatology)
         off = ((x - drawn.mean) / drawn.std).abs()[..., prior.climatology.varies]
         prior.doubt.fill_(math.log(float(np.quantile(off.numpy(), 0.9)) / NORMAL_90))
     return float(prior.wider)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.fields import Pyramid, memory
+from nida_kit.linalg.fields import Ensemble, Modes, Propagated, Pyramid, Sum, averaged, memory
 from nida_kit.linalg.pyramid import shapes
-from nida_kit.linalg.rows import Diagonal, Sparse
+from nida_kit.linalg.rows import Diagonal, Differential, Sparse
 from nida_kit.linalg.solvers import Iterative, Truncated, to_a_tolerance
 
 STEPS, SHAPE = 3, (9, 10)
@@ -171,3 +171,134 @@ def test_single_precision_is_enough_for_the_tolerance():
     assert found.mean.dtype == torch.float32
     assert (found.mean.double() - right).norm() < 1e-2 * right.norm()
     assert np.isfinite(found.draw(2, torch.Generator().manual_seed(0)).numpy()).all()
+
+
+def members(count=6):
+    return normal(count, STEPS, N, seed=20) * torch.linspace(0.5, 2, N)
+
+
+def modes(scale=(1.0, 0.3, 0.4)):
+    return Modes(normal(N, 7, seed=21), 0.1 + normal(N, seed=22).abs(), torch.tensor(scale, dtype=torch.float64))
+
+
+def bend(x):
+    """A step of a model that is not linear and mixes neighbours, `(..., n)`."""
+    return 0.7 * x.roll(1, -1) + 0.3 * (x * x.roll(2, -1)).sin()
+
+
+TRAJECTORY = normal(2, STEPS, N, seed=23)
+
+
+def propagated(errors=None):
+    states = TRAJECTORY.split(1, -2)[:-1]
+    return Propagated(tuple(Differential(bend, x) for x in states), modes() if errors is None else errors)
+
+
+GENERATORS = {
+    "ensemble": lambda octaves=2: Ensemble(members(), SHAPE, octaves),
+    "modes": modes,
+    "propagated modes": propagated,
+    "propagated pyramid": lambda: propagated(pyramid()),
+    "sum": lambda: Sum((propagated(), pyramid(), Ensemble(members(), SHAPE, 1))),
+}
+
+
+def noise_of(generator):
+    """Of two windows."""
+    return (2, *generator.noise[-2:])
+
+
+def dense_of(generator):
+    """L as a matrix of each of two windows, `(2, T n, N)`."""
+    size = generator.noise[-1]
+    units = torch.eye(size, dtype=torch.float64).view(size, 1, 1, size).expand(size, 2, 1, size)
+    return generator.push(units).flatten(-2).movedim(0, -1)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_has_its_adjoint(name):
+    generator = GENERATORS[name]()
+    for lead in ((), (3,)):
+        z, x = normal(*lead, *noise_of(generator), seed=3), normal(*lead, 2, STEPS, N, seed=4)
+        pushed, pulled = (generator.push(z) * x).sum((-2, -1)), (z * generator.pull(x)).sum((-2, -1))
+        assert pushed.shape == (*lead, 2)
+        torch.testing.assert_close(pushed, pulled, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_posterior_of_every_generator_equals_dense_algebra_to_1e_8(name):
+    generator, (rows, residual) = GENERATORS[name](), observed()
+    L = dense_of(generator)
+    J = torch.diag_embed(rows.weight.flatten(-2))
+    gain = torch.linalg.solve(J @ L @ L.mT @ J.mT + torch.eye(STEPS * N, dtype=torch.float64), J @ L @ L.mT).mT
+    centre = torch.zeros(2, STEPS, N, dtype=torch.float64)
+    prior = Gaussian.generated(centre, generator, noise_of(generator))
+    found = prior.condition(Gaussian.of(centre, rows, residual)).mean
+    expected = -(gain @ residual.flatten(-2).unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(found.flatten(-2), expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("octaves", [0, 1, 2])
+def test_an_ensemble_has_the_covariance_of_its_members_near_by_and_none_far_away(octaves):
+    generator = GENERATORS["ensemble"](octaves)
+    E = members().flatten(1)
+    sampled = (E.mT @ E / len(E)).view(STEPS, N, STEPS, N)
+    y, x = (dense_splines(n, octaves) for n in SHAPE)
+    weights = torch.einsum("ya,xb->yxab", y, x).flatten(2).flatten(0, 1)
+    rho = weights @ weights.mT
+    rho = rho / rho.diagonal().sqrt() / rho.diagonal().sqrt()[:, None]
+    expected = (sampled * rho[:, None, :]).reshape(STEPS * N, STEPS * N)
+    L = dense_of(generator)[0]
+    torch.testing.assert_close(L @ L.mT, expected, rtol=1e-10, atol=1e-10)
+    apart = (torch.arange(SHAPE[0])[:, None] - torch.arange(SHAPE[0])).abs()
+    assert (rho.view(*SHAPE, *SHAPE)[:, 0, :, 0][apart >= 4 * 2**octaves] == 0).all()
+
+
+def dense_splines(n, octaves):
+    """Cubic B-splines on n points, refined by octaves, by convolving with themselves what each octave adds."""
+    sizes = [n]
+    for _ in range(octaves):
+        sizes.append(sizes[-1] // 2 + 1)
+    out = np.eye(sizes[-1])
+    for size in reversed(sizes[:-1]):
+        wide = np.zeros((2 * len(out) + 1, out.shape[1]))
+        wide[1::2] = out
+        out = np.stack([np.convolve(column, [1 / 8, 4 / 8, 6 / 8, 4 / 8, 1 / 8]) for column in wide.T], 1)
+        out = out[3 : 3 + size]
+    return torch.from_numpy(out)
+
+
+def test_whitened_modes_give_the_field_back_and_its_density():
+    generator, x = modes(), normal(2, STEPS, N, seed=30)
+    z = generator.whiten(x)
+    torch.testing.assert_close(generator.push(z), x, rtol=1e-10, atol=1e-10)
+    E, D = generator.patterns, generator.rest
+    B = E @ E.mT + torch.diag(D.square())
+    expected = (x * torch.linalg.solve(B, x.mT).mT).sum(-1) / generator.scale.square()
+    torch.testing.assert_close(z.square().sum((-2, -1)), expected.sum(-1), rtol=1e-9, atol=0)
+
+
+def test_a_model_carries_errors_as_its_jacobians_do():
+    generator, e = propagated(), normal(2, STEPS, N, seed=31)
+    z = modes().whiten(e)
+    slopes = torch.func.vmap(torch.func.vmap(torch.func.jacrev(bend)))(TRAJECTORY)
+    x = [e[:, 0]]
+    for t in range(STEPS - 1):
+        x.append((slopes[:, t] @ x[-1].unsqueeze(-1)).squeeze(-1) + e[:, t + 1])
+    torch.testing.assert_close(generator.push(z), torch.stack(x, 1), rtol=1e-9, atol=1e-9)
+
+
+def test_independent_fields_add_their_covariances():
+    parts = (pyramid(), Ensemble(members(), SHAPE, 1))
+    L, own = dense_of(Sum(parts)), [dense_of(part) for part in parts]
+    torch.testing.assert_close(L @ L.mT, sum(k @ k.mT for k in own), rtol=1e-10, atol=1e-10)
+
+
+def test_means_over_neighbours_leave_land_out():
+    inside = torch.ones(3, 4, dtype=torch.float64)
+    inside[1, 1] = 0
+    field = torch.arange(12.0, dtype=torch.float64)
+    found = averaged(field, inside).view(3, 4)
+    assert found[1, 1] == 0
+    assert found[0, 0] == pytest.approx((0 + 1 + 4) / 3)
+    assert found[2, 3] == pytest.approx((6 + 7 + 10 + 11) / 4)

@@ -1,0 +1,63 @@
+"""The spread of a field that is known by its generator: that of draws, for there is no closed form of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.fields import averaged
+from nida_kit.priors.modes import OfField
+
+DRAWS = 16  # of which the spread of a field is made
+LEAST = 0.005  # climatological standard deviations, below which no error is believed
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A posterior of a field. Its spread is that of draws, their squares averaged over neighbours.
+
+    Attributes:
+        gaussian: known by its generator.
+        climatology: of the field.
+        wider: than that all draws are by this factor.
+        draws: how many the spread is made of.
+    """
+
+    gaussian: Gaussian
+    climatology: OfField
+    wider: float = 1.0
+    draws: int = DRAWS
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch T n"]:
+        """In double precision, as results are."""
+        return self.gaussian.mean.double()
+
+    @cached_property
+    def std(self) -> Float[Tensor, "*batch T n"]:
+        """Marginal standard deviations; the same whichever windows are reconstructed together."""
+        drawn = self.gaussian.draw(self.draws, torch.Generator().manual_seed(0), alike=True) - self.gaussian.mean
+        variance = averaged(drawn.square().mean(0), self.climatology.sea)
+        return (self.wider * variance.sqrt() + LEAST * self.climatology.spread).double()
+
+    def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
+        """Draws from unit normal noise: as many layers as it takes for the prior, then for the observations."""
+        own, used, window = [], 0, noise.shape[-2:].numel()
+        for shape in self.gaussian.noise_shapes:
+            needed = math.prod(shape[-2:])
+            layers = noise[used : used + math.ceil(needed / window)].movedim(0, -3).flatten(-3)
+            if needed > layers.shape[-1]:
+                raise ValueError(
+                    f"There are {needed} values within a window of {window}: nk.grid without exact=True combines those "
+                    "that share a cell, and then draws are made."
+                )
+            own.append(layers[..., :needed].unflatten(-1, shape[-2:]).to(self.gaussian.centre))
+            used += math.ceil(needed / window)
+        mean = self.gaussian.mean
+        return (mean + self.wider * (self.gaussian.perturbed(own) - mean)).double()

@@ -1,0 +1,135 @@
+r"""The climatology of a large field by trajectories of its past, localised: nothing is fitted.
+
+    x_t = mu + sum_k E_{k,t} v_k / sqrt(r)
+
+The E_k are windows cut from the past, the weights v_k vary slowly in space (`linalg.fields.Ensemble`). So a window may
+be any local mixture of past ones: ensemble variational assimilation with a climatological ensemble (Liu, Xiao & Wang
+2008, doi:10.1175/2008MWR2312.1, who take a forecast's).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import SupportsIndex
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit import checks, html
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.fields import Ensemble
+from nida_kit.linalg.rows import Diagonal, Rows, Sparse, Stack
+from nida_kit.linalg.solvers import to_a_tolerance
+from nida_kit.priors.drawn import Drawn
+from nida_kit.priors.modes import ONLY_POINTS, OfField
+
+
+@dataclass(frozen=True)
+class EnsembleClimatology(OfField):
+    """Mean and localised covariance of the past of a field, by windows of it.
+
+    Attributes:
+        members: departures of windows from the mean, `(r, L, n)`.
+        octaves: weights of members are splines with knots at every 2^octaves-th point.
+    """
+
+    members: Float[Tensor, "r L n"]
+    octaves: int
+
+    def _repr_html_(self) -> str:
+        about = {"grid": self.shape, "members": len(self.members), "longest window": self.members.shape[1]}
+        return html.card("EnsembleClimatology", about | {"octaves": self.octaves})
+
+    @classmethod
+    def fit(
+        cls,
+        records: Float[Tensor, "N T y x"],
+        steps: SupportsIndex = 8,
+        members: SupportsIndex = 400,
+        octaves: SupportsIndex = 3,
+    ) -> EnsembleClimatology:
+        """From records of the past.
+
+        >>> import nida_kit as nk, torch
+        >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=12, dt=5.0, seed=0)
+        >>> EnsembleClimatology.fit(torch.from_numpy(past.values), steps=3, members=50).members.shape
+        torch.Size([50, 3, 289])
+
+        Args:
+            records: without gaps.
+            steps: of the longest window to be reconstructed.
+            members: how many windows of the records, spread evenly over them; they may overlap.
+            octaves: of the splines, whose values are alike over about 2^octaves points and 0 beyond four times as many.
+
+        Raises:
+            ValueError: records that are too short, too few, have gaps or do not vary; splines as coarse as the field.
+        """
+        steps, members = checks.count("steps", steps, 1), checks.count("members", members, 2)
+        count, length, *shape = records.shape
+        octaves = checks.count("octaves", octaves, 0, max(0, int(np.log2(min(shape))) - 1))
+        starts = count * (length - steps + 1)
+        if length < steps or starts < members:
+            raise ValueError(
+                f"{count} records of {length} steps hold {max(0, starts)} windows of {steps} steps, and {members} are "
+                "wanted as members: give fewer members, shorter windows or more records."
+            )
+        mean = records.mean((0, 1))
+        away = (records - mean).flatten(2)
+        if not away.isfinite().all() or not away.any():
+            raise ValueError("Records of a field must vary, and be finite and without gaps.")
+        chosen = np.linspace(0, starts - 1, members).round().astype(int)
+        windows = [away[k // (length - steps + 1), (at := k % (length - steps + 1)) : at + steps] for k in chosen]
+        spread = away.square().mean((0, 1)).sqrt()
+        spread = spread.clamp(min=1e-3 * spread.max())
+        return cls(mean.reshape(1, -1), spread, tuple(shape), torch.stack(windows), octaves)
+
+    @cached_property
+    def _longest(self) -> Ensemble:
+        return self._generator(self.members.shape[1])
+
+    def _generator(self, steps: int) -> Ensemble:
+        return Ensemble(self.members[:, :steps].contiguous(), self.shape, self.octaves)
+
+    def prior(self, steps: int) -> Gaussian:
+        """A window of that many steps, known by its generator.
+
+        Raises:
+            ValueError: windows longer than the members.
+        """
+        if steps > (longest := self.members.shape[1]):
+            raise ValueError(
+                f"The windows have {steps} steps, the members of the climatology {longest}: fit it with steps={steps}, "
+                f"or take nk.Cycled(method, window={longest})."
+            )
+        generator = self._longest if steps == longest else self._generator(steps)
+        return replace(
+            Gaussian.generated(self.mean.expand(steps, -1), generator, generator.noise), solver=to_a_tolerance
+        )
+
+    def given(self, statement: Gaussian) -> Gaussian:
+        lead, (steps, n) = statement.centre.shape[:-2], statement.centre.shape[-2:]
+        prior, found = self.prior(steps), []
+        for window in np.ndindex(lead):  # one by one: all members of a window, times 16 draws, fill a memory
+            rows = Stack(tuple(_of(part, lead, window) for part in statement.rows.parts))
+            residual = tuple(r.expand(*lead, *r.shape[-2:])[window].to(self.mean) for r in statement.residual)
+            own = Gaussian(prior.centre, rows, residual)
+            posterior = Drawn(prior.condition(own), self)
+            found.append((posterior.mean, posterior.std))
+        mean, std = (torch.stack(x).view(*lead, steps, n).to(statement.centre) for x in zip(*found, strict=True))
+        return Gaussian.of(mean, Diagonal(1 / std))
+
+
+def _of(part: Rows, lead: tuple[int, ...], window: tuple[int, ...]) -> Rows:
+    """The rows of one window."""
+
+    def own(x: Tensor, axes: int) -> Tensor:
+        return x.expand(*lead, *x.shape[-axes:])[window]
+
+    if isinstance(part, Diagonal):
+        return Diagonal(own(part.weight, 2))
+    if isinstance(part, Sparse):
+        return Sparse(own(part.index, 2), own(part.weight, 2), part.shape)
+    raise ValueError(ONLY_POINTS)
