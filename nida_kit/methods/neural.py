@@ -87,6 +87,8 @@ class NeuralIncremental(Method):
         self.noise_layers = 2 if of_field else len(self.temperatures)
         self.settings = {"temperatures": self.temperatures}
 
+    draws = 16  # of which the spread of a field is made: fewer are quicker, and rougher
+
     @classmethod
     def pretrained(
         cls,
@@ -143,7 +145,7 @@ class NeuralIncremental(Method):
         observations, start = self._start(observations, first_guess)
         posteriors = list(self._steps(observations, start))
         if isinstance(self.prior, FieldPrior):
-            posteriors = [Drawn(posterior, self.prior) for posterior in posteriors]
+            posteriors = [Drawn(posterior, self.prior, self.draws) for posterior in posteriors]
         return Reconstruction(posteriors, self.temperatures, start.estimate)
 
     def _steps(self, observations: Observations, start: Gaussian) -> Iterator[Gaussian]:
@@ -162,7 +164,7 @@ class NeuralIncremental(Method):
         observations, start = self._start(observations, first_guess)
         if isinstance(self.prior, FieldPrior):
             *_, last = self._steps(observations, start)
-            return Drawn(last, self.prior).sample(noise)
+            return Drawn(last, self.prior, self.draws).sample(noise)
         draws: list[Tensor] = []
 
         def to_a_draw(posterior: Gaussian) -> Gaussian:
@@ -181,9 +183,6 @@ class NeuralIncremental(Method):
         return observations, start if first_guess is None else start.at(first_guess.to(start.centre))
 
 
-DRAWS = 16  # of which the spread of a field is made
-
-
 @dataclass(frozen=True)
 class Drawn:
     """A posterior of a field's network: its spread is that of draws, averaged over neighbours.
@@ -191,10 +190,12 @@ class Drawn:
     Attributes:
         gaussian: known by its generator.
         prior: whose draws are wider than that.
+        draws: of which the spread is made.
     """
 
     gaussian: Gaussian
     prior: FieldPrior
+    draws: int
 
     @property
     def mean(self) -> Float[Tensor, "*batch T n"]:
@@ -204,7 +205,7 @@ class Drawn:
     @cached_property
     def std(self) -> Float[Tensor, "*batch T n"]:
         """Marginal standard deviations; the same whichever windows are reconstructed together."""
-        drawn = self.gaussian.draw(DRAWS, torch.Generator().manual_seed(0), alike=True) - self.gaussian.mean
+        drawn = self.gaussian.draw(self.draws, torch.Generator().manual_seed(0), alike=True) - self.gaussian.mean
         variance = drawn.square().mean(0)
         field = variance.unflatten(-1, self.prior.climatology.shape).flatten(0, -3).unsqueeze(1)
         around = avg_pool2d(field, 3, stride=1, padding=1, count_include_pad=False).reshape(variance.shape)

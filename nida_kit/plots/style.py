@@ -71,7 +71,7 @@ def styled(draw: Callable) -> Callable:
 
 
 @styled
-def figure(rows: int = 1, width: float = 10.0, row_height: float = 1.9) -> Figure:
+def figure(rows: float = 1, width: float = 10.0, row_height: float = 1.9) -> Figure:
     """An empty figure in the package's style.
 
     Args:

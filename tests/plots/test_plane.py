@@ -2,6 +2,7 @@
 
 import shutil
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_an_animation_has_a_frame_for_each_time_and_a_still(tmp_path):
     assert film.n_frames == len(moving.frames) == ds.sizes["time"]
     assert film.info["duration"] == 250
     shown = [np.asarray(frame, int) for frame in moving.frames]
-    assert all((one != other).any() for one, other in zip(shown, shown[1:], strict=False))
+    assert all((one != other).any() for one, other in pairwise(shown))
     film.seek(2)
     assert np.abs(np.asarray(film.convert("RGB"), int) - shown[2]).mean() < 4  # of 255: 128 colours
     html = moving._repr_html_()
