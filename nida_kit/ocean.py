@@ -28,7 +28,7 @@ from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.observing.grid import grid
 from nida_kit.observing.observe import observe
 from nida_kit.observing.tracks import clouds, tracks
-from nida_kit.state import SAMPLE, TIME
+from nida_kit.state import SAMPLE
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
 
 WEIGHTS = "ocean"
@@ -38,7 +38,7 @@ _REPEAT = 40.0  # time until the tracks are the same again, that of a window
 _ALONG = 1 / 16  # between values along a track
 _ACROSS = (-0.09, -0.03, 0.03, 0.09)  # of a swath
 _DRAWS = 8  # of which spreads are made, half of the usual number: a lab must keep up with its sliders
-_COARSE = 6  # every sixth cell of an image
+_COARSE = 5  # every fifth cell of an image
 ALONG = ("x", "y", "time")
 
 
@@ -115,7 +115,7 @@ def _image(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
 INSTRUMENTS: dict[str, Callable[[xr.DataArray, OceanParameters, float], xr.Dataset]] = {
     "nadir": _nadir,  # along lines straight below, two passes of each satellite in a step
     "swath": _swath,  # four lines beside each other, a pass every other step
-    "image under clouds": _image,  # every sixth cell that no cloud hides
+    "image under clouds": _image,  # every fifth cell that no cloud hides
 }
 
 METHODS = ("climatology", "optimal interpolation", "NIDA")

@@ -39,7 +39,7 @@ def test_more_satellites_see_more_and_more_clouds_hide_more():
 
     assert count(satellites=1) < count(satellites=2) < count(satellites=4)
     clear, cloudy = (count(instrument="image under clouds", cover=cover) for cover in (0.0, 0.8))
-    assert clear == 8 * 11**2 and 0.05 < cloudy / clear < 0.5
+    assert clear == 8 * 13**2 and 0.05 < cloudy / clear < 0.5
 
 
 @pytest.mark.parametrize("method", METHODS)

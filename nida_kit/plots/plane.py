@@ -22,7 +22,7 @@ from matplotlib.patches import Polygon
 
 from nida_kit.evaluate import BAND
 from nida_kit.plots.field import ends_of, name_axis, places_of
-from nida_kit.plots.style import CROSSES, LINES, RED, numbers_of, pick, round_bounds, styled, with_unit
+from nida_kit.plots.style import CROSSES, LINES, RED, UNKNOWN, numbers_of, pick, round_bounds, styled, with_unit
 from nida_kit.state import TIME, state_dims
 
 TRUTH, SEEN, MEAN, ERROR, STD = "truth", "observations", "reconstruction", "error", "standard deviation"
@@ -30,7 +30,6 @@ _STATES = (TRUTH, SEEN, MEAN)  # which share one bar
 _LOOKS = {ERROR: "RdBu_r", STD: "magma"}  # of the others' colours; all of these can be told apart by everyone
 _COLUMNS = 3
 _RARE = 0.003  # the share of values beyond the colours at either end: few strong eddies leave the others their shades
-_UNSEEN = "#e4e4e4"
 Point = Mapping[Hashable, float]
 
 
@@ -131,7 +130,7 @@ def make_plane(fig: Figure, ds: xr.Dataset, moment: int = -1, along: Hashable | 
         looks = {"cmap": _LOOKS.get(title, "viridis"), "vmin": low, "vmax": high}
         if title == SEEN:
             shown = seen[SEEN] = ax.scatter([], [], c=[], s=9, marker="o", linewidths=0, **looks)
-            ax.set(xlim=extent[:2], ylim=extent[2:], facecolor=_UNSEEN)
+            ax.set(xlim=extent[:2], ylim=extent[2:], facecolor=UNKNOWN)
         else:
             empty = np.full((up.size, across.size), np.nan)
             shown = images[title] = ax.imshow(empty, aspect="auto", origin="lower", extent=extent, **looks)
