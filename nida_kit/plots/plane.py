@@ -137,7 +137,8 @@ def make_plane(fig: Figure, ds: xr.Dataset, moment: int = -1, along: Hashable | 
         if title == STD and SEEN in maps:
             seen[STD] = ax.plot([], [], linestyle="none", marker="o", markersize=1.2, color="white")[0]
         if along is not None:
-            ways.append(ax.plot([], [], color="black", linewidth=1.0, linestyle=(0, (3, 2)))[0])
+            line = {"color": "white" if title == STD else "black", "linewidth": 1.0, "linestyle": (0, (3, 2))}
+            ways.append(ax.plot([], [], **line)[0])
         ax.set_title(title, fontsize="medium")
         ax.grid(False)
         ax.tick_params(labelleft=k % _COLUMNS == 0, labelbottom=k + _COLUMNS >= panels)
