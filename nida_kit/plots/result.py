@@ -25,6 +25,11 @@ def draw(
 ) -> Figure:
     """Draw one window of a result; arguments and errors are those of `nk.plot`, which calls this."""
     mean = _window(result["mean"], window)
+    if obs is not None and COMPONENT not in mean.dims and not set(mean.dims) <= set(obs["value"].dims):
+        raise ValueError(
+            f"The observations lie along {list(obs['value'].dims)}, between the cells {list(mean.dims)} of the field: "
+            "nk.grid(points, method, dt=...) without exact=True puts them into the nearest ones, to be drawn."
+        )
     shown = {"mean": mean, "std": _window(result["std"], window) if "std" in result else None}
     shown |= {"value": None if obs is None else _window(obs["value"], window)}
     shown |= {"noise_std": None if obs is None or "noise_std" not in obs else _noise(obs, window)}

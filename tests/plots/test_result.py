@@ -84,3 +84,7 @@ def test_what_cannot_be_drawn_is_refused():
         nk.plot(RESULT, RESULT)
     with pytest.raises(ValueError, match="truth="):
         nk.plot(RESULT, truth=OBS)
+    field = nk.QuasiGeostrophic(cells=17).simulate(samples=1, steps=9, dt=5.0, seed=0)
+    points = nk.observe(field, at=nk.tracks(field, repeat=20.0, passes=8), noise_std=0.1)
+    with pytest.raises(ValueError, match="into the nearest ones"):
+        nk.plot(field.to_dataset(name="mean"), points)
