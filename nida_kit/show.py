@@ -27,8 +27,8 @@ def plot(
     3
 
     Up to six components have a panel each, against time, with the 90% interval of a normal distribution; more, or a
-    field along a line, are images against time; a field on a plane is shown at its last time, with its error. Units that observations
-    and truth declare are converted to those of the result.
+    field along a line, are images against time; a field on a plane is shown at its last time, with its error. Units
+    that observations and truth declare are converted to those of the result.
 
     Args:
         result: what `assimilate` returned.
