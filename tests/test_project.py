@@ -68,7 +68,9 @@ def test_help_begins_with_every_public_name_by_what_it_is_for():
 
 @pytest.mark.parametrize("path", ["nida_kit/pretrained"])
 def test_shipped_weights_stay_small(path):
-    assert sum(f.stat().st_size for f in (ROOT / path).glob("*.safetensors")) < 5e6
+    sizes = [f.stat().st_size for f in (ROOT / path).glob("*.safetensors")]
+    assert sum(sizes) < 10e6
+    assert max(sizes) < 5e6
 
 
 def test_the_readme_shows_the_errors_on_record():

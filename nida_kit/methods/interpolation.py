@@ -211,7 +211,10 @@ def outliers(climatology: Climatology | FieldClimatology, observations: Observat
     """What to say of values far outside what ever occurs: most often fill values, or in another unit."""
     if not observations.direct:
         return []
-    away = (observations.value - climatology.mean[-1]).abs() / (climatology.spread + observations.noise_std)
+    spread = climatology.spread
+    if isinstance(climatology, FieldClimatology):  # near walls fields vary little most of the time, and much at others
+        spread = spread.square().mean().sqrt()
+    away = (observations.value - climatology.mean[-1]).abs() / (spread + observations.noise_std)
     far = observations.value[away > 10]
     if not far.numel():
         return []

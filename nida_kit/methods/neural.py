@@ -207,9 +207,12 @@ class Drawn:
         """Marginal standard deviations; the same whichever windows are reconstructed together."""
         drawn = self.gaussian.draw(self.draws, torch.Generator().manual_seed(0), alike=True) - self.gaussian.mean
         variance = drawn.square().mean(0)
-        field = variance.unflatten(-1, self.prior.climatology.shape).flatten(0, -3).unsqueeze(1)
-        around = avg_pool2d(field, 3, stride=1, padding=1, count_include_pad=False).reshape(variance.shape)
-        least = LEAST * self.prior.climatology.spread
+        climatology = self.prior.climatology
+        sea = climatology.varies.to(variance).view(climatology.shape)
+        field = variance.unflatten(-1, climatology.shape).flatten(0, -3).unsqueeze(1)
+        around, share = (avg_pool2d(x, 3, stride=1, padding=1) for x in (field * sea, sea[None, None]))
+        around = (sea * around / share.clamp(min=0.1)).reshape(variance.shape)
+        least = LEAST * climatology.spread
         return (self.prior.wider * around.sqrt() + least).double()
 
     def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:

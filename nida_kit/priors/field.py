@@ -145,7 +145,9 @@ class FieldPrior(nn.Module):
         scale = climatology.spread.square().mean().sqrt()
         sd = self._seen(std / scale)
         features = torch.cat([self._seen((estimate - climatology.mean) / scale), self._shown(sd, scale)], 1)
-        correction, *logs = (x.float() for x in self._network(features, embed(s, sd.flatten(2))[:, 0]))
+        with torch.autocast(sd.device.type, torch.bfloat16, enabled=self.training):  # twice as fast
+            said = self._network(features, embed(s, sd.flatten(2))[:, 0])
+        correction, *logs = (x.float() for x in said)
         correction = 2 * correction * (sd + 2 * LEAST)
         if self.octaves:
             correction = interpolate(correction, climatology.shape, mode="bicubic", align_corners=True)

@@ -28,7 +28,6 @@ from nida_kit.linalg.rows import Diagonal, Sparse
 from nida_kit.linalg.taper import gaspari_cohn
 
 _ENOUGH = 8  # snapshots per point, of which the modes are found
-_FLOOR = 1e-4  # the least variance of a sum of modes over a window, in those of a mode
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,9 @@ class FieldClimatology:
     ) -> FieldClimatology:
         """From records of the past, each much longer than `steps`.
 
-        Covariances at each lag are means over the record. As those of different lags come from somewhat different
-        times, the covariance of a window may have a negative variance or two: so much is added to all.
+        Covariances at each lag are means over the records. Those of different lags come from somewhat different times,
+        so that together they may say of some sums of values that their variance is negative. The nearest ones that do
+        not are taken (alternating projections, Higham 2002, doi:10.1093/imanum/22.3.329).
 
         >>> import nida_kit as nk, torch
         >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=12, dt=5.0, seed=0)
@@ -95,12 +95,12 @@ class FieldClimatology:
         apart = _apart(*shape).to(away) if radius is not None else None
         taper = 1.0 if radius is None else gaspari_cohn(apart, checks.positive("radius", radius))
 
-        def covariance(of: Tensor, lag: int) -> Tensor:
-            first, second = of[:, : length - lag].flatten(0, 1), of[:, lag:].flatten(0, 1)
+        def covariance(of: Tensor, lag: int, every: int = 1) -> Tensor:
+            first, second = (part[:, ::every].flatten(0, 1) for part in (of[:, : length - lag], of[:, lag:]))
             return first.mT @ second / len(first)
 
-        some = x[:, :: max(1, len(x) * length // (_ENOUGH * x.shape[-1]))]
-        C = some.flatten(0, 1).mT @ some.flatten(0, 1) / some.shape[:2].numel()
+        every = max(1, len(x) * length // (_ENOUGH * x.shape[-1]))  # snapshots of all points; of modes all are taken
+        C = covariance(x, 0, every)
         values, vectors = torch.linalg.eigh(C * taper)
         modes = min(modes, int((values > 1e-6 * values[-1]).sum()))
         root, vectors = values[-modes:].flip(0).sqrt(), vectors[:, -modes:].flip(1)
@@ -109,9 +109,8 @@ class FieldClimatology:
             z = x @ inwards
             lags = torch.stack([covariance(z, lag) for lag in range(steps)])
         else:
-            lags = torch.stack([inwards.mT @ (covariance(x, lag) * taper) @ inwards for lag in range(steps)])
-        least = float(torch.linalg.eigvalsh(_over_window(lags.double())).min())
-        lags[0] += max(0.0, _FLOOR - least) * torch.eye(modes).to(lags)
+            lags = torch.stack([inwards.mT @ (covariance(x, lag, every) * taper) @ inwards for lag in range(steps)])
+        lags = positive(lags)
         outwards = (vectors * root).mT
         spread = away.square().mean((0, 1)).sqrt().flatten()
         spread = spread.clamp(min=1e-3 * spread.max())
@@ -299,8 +298,29 @@ def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor,
     return index[some], weight[some], residual[some]
 
 
-def _over_window(lags: Float[Tensor, "L r r"]) -> Float[Tensor, "N N"]:
-    """The covariance of the modes over a window, N = L r."""
+def positive(lags: Float[Tensor, "L r r"], least: float = 4e-3, most: int = 20) -> Float[Tensor, "L r r"]:
+    """The nearest covariances at each lag that give no sum over a window a variance near zero or below.
+
+    Args:
+        lags: of variables of unit variance.
+        least: such variances are raised to it.
+        most: projections; what is still missing in the end is added to all.
+    """
+    steps, r, _ = lags.shape
+    for _ in range(most):
+        values, vectors = torch.linalg.eigh(over_window(lags))
+        low = values < least
+        if values[0] > least / 4:
+            return lags
+        raised = over_window(lags) + vectors[:, low] * (least - values[low]) @ vectors[:, low].mT
+        blocks = raised.view(steps, r, steps, r)
+        lags = torch.stack([sum(blocks[t, :, t + d] for t in range(steps - d)) / (steps - d) for d in range(steps)])
+    lags[0] += (least / 4 - torch.linalg.eigvalsh(over_window(lags))[0]).clamp(min=0) * torch.eye(r).to(lags)
+    return lags
+
+
+def over_window(lags: Float[Tensor, "L r r"]) -> Float[Tensor, "N N"]:
+    """The covariance over a window, N = L r, of covariances at each lag."""
     steps, r, _ = lags.shape
     out = lags.new_zeros(steps, r, steps, r)
     for t in range(steps):

@@ -1,0 +1,224 @@
+"""Reconstructions of the ocean gyre beside each other: `python -m nida_kit.studies.ocean`.
+
+200 windows of eight trajectories that nobody was trained on, 65 x 65 points, 8 steps of 5 time units; four laws of
+observation, of which the last was in no training. All that has to be chosen (modes and taper of optimal interpolation,
+inflation and localisation of ensembles) is chosen on windows of other trajectories.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nida_kit import evaluate
+from nida_kit.methods.cycled import Cycled
+from nida_kit.methods.enkf import EnKS
+from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation
+from nida_kit.methods.letkf import LETKF
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.observing.laws import field_mixture
+from nida_kit.priors.modes import FieldClimatology
+from nida_kit.studies.common import command
+from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
+from nida_kit.systems.two_layer import TwoLayerQuasiGeostrophic
+from nida_kit.systems.wrapped import OnAttractor
+from nida_kit.training.ocean import CELLS, DT, NOISE, STEPS, records
+
+TEST, VALIDATION = 4242, 777  # seeds of trajectories; training has 1 and 3
+LAWS = {
+    "tracks, 75 a step": {"tracks": (75, 75)},
+    "random, 75 a step": {"random": (75, 75)},
+    "tracks, 30 a step": {"tracks": (30, 30)},
+    "swath, 300 a step": {"lines": (300, 300)},
+}
+
+
+def labelled(x: torch.Tensor, cells: int = CELLS) -> xr.DataArray:
+    """Trajectories `(N, T, y, x)` as the system labels them."""
+    labels = QuasiGeostrophic(cells=cells).labels
+    coords = {"time": DT * np.arange(x.shape[1]), **labels.coordinates()}
+    return xr.DataArray(x.double().numpy(), coords, ("sample", "time", "y", "x"), attrs=labels.attributes)
+
+
+@cache
+def windows(seed: int, each: int, trajectories: int = 8, cells: int = CELLS) -> xr.DataArray:
+    """So many windows of each trajectory, 20 steps apart."""
+    x = records(trajectories, 20 * each, seed, cells)
+    return labelled(torch.cat([x[:, begin : begin + STEPS] for begin in range(0, 20 * each, 20)]), cells)
+
+
+def observed(truth: xr.DataArray, counts: dict[str, tuple[int, int]], scale: float, seed: int) -> xr.Dataset:
+    """Of each step some cells, with an error of a tenth of the field's spread."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = truth.sizes["y"]
+    shape = (*truth.shape[:2], cells**2)
+    seen, noise_std = field_mixture(shape, generator, grid=(cells, cells), counts=counts, noise_std=NOISE * scale)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64) * noise_std
+    value = truth + noise.unflatten(-1, (cells, cells)).numpy()
+    error = float(noise_std.flatten()[0])
+    return xr.Dataset({"value": value.where(seen.unflatten(-1, (cells, cells)).numpy()), "noise_std": error})
+
+
+def scored(method: Method, truth: xr.DataArray, obs: xr.Dataset, scale: float, at_once: int = 10) -> dict[str, float]:
+    """Error in variances of the field, CRPS in its spread, coverage away from the walls, and CPU seconds a window."""
+    began, parts = time.process_time(), []
+    for begin in range(0, truth.sizes["sample"], at_once):
+        result = method.assimilate(obs.isel(sample=slice(begin, begin + at_once)))
+        parts.append(result[["mean", "std"]])
+    seconds = (time.process_time() - began) / truth.sizes["sample"]
+    result = xr.concat(parts, "sample")
+    inner = {"y": slice(1, -1), "x": slice(1, -1)}
+    mean, std, true = (a.isel(inner) for a in (result["mean"], result["std"], truth))
+    found = {
+        "error": float(evaluate.mse(result["mean"], truth)) / scale**2,
+        "crps": float(evaluate.crps(mean, std, true)) / scale,
+        "coverage": float(evaluate.coverage(mean, std, true)),
+        "seconds": seconds,
+    }
+    return {name: float(f"{value:.4g}") for name, value in found.items()}
+
+
+@cache
+def past() -> torch.Tensor:
+    """What optimal interpolation is fitted to: that of the network's training."""
+    return records(500, 160, seed=1)
+
+
+def interpolation(scale: float, each: int = 2) -> tuple[OptimalInterpolation, dict[str, float]]:
+    """The best of some numbers of modes and tapers on validation windows, and the errors of all."""
+    truth, labels = windows(VALIDATION, each), QuasiGeostrophic(cells=CELLS).labels
+    found: dict[str, float] = {}
+    best: tuple[float, OptimalInterpolation] | None = None
+    for modes, radius in ((280, None), (500, None), (500, 25.0)):
+        method = OptimalInterpolation(FieldClimatology.fit(past(), STEPS, modes, radius), labels, DT)
+        errors = [
+            scored(method, truth, observed(truth, LAWS[law], scale, seed=VALIDATION + 1), scale)["error"]
+            for law in list(LAWS)[:3]
+        ]
+        name = f"{modes} modes, " + ("no taper" if radius is None else f"taper of {radius:g} points")
+        found[name] = float(f"{np.mean(errors):.4g}")
+        print(name, errors, flush=True)
+        if best is None or np.mean(errors) < best[0]:
+            best = float(np.mean(errors)), method
+    return best[1], found
+
+
+def ensembles() -> dict[str, Method]:
+    """A filter and a smoother, which start from snapshots of a long run; settings chosen on validation windows."""
+    ocean = OnAttractor(QuasiGeostrophic(cells=CELLS), 1500.0, snapshots=200, apart=50.0)
+    return {
+        "LETKF, 40 members": LETKF(ocean, members=40, radius=6.0, block=2, inflation=1.02, dtype=torch.float32),
+        "EnKS, 100 members": EnKS(ocean, members=100, inflation=1.02, dtype=torch.float32),
+    }
+
+
+def peak() -> float:
+    """Memory of this process so far, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def measure(samples: int, folder: Path) -> dict[str, Any]:
+    """Everything, of so many windows; an eighth of them for methods that run the model."""
+    neural = NeuralIncremental.pretrained("ocean")
+    scale = float(neural.prior.climatology.spread.square().mean().sqrt())
+    fitted, tried = interpolation(scale)
+    labels = neural.labels
+    cheap: dict[str, Method] = {
+        "climatology": ClimatologicalForecast(fitted.climatology, labels, DT),
+        "optimal interpolation": fitted,
+        "first guess of NIDA": OptimalInterpolation(neural.prior.climatology, labels, DT),
+        "NIDA": neural,
+    }
+    truth = windows(TEST, max(1, samples // 8))
+    some = truth.isel(sample=slice(0, None, 8))
+    rows: dict[str, Any] = {}
+    for k, (law, counts) in enumerate(LAWS.items()):
+        obs = observed(truth, counts, scale, seed=TEST + 1 + k)
+        rows[law] = {name: scored(method, truth, obs, scale) for name, method in cheap.items()}
+        few = obs.isel(sample=slice(0, None, 8))
+        for name, method in ensembles().items():
+            rows[law][name] = scored(method, some, few, scale) | {"windows": some.sizes["sample"]}
+        for name in ("optimal interpolation", "NIDA"):
+            found = scored(cheap[name], some, few, scale)
+            rows[law][f"{name}, on those windows"] = found
+        for name, row in rows[law].items():
+            print(law, name, row, flush=True)
+    return {
+        "spread": scale,
+        "windows": truth.sizes["sample"],
+        "interpolation, mean error on validation windows": tried,
+        "laws": rows,
+        "ratio": {
+            law: round(row["NIDA"]["error"] / row["optimal interpolation"]["error"], 3) for law, row in rows.items()
+        },
+        "two layers": simplified(cheap | ensembles(), scale),
+        "finer": finer(scale),
+        "scales": scales(neural, fitted),
+        "peak memory in GB": round(peak(), 2),
+    }
+
+
+def finer(scale: float, trajectories: int = 4, each: int = 4) -> dict[str, Any]:
+    """The same prior on 129 x 129 points, 300 of which are seen, without retraining."""
+    cells = 2 * CELLS - 1
+    truth = windows(TEST, each, trajectories, cells)
+    obs = observed(truth, {"tracks": (300, 300)}, scale, seed=TEST + 9)
+    labels = QuasiGeostrophic(cells=cells).labels
+    neural = NeuralIncremental.pretrained("ocean", labels=labels)
+    methods = {"optimal interpolation": OptimalInterpolation(neural.prior.climatology, labels, DT), "NIDA": neural}
+    return {name: scored(method, truth, obs, scale, at_once=2) for name, method in methods.items()}
+
+
+def simplified(methods: dict[str, Method], scale: float, trajectories: int = 4, each: int = 5) -> dict[str, Any]:
+    """The truth has two layers that move; methods know the one-layer model, or a past that it made."""
+    truth_of = TwoLayerQuasiGeostrophic(upper=QuasiGeostrophic(cells=CELLS, wind=3 * math.pi))
+    run = OnAttractor(truth_of, 2000.0).simulate(trajectories, 20 * each, DT, seed=TEST, dtype=torch.float32)
+    upper = run.sel(layer=1, drop=True).astype(float)
+    truth = xr.concat(
+        [
+            upper.isel(time=slice(begin, begin + STEPS)).assign_coords(time=DT * np.arange(STEPS))
+            for begin in range(0, 20 * each, 20)
+        ],
+        "sample",
+    ).transpose("sample", "time", "y", "x")
+    obs = observed(truth, LAWS["tracks, 75 a step"], scale, seed=TEST + 30)
+    return {name: scored(method, truth, obs, scale) for name, method in methods.items()}
+
+
+SETUPS = {
+    "whole field every 5 steps": (5, {"random": (CELLS**2, CELLS**2)}),
+    "tracks every 5 steps": (5, {"lines": (2 * CELLS, 2 * CELLS)}),
+    "tracks every 20 steps": (20, {"lines": (2 * CELLS, 2 * CELLS)}),
+}
+"""As in the quasi-geostrophic data challenge of the ocean community; its step is taken as one time unit here."""
+
+
+def scales(neural: Method, fitted: Method, steps: int = 100) -> dict[str, Any]:
+    """mu, sigma and the scales that maps resolve, of one long record."""
+    truth = labelled(records(1, steps, TEST + 1)).isel(sample=0)
+    scale = float(truth.std())
+    found: dict[str, Any] = {}
+    for k, (setup, (every, counts)) in enumerate(SETUPS.items()):
+        obs = observed(truth.expand_dims("sample"), counts, scale, seed=TEST + 20 + k).isel(sample=0)
+        kept = np.arange(steps) % max(1, round(every / DT)) == 0
+        obs["value"] = obs["value"].where(xr.DataArray(kept, dims="time"))
+        found[setup] = {}
+        for name, method in {"optimal interpolation": fitted, "NIDA": neural}.items():
+            result = Cycled(method, window=STEPS, overlap=STEPS // 2).assimilate(obs)
+            score = evaluate.resolved_scales(result["mean"], truth)
+            found[setup][name] = {k: float(f"{float(v):.4g}") for k, v in score.data_vars.items() if v.ndim == 0}
+            print(setup, name, found[setup][name], flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    command("ocean", measure, samples=200)

@@ -1,0 +1,121 @@
+"""How the shipped prior of the ocean gyre is made: its past, its windows, how they are observed, and its training.
+
+`python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt` does it all, in about three hours of one core. Windows are
+read from the folder of the checkpoint; nothing of them is needed later.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nida_kit.observing.laws import either, field_mixture
+from nida_kit.priors.field import FieldPrior
+from nida_kit.priors.modes import FieldClimatology
+from nida_kit.priors.parts import Seeded
+from nida_kit.priors.weights import Card, save
+from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
+from nida_kit.training.fields import FieldSettings, Interpolated, calibrate, train_field
+
+CELLS, STEPS, DT = 65, 8, 5.0
+FORGOTTEN = 300  # steps of 5 time units until a trajectory has forgotten its start
+SETTINGS = FieldSettings()
+NOISE = 0.1  # of the errors, in standard deviations of the field
+
+
+def records(samples: int, steps: int, seed: int, cells: int = CELLS) -> Float[Tensor, "N T y x"]:
+    """Trajectories of the turbulent gyre, of which every second one is mirrored: y -> 1 - y, psi -> -psi."""
+    ocean = QuasiGeostrophic(cells=cells)
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for some in torch.arange(samples).split(20):  # as many as a processor's memory is quick for
+        x = ocean.start(len(some), generator, torch.float32, torch.device("cpu"))
+        with torch.no_grad():
+            found.append(ocean.trajectories(x, FORGOTTEN + steps, DT)[:, FORGOTTEN:].clone())
+    x = torch.cat(found)
+    x[1::2] = -x[1::2].flip(-2)
+    return x
+
+
+def law(scale: float, cells: int = CELLS):
+    """Half of the windows as they are reported on, half of any number of values and noise; never a swath."""
+    grid, some, few = (cells, cells), cells**2 // 56, cells**2 // 140
+    noise = NOISE * scale
+    published = partial(
+        either,
+        law=partial(field_mixture, grid=grid, counts={"tracks": (some, some), "random": (some, some)}, noise_std=noise),
+        other=partial(field_mixture, grid=grid, counts={"tracks": (few, few)}, noise_std=noise),
+        share=2 / 3,
+    )
+    any_number = partial(
+        field_mixture,
+        grid=grid,
+        counts={"tracks": (cells**2 // 211, 2 * some), "random": (cells**2 // 211, 2 * some)},
+        noise_std=(noise / 2, 2 * noise),
+    )
+    return partial(either, law=published, other=any_number, share=0.5)
+
+
+def windows(x: Float[Tensor, "N T y x"], batch: int, generator: torch.Generator) -> Float[Tensor, "B S n"]:
+    """Random windows of records, half of them mirrored."""
+    which = torch.randint(len(x), (batch,), generator=generator)
+    begin = torch.randint(x.shape[1] - STEPS + 1, (batch,), generator=generator)
+    drawn = torch.stack([x[i, t : t + STEPS] for i, t in zip(which.tolist(), begin.tolist(), strict=True)])
+    mirrored = torch.rand(batch, 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirrored, -drawn.flip(-2), drawn).flatten(2)
+
+
+def make(
+    checkpoint: Path,
+    out: Path,
+    cells: int = CELLS,
+    trajectories: int = 500,
+    length: int = 160,
+    modes: int = 280,
+    pool: int = 20_000,
+    settings: FieldSettings = SETTINGS,
+    **network: int,
+) -> None:
+    """Train the prior and write it to `out` with its card.
+
+    Args:
+        checkpoint: file to resume from; beside it first guesses are kept.
+        out: folder of the weights and the card.
+        cells: points along a side.
+        trajectories: of the past.
+        length: of each, in steps.
+        modes: of the climatology.
+        pool: windows that it is trained on.
+        settings: of the training.
+        **network: settings of `nk.FieldPrior`.
+    """
+    guesses, held_out = (checkpoint.with_suffix(f".{name}.pt") for name in ("windows", "held_out"))
+    past = records(trajectories, length, seed=1, cells=cells)
+    climatology = FieldClimatology.fit(past, STEPS, modes)
+    scale = float(climatology.spread.square().mean().sqrt())
+    generator = torch.Generator().manual_seed(2)
+    if not guesses.exists():
+        drawn = partial(windows, past)
+        Interpolated.of(climatology, drawn, law(scale, cells), pool, generator).save(guesses)
+        others = partial(windows, records(8, length, seed=3, cells=cells))
+        Interpolated.of(climatology, others, law(scale, cells), 64, generator).save(held_out)
+    with Seeded(settings.seed):
+        prior = FieldPrior(climatology, STEPS, **network)
+    history = train_field(prior, Interpolated.load(guesses), settings, checkpoint=checkpoint)
+    wider = calibrate(prior, Interpolated.load(held_out))
+    about = {
+        "command": "python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt",
+        "data": f"{pool} windows of {trajectories} trajectories of {length} steps, nk.QuasiGeostrophic({cells})",
+        "law": law.__doc__,
+        "settings": history.attrs,
+        "wider": round(wider, 3),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores",
+    }
+    labels = QuasiGeostrophic(cells=cells).labels
+    save(prior, out / "ocean.safetensors", Card(labels, DT, about))
