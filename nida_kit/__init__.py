@@ -57,6 +57,7 @@ Each folder's own `__init__` lists its modules.
     setups          reference experiments, a short file each, with published scores
     line            Bayes on a line, the smallest assimilation
     experiment      one function behind every lab: parameters in, a dataset out
+    ocean           the same of an ocean seen by satellites
     table, show     results as tables and figures: `nk.table`, `nk.plot`
     plots, lab      figures and labs, which are imported by their own names only
     studies         the measurements behind README and notebooks

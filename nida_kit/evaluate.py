@@ -362,7 +362,8 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     x, error = own[-1], mean - truth
     others = [d for d in truth.dims if d != TIME]
     at_times = 1 - _rms(error, others) / _rms(truth, others)
-    spectra = [_power(array, truth[TIME], x) for array in (error, truth)]
+    points = {TIME: model_times(truth[TIME], natural_unit(truth[TIME])), x: truth[x].values.astype(float)}
+    spectra = [_power(array, points).transpose(f"freq_{TIME}", ...) for array in (error, truth)]
     share = 1 - spectra[0] / spectra[1]
     axes = [f"freq_{d}" for d in (TIME, x)]
     shortest = xr.apply_ufunc(
@@ -387,10 +388,29 @@ def _rms(array: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
     return (array**2).mean(dims, skipna=False) ** 0.5
 
 
-def _power(array: xr.DataArray, time: xr.DataArray, x: Hashable) -> xr.DataArray:
-    """The power spectrum in time and along x, averaged over all other dims, of positive frequencies."""
+def spectrum(array: xr.DataArray) -> xr.DataArray:
+    """The power of the waves along the last dim of a field `(..., time, y, x)`, averaged over all others.
+
+    A line is taken off before, and a Hann window laid over, as in `resolved_scales`.
+
+    >>> import nida_kit as nk
+    >>> truth = nk.QuasiGeostrophic(cells=17).simulate(samples=1, steps=4, dt=5.0, seed=0)
+    >>> spectrum(truth).sizes
+    Frozen({'freq_x': 8})
+
+    Raises:
+        ValueError: no field, points that are not even, or no `xrft`.
+    """
+    _check_labelled(array)
+    own = state_dims(array)
+    if COMPONENT in own or not own or array.sizes[own[-1]] < 3:
+        raise ValueError(f"A spectrum is that of a field with three points along x or more, not {dict(array.sizes)}.")
+    return _power(array, {own[-1]: array[own[-1]].values.astype(float)})
+
+
+def _power(array: xr.DataArray, numbers: dict[Hashable, np.ndarray]) -> xr.DataArray:
+    """The power spectrum along dims with these points, averaged over all others, of positive frequencies."""
     xrft = _spectra()
-    numbers = {TIME: model_times(time, natural_unit(time)), x: array[x].values.astype(float)}
     for name, points in numbers.items():
         gaps = np.diff(points)
         if np.abs(gaps - gaps[0]).max() > 1e-3 * abs(gaps[0]):
@@ -399,19 +419,19 @@ def _power(array: xr.DataArray, time: xr.DataArray, x: Hashable) -> xr.DataArray
                 f"interpolate both fields, .interp({name}=np.linspace(...))."
             )
     array = array.drop_vars(array.coords).assign_coords(numbers)
-    array = array.chunk({TIME: -1, x: -1}) if array.chunks else array
+    array = array.chunk(dict.fromkeys(numbers, -1)) if array.chunks else array
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of an old name of xarray's that it uses
-        power = xrft.power_spectrum(array, dim=[TIME, x], detrend="linear", window="hann")
-    power = power.mean([d for d in array.dims if d not in (TIME, x)], skipna=False)
-    return power.isel({f"freq_{d}": power[f"freq_{d}"].values > 0 for d in (TIME, x)}).transpose(f"freq_{TIME}", ...)
+        power = xrft.power_spectrum(array, dim=list(numbers), detrend="linear", window="hann")
+    power = power.mean([d for d in array.dims if d not in numbers], skipna=False)
+    return power.isel({f"freq_{d}": power[f"freq_{d}"].values > 0 for d in numbers})
 
 
 def _spectra() -> ModuleType:
     try:
         import xrft
     except ImportError as error:
-        raise ValueError("resolved_scales needs xrft, which is not installed: pip install xrft") from error
+        raise ValueError("A spectrum needs xrft, which is not installed: pip install xrft") from error
     return xrft
 
 

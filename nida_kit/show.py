@@ -27,8 +27,8 @@ def plot(
     3
 
     Up to six components have a panel each, against time, with the 90% interval of a normal distribution; more, or a
-    field along a line, are images against time; a field on a plane is shown at its last time. Units that observations
-    and truth declare are converted to those of the result.
+    field along a line, are images against time; a field on a plane is shown at its last time, with its error. Units
+    that observations and truth declare are converted to those of the result.
 
     Args:
         result: what `assimilate` returned.
@@ -40,7 +40,8 @@ def plot(
         The figure: a notebook shows it, `.savefig(path)` writes it.
 
     Raises:
-        ValueError: no result, no such window, no matplotlib, or a state of more than two dims.
+        ValueError: no result, no such window, no matplotlib, a state of more than two dims, or observations between the
+            cells of a field.
     """
     checks.instance("result", result, xr.Dataset, "an xr.Dataset", "It is what method.assimilate(obs) returns.")
     if "mean" not in result or TIME not in result["mean"].dims:

@@ -32,6 +32,7 @@ SMALL: dict[str, dict] = {
     "09_train_your_own": {"batches": 2, "own_batches": 2, "batch": 4, "width": 8, "samples": 4},
     "10_model_error": {"batches": 1, "samples": 2, "window": 1, "starts": 2},
     "11_real_data": {"batches": 1},
+    "12_fields": {"samples": 1, "spinup": 10, "satellites": 1, "draws": 3, "record": 9, "cells": [65]},
 }
 
 # By notebook: other small sizes, none of them a default.
@@ -137,6 +138,18 @@ OTHER: dict[str, dict] = {
         "export": True,
     },
     "11_real_data": {"year": 4, "month": 2, "decade": 0, "batches": 3, "seed": 2, "export": True},
+    "12_fields": {
+        "samples": 2,
+        "spinup": 5,
+        "satellites": 3,
+        "noise": 1.0,
+        "draws": 4,
+        "record": 10,
+        "cells": [129],
+        "window": 1,
+        "seed": 3,
+        "export": True,
+    },
 }
 
 # Wrong values, at least one for each notebook.
@@ -154,4 +167,5 @@ WRONG: list[tuple[str, dict]] = [
     ("09_train_your_own", {"batch": 1}),
     ("10_model_error", {"rho": 100.0}),
     ("11_real_data", {"month": 6, "year": 4}),
+    ("12_fields", {"window": 9}),
 ]

@@ -5,6 +5,7 @@
     view    its controls and its page, by ipywidgets
     render  the figure as an image
     line    the lab of Bayes on a line
+    ocean   the lab of an ocean seen by satellites
     turns   threads take turns
     speed   how fast labs answer
 
@@ -16,7 +17,8 @@
 
 from nida_kit.lab.line import LineLab
 from nida_kit.lab.model import LabModel
+from nida_kit.lab.ocean import OceanLab, OceanModel
 from nida_kit.lab.record import RecordModel
 from nida_kit.lab.view import Lab
 
-__all__ = ["Lab", "LabModel", "LineLab", "RecordModel"]
+__all__ = ["Lab", "LabModel", "LineLab", "OceanLab", "OceanModel", "RecordModel"]

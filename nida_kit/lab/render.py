@@ -55,7 +55,7 @@ class Renderer:
         width, height: of the image, in pixels.
     """
 
-    def __init__(self, drawing: Callable[[xr.Dataset], Drawing], rows: int = 1):
+    def __init__(self, drawing: Callable[[xr.Dataset], Drawing], rows: float = 1):
         self.drawing = drawing
         self.figure = plots.figure(rows, _WIDTH, _ROW)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())

@@ -154,7 +154,7 @@ class Explorer(widgets.VBox):
         presets: Sequence[str],
         drawing: Callable[[xr.Dataset], Drawing],
         export: str | Path,
-        rows: int = 1,
+        rows: float = 1,
         actions: Mapping[str, Callable[[], None]] | None = None,
     ):
         self._actions = {"reset": model.reset, "export figure": self._export, **(actions or {})}

@@ -82,6 +82,8 @@ class NeuralIncremental(Method):
         self.noise_layers = 2 if of_field else len(self.temperatures)
         self.settings = {"temperatures": self.temperatures}
 
+    draws = 16  # of which the spread of a field is made: fewer are quicker, and rougher
+
     @classmethod
     def pretrained(
         cls,
@@ -149,7 +151,7 @@ class NeuralIncremental(Method):
 
     def _drawn(self, posterior: Gaussian) -> Drawn:
         """What is known of a field: draws of its network's are too near to each other."""
-        return Drawn(posterior, self.prior.climatology, float(self.prior.wider))
+        return Drawn(posterior, self.prior.climatology, float(self.prior.wider), self.draws)
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.

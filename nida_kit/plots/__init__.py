@@ -5,6 +5,9 @@
     result          what `nk.plot` draws: one window of any result
     field           a large state as images
     maps            fields on a plane, with the places of instruments
+    plane           a field on a plane at one time: truth, observations, estimate, error and std, and a cut
+    moving          the same as an animation
+    spectra         which scales of a field are recovered
     line            Bayes on a line, ellipses, matrices
     scores          errors, costs and calibration
     scaling         how a cost grows with a size, an error falls with training
@@ -18,6 +21,8 @@ from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
 from nida_kit.plots.maps import maps
 from nida_kit.plots.model_error import by_case
+from nida_kit.plots.moving import Animation, animate
+from nida_kit.plots.plane import Plane, make_plane, rows_of, update_plane
 from nida_kit.plots.reconstruction import Artists, make, samples, shown, trajectories, update
 from nida_kit.plots.scaling import growth, learning
 from nida_kit.plots.scores import (
@@ -31,6 +36,7 @@ from nida_kit.plots.scores import (
     spread_error,
     temperature_ablation,
 )
+from nida_kit.plots.spectra import spectra
 from nida_kit.plots.style import BLUE, RED, STYLE, figure, pick, save
 
 __all__ = [
@@ -38,9 +44,12 @@ __all__ = [
     "BLUE",
     "RED",
     "STYLE",
+    "Animation",
     "Artists",
     "LineArtists",
+    "Plane",
     "against",
+    "animate",
     "by_case",
     "by_effort",
     "ellipses",
@@ -51,6 +60,7 @@ __all__ = [
     "make",
     "make_field",
     "make_line",
+    "make_plane",
     "maps",
     "matrices",
     "pareto",
@@ -58,13 +68,16 @@ __all__ = [
     "rank_histogram",
     "ranking",
     "reliability",
+    "rows_of",
     "samples",
     "save",
     "shown",
+    "spectra",
     "spread_error",
     "temperature_ablation",
     "trajectories",
     "update",
     "update_field",
     "update_line",
+    "update_plane",
 ]

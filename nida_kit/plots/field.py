@@ -61,20 +61,20 @@ def _panels(ds: xr.Dataset) -> dict[str, np.ndarray]:
     return {name: array.squeeze(set(array.dims) - set(dims)).transpose(*dims).values for name, array in panels.items()}
 
 
-def _places(coord: xr.DataArray) -> np.ndarray:
+def places_of(coord: xr.DataArray) -> np.ndarray:
     """Where the values of a dim lie: at their numbers if these are even, as pixels are, else one after another."""
     numbers = numbers_of(coord) if coord.name == TIME else coord.values
     even = numbers.dtype.kind in "iuf" and (len(numbers) < 3 or np.ptp(np.diff(numbers)) < 1e-3 * np.ptp(numbers))
     return numbers if even or coord.name == TIME else np.arange(len(numbers))
 
 
-def _ends(places: np.ndarray) -> tuple[float, float]:
+def ends_of(places: np.ndarray) -> tuple[float, float]:
     """The outer edges of the first and last pixel."""
     half = (places[-1] - places[0]) / (len(places) - 1) / 2 if len(places) > 1 else 0.5
     return places[0] - half, places[-1] + half
 
 
-def _name(ax: Axes, coord: xr.DataArray, side: str) -> None:
+def name_axis(ax: Axes, coord: xr.DataArray, side: str) -> None:
     """The label of an axis."""
     if coord.name == TIME:
         label_time(ax, coord)
@@ -97,7 +97,7 @@ def make_field(fig: Figure, ds: xr.Dataset) -> Images:
     fig.clear()
     shown = _last(ds)
     up, across = (shown[dim] for dim in _axes_of(shown))
-    extent = (*_ends(_places(across)), *_ends(_places(up)))
+    extent = (*ends_of(places_of(across)), *ends_of(places_of(up)))
     panels = _panels(shown)
     images, marks = {}, []
     left, gap, bars = 0.06, 0.02, 0.12  # of the width: labels, between panels, a bar with its labels
@@ -112,13 +112,13 @@ def make_field(fig: Figure, ds: xr.Dataset) -> Images:
         marks.append({key: ax.plot([], [], **look | small)[0] for key, (_, look) in MARKS.items() if key in shown})
         many = len(panels) > 4
         ax.set_title(fill(name, 14, break_long_words=False) if many else name, fontsize="small" if many else "medium")
-        _name(ax, across, "x")
+        name_axis(ax, across, "x")
         ax.tick_params(labelleft=i == 0)
         ax.grid(False)
         # The last panel's bar, and that of all before it.
         if i >= len(panels) - 2:
             fig.colorbar(images[name], cax=fig.add_axes((at + wide + 0.006, 0.2, 0.012, 0.66)))
-    _name(fig.axes[0], up, "y")
+    name_axis(fig.axes[0], up, "y")
     made = Images(fig, images, marks)
     update_field(made, ds)
     return made
@@ -136,7 +136,7 @@ def update_field(made: Images, ds: xr.Dataset) -> None:
         elif name != _ERROR:
             made.images[name].set_clim(*bounds)
     up, across = _axes_of(shown)
-    x, y = _places(shown[across]), _places(shown[up])
+    x, y = places_of(shown[across]), places_of(shown[up])
     for key in made.marks[0]:
         seen = shown[key].reindex({COMPONENT: shown[COMPONENT]}) if up == COMPONENT else shown[key]
         rows, columns = np.nonzero(seen.squeeze(set(seen.dims) - {up, across}).transpose(up, across).notnull().values)

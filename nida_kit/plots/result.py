@@ -1,7 +1,7 @@
 """A result of any state in one figure: what `nk.plot` draws.
 
 Few components are drawn against time, a panel each, with the 90% interval; many, or a field along a line, as images
-against time; a field on a plane as maps of the last time.
+against time; a field on a plane as maps of the last time (`plane.make_plane`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nida_kit.evaluate import BAND
+from nida_kit.plots.plane import make_plane, rows_of
 from nida_kit.plots.style import RED, figure, label_time, numbers_of, pick, styled, with_unit
 from nida_kit.state import COMPONENT, TIME, state_dims
 
@@ -24,6 +25,11 @@ def draw(
 ) -> Figure:
     """Draw one window of a result; arguments and errors are those of `nk.plot`, which calls this."""
     mean = _window(result["mean"], window)
+    if obs is not None and COMPONENT not in mean.dims and not set(mean.dims) <= set(obs["value"].dims):
+        raise ValueError(
+            f"The observations lie along {list(obs['value'].dims)}, between the cells {list(mean.dims)} of the field: "
+            "nk.grid(points, method, dt=...) without exact=True puts them into the nearest ones, to be drawn."
+        )
     shown = {"mean": mean, "std": _window(result["std"], window) if "std" in result else None}
     shown |= {"value": None if obs is None else _window(obs["value"], window)}
     shown |= {"noise_std": None if obs is None or "noise_std" not in obs else _noise(obs, window)}
@@ -35,7 +41,7 @@ def draw(
     if len(dims) == 1:
         return _images({name: shown[name] for name in shown if name != "noise_std"}, (TIME, dims[0]))
     if len(dims) == 2:
-        return _images({name: shown[name].isel({TIME: -1}) for name in shown if name != "noise_std"}, dims)
+        return _maps({name: shown[name] for name in shown if name != "noise_std"})
     raise ValueError(f"A state along {list(dims)} has no one picture: select a plane, result.isel({dims[0]}=0).")
 
 
@@ -88,8 +94,8 @@ _TITLES = {"mean": "reconstruction", "std": "standard deviation", "value": "obse
 
 
 def _images(shown: dict[str, xr.DataArray], dims: tuple[str, str]) -> Figure:
-    """A panel for each variable, its first dim across if it is time, else upwards."""
-    across, up = dims if dims[0] == TIME else dims[::-1]
+    """A panel for each variable, its first dim, time, across."""
+    across, up = dims
     fig = figure(rows=1, width=3.4 * len(shown), row_height=2.6)
     fig.set_layout_engine("constrained")
     axes = fig.subplots(1, len(shown), squeeze=False)[0]
@@ -101,12 +107,19 @@ def _images(shown: dict[str, xr.DataArray], dims: tuple[str, str]) -> Figure:
         array = array.reindex({dim: shown["mean"][dim] for dim in dims})
         mesh = ax.pcolormesh(x, y, array.transpose(up, across).values, shading="nearest", cmap="cividis", **looks)
         ax.set(title=_TITLES[name], ylabel=_label(shown["mean"][up]))
-        if across == TIME:
-            label_time(ax, shown["mean"][TIME])
-        else:
-            ax.set_xlabel(_label(shown["mean"][across]))
+        label_time(ax, shown["mean"][TIME])
         ax.grid(False)
         fig.colorbar(mesh, ax=ax)
+    return fig
+
+
+def _maps(shown: dict[str, xr.DataArray]) -> Figure:
+    """A field on a plane, at its last time."""
+    mean = shown["mean"]
+    here = {dim: mean[dim] for dim in mean.dims}
+    ds = xr.Dataset({name: array.reindex(here) for name, array in shown.items()})
+    fig = figure(rows=rows_of(ds), row_height=2.6)
+    make_plane(fig, ds)
     return fig
 
 

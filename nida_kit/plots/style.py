@@ -55,6 +55,7 @@ CROSSES = {
 CIRCLES = {"color": "black", "linestyle": "none", "marker": "o", "markersize": 6, "fillstyle": "none", "zorder": 4}
 # what marks observed values, those that a method was shown and those that it was not
 MARKS = {"value": ("observation", CROSSES), "hidden": ("withheld observation", CIRCLES)}
+UNKNOWN = "#e4e4e4"  # where a map has no value
 STYLES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (7, 1.5, 1.2, 1.5))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
@@ -71,7 +72,7 @@ def styled(draw: Callable) -> Callable:
 
 
 @styled
-def figure(rows: int = 1, width: float = 10.0, row_height: float = 1.9) -> Figure:
+def figure(rows: float = 1, width: float = 10.0, row_height: float = 1.9) -> Figure:
     """An empty figure in the package's style.
 
     Args:

@@ -293,9 +293,9 @@ class _Gain:
         left = lags[0] - known.mT @ known
         variance = (((E @ left) * E).sum(-1) + rest).flatten()
         t, j = self.places // len(E), self.places % len(E)
-        said = (known[t] @ E[j].unsqueeze(-1)).squeeze(-1).mT + torch.linalg.solve_triangular(
-            self.root, self.left_over, upper=False
-        )
+        said = torch.linalg.solve_triangular(self.root, self.left_over, upper=False)
+        for u in range(steps):
+            said[:, t == u] += known[u] @ E[j[t == u]].mT
         variance[self.places] = (E[j] @ lags[0] * E[j]).sum(-1) + rest[j] - said.square().sum(0)
         least = 1e-3 * float(climatology.spread.max())
         self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)

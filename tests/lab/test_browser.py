@@ -57,6 +57,7 @@ NOTEBOOKS = {
     "03_temperature": "temperatures",
     "05_four_d_var_and_hybrid": "every",
     "07_ensembles_and_particles": "members",
+    "12_fields": "satellites",
     "00_own_file": "share",
 }
 OWN = {"00_own_file": "00_start_here"}  # the notebook, given a file of observations

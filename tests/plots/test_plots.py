@@ -361,3 +361,12 @@ def test_maps_share_a_scale_but_for_those_that_stand_alone():
     for ax in axes:
         assert ax.lines[0].get_xydata().tolist() == [[2.0, 1.0]]
     pixels(fig)
+
+
+def test_maps_lie_side_by_side_and_are_empty_where_nothing_is_known():
+    truth = xr.DataArray(np.arange(6.0).reshape(2, 3), {"y": np.arange(2.0), "x": np.arange(3.0)}, ("y", "x"))
+    seen = truth.where(truth > 2)
+    axes = plots.maps(plots.figure(rows=2), {"truth": truth, "seen": seen, "mean": truth}, columns=2)
+    assert [ax.get_title() for ax in axes] == ["truth", "seen", "mean"]
+    np.testing.assert_array_equal(axes[1].collections[0].get_array(), seen)
+    assert axes[1].collections[0].get_clim() == (0, 5) and not axes[1].lines

@@ -59,8 +59,20 @@ def test_many_components_and_fields_are_images(tmp_path):
     values = np.arange(12.0).reshape(2, 2, 3)
     field = xr.DataArray(values, dims=("time", "y", "x"), coords={"time": [0.0, 1.0], **grid.coordinates()})
     fig = nk.plot(field.to_dataset(name="mean"))
-    np.testing.assert_array_equal(fig.axes[0].collections[0].get_array(), values[-1])
+    np.testing.assert_array_equal(fig.axes[0].images[0].get_array(), values[-1])
     fig.savefig(tmp_path / "f.png")
+
+
+def test_a_plane_is_shown_with_what_is_known_of_it():
+    grid = nk.GridLabels({"y": (0.0, 1.0), "x": (0.0, 1.0, 2.0)}, "K", "temperature")
+    values = np.arange(12.0).reshape(2, 2, 3)
+    truth = xr.DataArray(values, dims=("time", "y", "x"), coords={"time": [0.0, 1.0], **grid.coordinates()})
+    obs = xr.Dataset({"value": truth.where(truth > 8).isel(x=[2, 0]), "noise_std": 0.1})
+    fig = nk.plot(xr.Dataset({"mean": truth + 1, "std": 0 * truth + 2}), obs, truth)
+    titles = [ax.get_title() for ax in fig.axes if ax.get_title() not in ("", "[K]")]
+    assert titles == ["truth", "observations", "reconstruction", "error", "standard deviation"]
+    seen = next(ax for ax in fig.axes if ax.get_title() == "observations").collections[0]
+    assert sorted(seen.get_array()) == [9.0, 11.0]
 
 
 def test_what_cannot_be_drawn_is_refused():
@@ -72,3 +84,7 @@ def test_what_cannot_be_drawn_is_refused():
         nk.plot(RESULT, RESULT)
     with pytest.raises(ValueError, match="truth="):
         nk.plot(RESULT, truth=OBS)
+    field = nk.QuasiGeostrophic(cells=17).simulate(samples=1, steps=9, dt=5.0, seed=0)
+    points = nk.observe(field, at=nk.tracks(field, repeat=20.0, passes=8), noise_std=0.1)
+    with pytest.raises(ValueError, match="into the nearest ones"):
+        nk.plot(field.to_dataset(name="mean"), points)

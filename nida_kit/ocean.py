@@ -1,0 +1,176 @@
+"""An ocean from satellites: simulate a gyre, let satellites cross it, reconstruct it. One function behind its lab.
+
+The ocean is `nk.QuasiGeostrophic(cells=65)`, whose time and lengths have no unit: the side of its square is 1, an eddy
+lives for some tens of units of time, and a window is 8 steps of 5. What a satellite measures is put at the nearest step
+and cell: it is the truth there, with an error.
+
+>>> ds = run(OceanParameters(method="optimal interpolation", satellites=1, spinup=20))
+>>> sorted(ds.data_vars), dict(ds["mean"].sizes)
+(['mean', 'noise_std', 'std', 'truth', 'value'], {'time': 8, 'y': 65, 'x': 65})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nida_kit import checks
+from nida_kit.evaluate import coverage, resolved_scales, rmse
+from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation
+from nida_kit.methods.method import Method
+from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.observing.grid import grid
+from nida_kit.observing.observe import observe
+from nida_kit.observing.tracks import clouds, tracks
+from nida_kit.state import SAMPLE
+from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
+
+WEIGHTS = "ocean"
+STEPS = 8  # of a window
+MOST_SATELLITES = 4
+_REPEAT = 40.0  # time until the tracks are the same again, that of a window
+_ALONG = 1 / 16  # between values along a track
+_ACROSS = (-0.09, -0.03, 0.03, 0.09)  # of a swath
+_DRAWS = 8  # of which spreads are made, half of the usual number: a lab must keep up with its sliders
+_COARSE = 5  # every fifth cell of an image
+ALONG = ("x", "y", "time")
+
+
+@dataclass(frozen=True)
+class OceanParameters:
+    """Of one reconstruction of the ocean.
+
+    Attributes:
+        satellites: how many, 1 to 4; of an image there is one.
+        instrument: one of `INSTRUMENTS`.
+        cover: the share of an image that clouds hide, 0 to 0.9.
+        noise_std: of the errors, relative to the ocean's spread.
+        method: one of `METHODS`.
+        seed: of ocean, tracks, clouds and errors.
+        spinup: steps until the ocean has forgotten the random noise that it began with; about 200 are needed.
+    """
+
+    satellites: int = 2
+    instrument: str = "nadir"
+    cover: float = 0.6
+    noise_std: float = 0.1
+    method: str = "NIDA"
+    seed: int = 0
+    spinup: int = 240
+
+    def __post_init__(self):
+        checks.store(
+            self,
+            satellites=checks.count("satellites", self.satellites, 1, MOST_SATELLITES),
+            instrument=checks.one_of("instrument", self.instrument, INSTRUMENTS),
+            cover=checks.within("cover", self.cover, 0.0, 0.9),
+            noise_std=checks.positive("noise_std", self.noise_std),
+            method=checks.one_of("method", self.method, METHODS),
+            seed=checks.seed(self.seed),
+            spinup=checks.count("spinup", self.spinup, 0),
+        )
+
+
+# What sees the ocean: from the truth and the standard deviation of the errors to observations on its grid.
+
+
+def _passes(truth: xr.DataArray, p: OceanParameters, noise: float, passes: int, across) -> xr.Dataset:
+    """Of satellites that cross it, a pass every `STEPS / passes` steps each."""
+    points = tracks(
+        truth,
+        repeat=_REPEAT,
+        passes=passes,
+        satellites=p.satellites,
+        spacing=_ALONG,
+        across=across,
+        seed=p.seed,
+    )
+    nearest = {dim: truth[dim].sel({dim: points[dim]}, method="nearest").values for dim in truth.dims}
+    points = points.assign_coords({dim: points[dim].copy(data=values) for dim, values in nearest.items()})
+    obs = observe(truth, at=points, noise_std=noise, seed=p.seed)
+    return grid(obs, methods()["NIDA"], dt=methods()["NIDA"].dt, start=0.0, steps=STEPS)
+
+
+def _nadir(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
+    return _passes(truth, p, noise, 2 * STEPS, 0.0)
+
+
+def _swath(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
+    return _passes(truth, p, noise, STEPS // 2, _ACROSS)
+
+
+def _image(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
+    hidden = clouds(truth, fraction=p.cover, length=0.15, lifetime=15.0, seed=p.seed)
+    y, x = (np.arange(truth.sizes[dim]) % _COARSE == _COARSE // 2 for dim in truth.dims[-2:])
+    seen = ~hidden & xr.DataArray(y[:, None] & x, dims=truth.dims[-2:])
+    return observe(truth, operator=seen, noise_std=noise, seed=p.seed)
+
+
+INSTRUMENTS: dict[str, Callable[[xr.DataArray, OceanParameters, float], xr.Dataset]] = {
+    "nadir": _nadir,  # along lines straight below, two passes of each satellite in a step
+    "swath": _swath,  # four lines beside each other, a pass every other step
+    "image under clouds": _image,  # every fifth cell that no cloud hides
+}
+
+METHODS = ("climatology", "optimal interpolation", "NIDA")
+
+
+@lru_cache(maxsize=1)
+def methods() -> dict[str, Method]:
+    """By name, all of the same past."""
+    neural = NeuralIncremental.pretrained(WEIGHTS)
+    neural.draws = _DRAWS
+    past = neural.prior.climatology, neural.labels, neural.dt
+    return dict(zip(METHODS, (ClimatologicalForecast(*past), OptimalInterpolation(*past), neural), strict=True))
+
+
+@lru_cache(maxsize=1)
+def spread() -> float:
+    """The ocean's standard deviation, over all its points."""
+    return float(methods()["NIDA"].prior.climatology.spread.square().mean().sqrt())
+
+
+@lru_cache(maxsize=8)
+def simulated(seed: int, spinup: int = 240) -> xr.DataArray:
+    """A window of the ocean `(time, y, x)`, which begins at time 0 and has the methods' time step."""
+    neural = methods()["NIDA"]
+    system = QuasiGeostrophic(cells=len(neural.labels.indexes["x"]))
+    found = system.simulate(1, STEPS, neural.dt, seed=seed, spinup=spinup, dtype=torch.float32)
+    return found.isel({SAMPLE: 0}, drop=True).astype(float)
+
+
+@lru_cache(maxsize=8)
+def observed(parameters: OceanParameters) -> xr.Dataset:
+    """What the satellites see of it, on the grid."""
+    p = parameters
+    return INSTRUMENTS[p.instrument](simulated(p.seed, p.spinup), p, p.noise_std * spread())
+
+
+@lru_cache(maxsize=8)
+def run(parameters: OceanParameters) -> xr.Dataset:
+    """Simulate, observe, reconstruct.
+
+    Returns:
+        `truth`, `value`, `noise_std`, `mean` and `std`, each `(time, y, x)`; in `attrs` the method's records, `rmse` in
+        spreads of the ocean, `coverage_90`, `lambda_x` (the shortest wavelength that is resolved, see
+        `nk.resolved_scales`), how many values were `observed`, and `seconds` in all.
+    """
+    truth, obs = simulated(parameters.seed, parameters.spinup), observed(parameters)
+    began = perf_counter()
+    result = methods()[parameters.method].assimilate(obs)[["mean", "std"]]
+    seconds = perf_counter() - began
+    found = result.assign(truth=truth, value=obs["value"], noise_std=obs["noise_std"])
+    scores = {
+        "rmse": float(rmse(result["mean"], truth)) / spread(),
+        "coverage_90": float(coverage(result["mean"], result["std"], truth)),
+        "lambda_x": float(resolved_scales(result["mean"], truth)["lambda_x"]),
+        "observed": int(obs["value"].notnull().sum()),
+        "seconds": seconds,
+    }
+    return found.assign_attrs(scores)
