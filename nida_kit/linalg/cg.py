@@ -37,7 +37,7 @@ def conjugate_gradients(
         energy, before = dot(r, z), energy
         p = torch.where(active, z + energy / before * p, p)
         done += 1
-    return x, (dot(r, r) / dot(b, b).clamp(min=1e-300)).sqrt(), done
+    return x, (dot(r, r) / dot(b, b).clamp(min=torch.finfo(b.dtype).tiny)).sqrt(), done
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from nida_kit.priors.ensemble import EnsembleClimatology
 from nida_kit.priors.modes import FieldClimatology, OfField
 from nida_kit.priors.moments import amount
 from nida_kit.priors.weights import load
-from nida_kit.reconstruction import Reconstruction
+from nida_kit.reconstruction import Moments, Posterior, Reconstruction
 from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
@@ -95,7 +95,7 @@ class OptimalInterpolation(Method):
             records: `(sample, time, y, x)`, at least four times as long as the windows; nothing is missing.
             steps: of the longest window that will be reconstructed.
             modes: of the field. More of them are better and slower, as their number cubed.
-            radius: beyond about twice this many grid points values are taken to know nothing of each other; None is no
+            radius: beyond 3.65 times this many grid points values are taken to know nothing of each other; None is no
                 such taper. Few records need one: choose it, as the modes, by the error on windows held out.
 
         Raises:
@@ -182,7 +182,10 @@ class OptimalInterpolation(Method):
         start = climatology.over(observations.value.shape[-2])
         if first_guess is not None:
             start = start.at(first_guess)
-        return Reconstruction([first_guess_of(climatology, observations, start)], [math.nan], start.mean)
+        found: Posterior = first_guess_of(climatology, observations, start)
+        if isinstance(climatology, OfField):  # of which the marginals alone are known
+            found = Moments(found.mean, found.std)
+        return Reconstruction([found], [math.nan], start.mean)
 
 
 def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"], Labels]:
@@ -226,8 +229,10 @@ class ClimatologicalForecast(OptimalInterpolation):
     fits = False
 
     def reconstruct(self, observations, dt, first_guess):
-        alone = self.laid_over(observations).over(observations.value.shape[-2])
-        return Reconstruction([alone], [math.nan], alone.mean)
+        climatology = self.laid_over(observations)
+        alone = climatology.over(observations.value.shape[-2])
+        found = Moments(alone.mean, alone.std) if isinstance(climatology, OfField) else alone
+        return Reconstruction([found], [math.nan], alone.mean)
 
 
 def first_guess_of(
@@ -247,7 +252,7 @@ def outliers(climatology: Climatology | OfField, observations: Observations) -> 
     if not observations.direct:
         return []
     spread = climatology.spread
-    if isinstance(climatology, FieldClimatology):  # near walls fields vary little most of the time, and much at others
+    if isinstance(climatology, OfField):  # near walls fields vary little most of the time, and much at others
         spread = spread.square().mean().sqrt()
     away = (observations.value - climatology.mean[-1]).abs() / (spread + observations.noise_std)
     far = observations.value[away > 10]

@@ -113,7 +113,7 @@ class Method(ABC):
         if isinstance(last, Moments):
             raise ValueError(
                 f"{type(self).__name__} knows the mean and the spread of each value, but not how they vary together: "
-                "draw from a smoother, nk.EnKS or nk.ParticleSmoother."
+                "draw from a smoother, nk.EnKS or nk.ParticleSmoother, or of a field from nk.NeuralIncremental."
             )
         return last.sample(noise[0].to(last.mean))
 

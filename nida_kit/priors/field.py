@@ -20,7 +20,7 @@ from nida_kit.linalg.rows import Stack
 from nida_kit.linalg.solvers import Solver, to_a_tolerance
 from nida_kit.priors.drawn import LEAST
 from nida_kit.priors.modes import FieldClimatology
-from nida_kit.priors.parts import embed
+from nida_kit.priors.parts import Seeded, embed
 
 SCALES = 4  # of the noise, each an octave coarser; the finest is one octave coarser than the field
 
@@ -48,12 +48,14 @@ class FieldClimate(nn.Module):
         self.shape = climatology.shape
         for name in ("mean", "spread", "modes", "lags"):
             self.register_buffer(name, getattr(climatology, name).float().clone())
-        self._made: FieldClimatology | None = None
+        self._made: tuple[list, FieldClimatology] | None = None
 
     def __call__(self) -> FieldClimatology:
-        if self._made is None or self._made.mean is not self.mean:
-            self._made = FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags)
-        return self._made
+        own = [self.mean, self.spread, self.modes, self.lags]
+        state = [(id(x), x._version) for x in own]  # other numbers, in place or not, make another one
+        if self._made is None or self._made[0] != state:
+            self._made = state, FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags)
+        return self._made[1]
 
 
 class FieldPrior(nn.Module):
@@ -132,7 +134,9 @@ class FieldPrior(nn.Module):
         Raises:
             ValueError: any other grid.
         """
-        prior = type(self)(self.climatology.on(shape), **self.settings)
+        with Seeded(0):  # torch's global random numbers stay where they are
+            prior = type(self)(self.climatology.on(shape), **self.settings)
+        prior.solver = self.solver
         kept = {name: value.clone() for name, value in self.state_dict().items() if not name.startswith("climate.")}
         prior.load_state_dict(kept, strict=False, assign=True)
         return prior.train(self.training)

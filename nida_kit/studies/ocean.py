@@ -127,7 +127,7 @@ def peak() -> float:
 
 
 def measure(samples: int, folder: Path) -> dict[str, Any]:
-    """Everything, of so many windows; an eighth of them for methods that run the model."""
+    """Everything, of so many windows; a ninth of them for methods that run the model."""
     neural = NeuralIncremental.pretrained("ocean")
     scale = float(neural.prior.climatology.spread.square().mean().sqrt())
     fitted, tried = interpolation(scale)
@@ -139,12 +139,12 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
         "NIDA": neural,
     }
     truth = windows(TEST, max(1, samples // 8))
-    some = truth.isel(sample=slice(0, None, 8))
+    some = truth.isel(sample=slice(0, None, 9))
     rows: dict[str, Any] = {}
     for k, (law, counts) in enumerate(LAWS.items()):
         obs = observed(truth, counts, scale, seed=TEST + 1 + k)
         rows[law] = {name: scored(method, truth, obs, scale) for name, method in cheap.items()}
-        few = obs.isel(sample=slice(0, None, 8))
+        few = obs.isel(sample=slice(0, None, 9))
         for name, method in ensembles().items():
             rows[law][name] = scored(method, some, few, scale) | {"windows": some.sizes["sample"]}
         for name in ("optimal interpolation", "NIDA"):

@@ -117,3 +117,34 @@ def test_points_between_cells_are_taken_as_they_come():
     assert nk.rmse(result["mean"], truth) < float(truth.std())
     draws = METHOD.sample(obs, 2, operator=between)
     assert draws.sizes["member"] == 2
+
+
+def test_what_knows_each_value_by_itself_draws_no_fields():
+    for method in (INTERPOLATION, nk.ClimatologicalForecast(INTERPOLATION.climatology, INTERPOLATION.labels, 5.0)):
+        with pytest.raises(ValueError, match=r"not how they vary together.*nk.NeuralIncremental"):
+            method.sample(some(TRUTH), 2)
+
+
+def test_a_window_without_observations_is_solved_without_a_word():
+    obs = some(TRUTH)
+    obs["value"][1] = np.nan
+    result = METHOD.assimilate(obs)
+    assert "not converged" not in result.attrs["note"]
+    assert np.isfinite(result["mean"]).all()
+
+
+def test_other_numbers_make_another_first_guess():
+    prior = network()
+    before = prior.climatology.patterns.clone()
+    state = prior.state_dict()
+    prior.load_state_dict({k: 2 * v if k == "climate.modes" else v for k, v in state.items()})
+    torch.testing.assert_close(prior.climatology.patterns, 2 * before)
+
+
+def test_a_finer_grid_leaves_torchs_random_numbers_alone():
+    torch.manual_seed(3)
+    first = torch.rand(1)
+    torch.manual_seed(3)
+    network_ = METHOD.prior.on((33, 33))
+    assert network_.octaves == 1
+    assert torch.equal(torch.rand(1), first)
