@@ -263,11 +263,11 @@ MAKERS = {
     "NeuralIncremental": (
         with_(nk.NeuralIncremental, prior=nk.NeuralPrior(CLIMATOLOGY, width=4), labels=L63.labels, dt=0.1),
         {"prior": NAME, "labels": [*NAME, L96.labels], "dt": [*POSITIVE, None], "schedule": [None, "linear", 3]}
-        | {"temperatures": [0, True, 2.5, "4", None, [], [0.5, 1.0], [1.0, math.nan], [True, 0], Odd(), [[1.0]]]},
+        | {"temperatures": [0, True, 2.5, "4", [], [0.5, 1.0], [1.0, math.nan], [True, 0], Odd(), [[1.0]]]},
     ),
     "NeuralIncremental.pretrained": (
         with_(nk.NeuralIncremental.pretrained, name="pendulum"),
-        {"name": ["moon"], "labels": ["moon", 3, Odd()], "temperatures": [0, "4", None]},
+        {"name": ["moon"], "labels": ["moon", 3, Odd()], "temperatures": [0, "4"]},
     ),
     "Settings": (
         nk.Settings,

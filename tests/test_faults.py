@@ -134,7 +134,7 @@ def test_labelled_matrices_are_matched_by_their_labels():
     model = nk.LinearModel(turned, OSCILLATOR.labels, 0.1)
     np.testing.assert_array_equal(model.matrix, matrix)
     far = abs(matrix) * 9
-    assert torch.equal(*(nk.LETKF(OSCILLATOR, distances=d).taper for d in (abs(turned) * 9, far.values)))
+    assert torch.equal(*(nk.LETKF(OSCILLATOR, distances=d).places.taper for d in (abs(turned) * 9, far.values)))
     for give in (
         partial(nk.LinearModel, labels=OSCILLATOR.labels, dt=0.1),
         lambda d: nk.LETKF(OSCILLATOR, distances=d),

@@ -137,7 +137,7 @@ def test_a_law_of_ones_own_serves_and_what_is_none_is_refused(clean):
         LORENZ.assimilate(obs, robust="cauchy")
     R = xr.DataArray(np.eye(3) * 0.16, dims=("component", "other_component"))
     correlated = obs.drop_vars("noise_std").assign(noise_covariance=R)
-    with pytest.raises(ValueError, match=r"correlated \(noise_covariance\)"):
+    with pytest.raises(ValueError, match=r"correlated \(noise_covariance, or noise_length\)"):
         LORENZ.assimilate(correlated, robust="huber")
 
 
