@@ -181,7 +181,16 @@ class FieldClimatology(OfField):
 
         What that loses is far below what the modes leave over. A 500th of each mode's variance is taken to have no
         memory, so that rounding never leaves a negative variance.
+
+        Raises:
+            ValueError: on a finer grid than that of the past.
         """
+        own = tuple(self.modes.shape[-2:])
+        if self.shape != own:
+            raise ValueError(
+                f"A file keeps the grid of the past, {own}, and this prior was taken to {self.shape}: save the one it "
+                "came from, and take that to the finer grid when it is read, pretrained(path, labels=...)."
+            )
         amplitude = self.modes.abs().amax((1, 2)) / 127
         lags = self.lags.clone()
         lags[0] += 2e-3 * torch.eye(len(amplitude)).to(lags)

@@ -148,3 +148,9 @@ def test_a_finer_grid_leaves_torchs_random_numbers_alone():
     network_ = METHOD.prior.on((33, 33))
     assert network_.octaves == 1
     assert torch.equal(torch.rand(1), first)
+
+
+def test_a_file_keeps_no_finer_grid(tmp_path):
+    labels = nk.QuasiGeostrophic(cells=33).labels
+    with pytest.raises(ValueError, match="take that to the finer grid when it is read"):
+        nk.save(METHOD.prior.on((33, 33)), tmp_path / "fine.safetensors", nk.Card(labels, 5.0))
