@@ -24,7 +24,7 @@ from nida_kit.linalg.fields import Ensemble
 from nida_kit.linalg.rows import Diagonal, Rows, Sparse, Stack
 from nida_kit.linalg.solvers import to_a_tolerance
 from nida_kit.priors.drawn import Drawn
-from nida_kit.priors.modes import ONLY_POINTS, OfField
+from nida_kit.priors.modes import ONLY_POINTS, OfField, departures
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class EnsembleClimatology(OfField):
             ValueError: records that are too short, too few, have gaps or do not vary; splines as coarse as the field.
         """
         steps, members = checks.count("steps", steps, 1), checks.count("members", members, 2)
+        mean, away, spread = departures(records)
         count, length, *shape = records.shape
         octaves = checks.count("octaves", octaves, 0, max(0, int(np.log2(min(shape))) - 1))
         starts = count * (length - steps + 1)
@@ -76,15 +77,10 @@ class EnsembleClimatology(OfField):
                 f"{count} records of {length} steps hold {max(0, starts)} windows of {steps} steps, and {members} are "
                 "wanted as members: give fewer members, shorter windows or more records."
             )
-        mean = records.mean((0, 1))
-        away = (records - mean).flatten(2)
-        if not away.isfinite().all() or not away.any():
-            raise ValueError("Records of a field must vary, and be finite and without gaps.")
+        away = away.flatten(2)
         chosen = np.linspace(0, starts - 1, members).round().astype(int)
         windows = [away[k // (length - steps + 1), (at := k % (length - steps + 1)) : at + steps] for k in chosen]
-        spread = away.square().mean((0, 1)).sqrt()
-        spread = spread.clamp(min=1e-3 * spread.max())
-        return cls(mean.reshape(1, -1), spread, tuple(shape), torch.stack(windows), octaves)
+        return cls(mean, spread, tuple(shape), torch.stack(windows), octaves)
 
     @cached_property
     def _longest(self) -> Ensemble:
@@ -113,7 +109,7 @@ class EnsembleClimatology(OfField):
         lead, (steps, n) = statement.centre.shape[:-2], statement.centre.shape[-2:]
         prior, found = self.prior(steps), []
         for window in np.ndindex(lead):  # one by one: all members of a window, times 16 draws, fill a memory
-            rows = Stack(tuple(_of(part, lead, window) for part in statement.rows.parts))
+            rows = Stack(tuple(_of(part, lead, window, self.mean) for part in statement.rows.parts))
             residual = tuple(r.expand(*lead, *r.shape[-2:])[window].to(self.mean) for r in statement.residual)
             own = Gaussian(prior.centre, rows, residual)
             posterior = Drawn(prior.condition(own), self)
@@ -122,14 +118,14 @@ class EnsembleClimatology(OfField):
         return Gaussian.of(mean, Diagonal(1 / std))
 
 
-def _of(part: Rows, lead: tuple[int, ...], window: tuple[int, ...]) -> Rows:
-    """The rows of one window."""
+def _of(part: Rows, lead: tuple[int, ...], window: tuple[int, ...], like: Tensor) -> Rows:
+    """The rows of one window, in the precision of `like`."""
 
     def own(x: Tensor, axes: int) -> Tensor:
         return x.expand(*lead, *x.shape[-axes:])[window]
 
     if isinstance(part, Diagonal):
-        return Diagonal(own(part.weight, 2))
+        return Diagonal(own(part.weight, 2).to(like))
     if isinstance(part, Sparse):
-        return Sparse(own(part.index, 2), own(part.weight, 2), part.shape)
+        return Sparse(own(part.index, 2), own(part.weight, 2).to(like), part.shape)
     raise ValueError(ONLY_POINTS)

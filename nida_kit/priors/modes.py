@@ -79,7 +79,7 @@ class FieldClimatology(OfField):
 
     Attributes:
         modes: E, on the grid of the past, `(r, h, w)`.
-        lags: C_d of the modes' coefficients, which have unit variance, `(L, r, r)`.
+        lags: C_d of the modes' coefficients, whose variances are about 1, `(L, r, r)`.
     """
 
     modes: Float[Tensor, "r h w"]
@@ -118,19 +118,16 @@ class FieldClimatology(OfField):
             ValueError: records that are too short, have gaps, or do not vary.
         """
         steps, modes = checks.count("steps", steps, 1), checks.count("modes", modes, 1)
+        mean, away, spread = departures(records)
         _, length, *shape = records.shape
         if length < 4 * steps:
             raise ValueError(
                 f"The records have {length} steps; windows of {steps} need records of {4 * steps} or more, for the "
                 "covariance at each lag is a mean over time."
             )
-        mean = records.mean((0, 1))
-        away = records - mean
-        if not away.isfinite().all() or not away.any():
-            raise ValueError("Records of a field must vary, and be finite and without gaps.")
-        x = away.flatten(2)
-        apart = _apart(*shape).to(away) if radius is not None else None
-        taper = 1.0 if radius is None else gaspari_cohn(apart, checks.positive("radius", radius))
+        x, taper = away.flatten(2), 1.0
+        if radius is not None:
+            taper = gaspari_cohn(_apart(*shape).to(away), checks.positive("radius", radius))
 
         def covariance(of: Tensor, lag: int, every: int = 1) -> Tensor:
             first, second = (part[:, ::every].flatten(0, 1) for part in (of[:, : length - lag], of[:, lag:]))
@@ -149,9 +146,7 @@ class FieldClimatology(OfField):
             lags = torch.stack([inwards.mT @ (covariance(x, lag, every) * taper) @ inwards for lag in range(steps)])
         lags = positive(lags)
         outwards = (vectors * root).mT
-        spread = away.square().mean((0, 1)).sqrt().flatten()
-        spread = spread.clamp(min=1e-3 * spread.max())
-        return cls(mean.reshape(1, -1), spread, tuple(shape), outwards.unflatten(1, tuple(shape)).contiguous(), lags)
+        return cls(mean, spread, tuple(shape), outwards.unflatten(1, tuple(shape)).contiguous(), lags)
 
     def on(self, shape: Shape) -> FieldClimatology:
         """The same on a grid some octaves finer, of which every second (fourth, ...) point is one of its own.
@@ -262,8 +257,27 @@ class FieldClimatology(OfField):
         return Gaussian.of(mean.to(statement.centre), Diagonal(1 / std.to(statement.centre)))
 
 
+def departures(records: Tensor) -> tuple[Float[Tensor, "one n"], Float[Tensor, "N T y x"], Float[Tensor, " n"]]:
+    """Mean, departures from it, and spread of records of a field, `(N, T, y, x)`.
+
+    Raises:
+        ValueError: no such tensor of real numbers, gaps, or a field that does not vary.
+    """
+    if not isinstance(records, Tensor) or records.ndim != 4 or not records.is_floating_point():
+        expected = "a tensor (records, time, y, x) of floating point"
+        raise checks.refused("records", records, expected, "Try torch.from_numpy(past.values) of a labelled array.")
+    mean = records.mean((0, 1))
+    away = records - mean
+    if not away.isfinite().all() or not away.any():
+        raise ValueError("Records of a field must vary, and be finite and without gaps.")
+    spread = away.square().mean((0, 1)).sqrt().flatten()
+    return mean.reshape(1, -1), away, spread.clamp(min=1e-3 * spread.max())
+
+
 class _Gain:
     """Optimal interpolation of windows whose rows see the same places, with the same errors.
+
+    Errors are often far smaller than the field's spread: so all but the last products are in double precision.
 
     Args:
         climatology: of the field.
@@ -276,10 +290,10 @@ class _Gain:
         self, climatology: FieldClimatology, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"]
     ):
         self.climatology, self.steps, self.index, self.weight = climatology, steps, index, weight
-        E, rest, lags = climatology.patterns, climatology.rest, climatology.lags
-        weight, at, when = weight.to(E), index % len(E), index // len(E)
+        E, rest, lags = climatology.patterns, climatology.rest.double(), climatology.lags.double()
+        weight, at, when = weight.double(), index % len(E), index // len(E)
         rows = torch.arange(len(index), device=index.device)
-        G = E.new_zeros(len(index), steps, E.shape[1])
+        G = weight.new_zeros(len(index), steps, E.shape[1])
         for k in range(index.shape[1]):
             G.index_put_((rows, when[:, k]), E[at[:, k]] * weight[:, k, None], accumulate=True)
         GC = torch.zeros_like(G)
@@ -289,23 +303,29 @@ class _Gain:
                 GC[seen, u] += G[seen, t] @ (lags[u - t] if u >= t else lags[t - u].mT)
         # What the modes leave over is known only where it was seen.
         self.places, own = index.unique(return_inverse=True)
-        self.left_over = E.new_zeros(len(index), len(self.places))
+        self.left_over = weight.new_zeros(len(index), len(self.places))
         for k in range(index.shape[1]):
             self.left_over.index_put_((rows, own[:, k]), weight[:, k] * rest[at[:, k]], accumulate=True)
         seen_by = torch.zeros_like(self.left_over)
         for k in range(index.shape[1]):
             seen_by.index_put_((rows, own[:, k]), weight[:, k], accumulate=True)
         A = GC.flatten(1) @ G.flatten(1).mT + self.left_over @ seen_by.mT
-        self.root = torch.linalg.cholesky((A + A.mT) / 2 + torch.eye(len(A)).to(A))
+        self.root, failed = torch.linalg.cholesky_ex((A + A.mT) / 2 + torch.eye(len(A)).to(A))
+        if failed:
+            raise ValueError(
+                "Observations of the field are so exact that double precision cannot tell their errors beside the "
+                "field's spread: raise noise_std, a millionth of the spread is as good as exact."
+            )
         self.half = torch.linalg.solve_triangular(self.root, GC.flatten(1), upper=False)
         known = self.half.unflatten(1, G.shape[1:]).movedim(0, 1)
-        left = lags[0] - known.mT @ known
-        variance = (((E @ left) * E).sum(-1) + rest).flatten()
+        left = (lags[0] - known.mT @ known).to(E)
+        variance = (((E @ left) * E).sum(-1) + rest).flatten().double()
         t, j = self.places // len(E), self.places % len(E)
         said = torch.linalg.solve_triangular(self.root, self.left_over, upper=False)
         for u in range(steps):
-            said[:, t == u] += known[u] @ E[j[t == u]].mT
-        variance[self.places] = (E[j] @ lags[0] * E[j]).sum(-1) + rest[j] - said.square().sum(0)
+            said[:, t == u] += known[u] @ E[j[t == u]].double().mT
+        here = E[j].double()
+        variance[self.places] = (here @ lags[0] * here).sum(-1) + rest[j] - said.square().sum(0)
         least = 1e-3 * float(climatology.spread.max())
         self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
 
@@ -317,7 +337,7 @@ class _Gain:
         """The mean that a residual leads to."""
         whitened = torch.linalg.solve_triangular(self.root, residual.to(self.half).unsqueeze(-1), upper=False)
         z = (self.half.mT @ whitened).view(self.steps, -1)
-        move = z @ self.climatology.patterns.mT
+        move = z @ self.climatology.patterns.double().mT
         weights = torch.linalg.solve_triangular(self.root.mT, whitened, upper=True)
         move.view(-1).index_add_(0, self.places, (self.left_over.mT @ weights).squeeze(-1))
         return self.climatology.mean - move
