@@ -2,8 +2,9 @@
 
 `by_size` chooses. *Assembled*: J' J by its blocks in time, checked against the rows and replaced by their square root
 where it has lost too many digits. *Bordered*: a band, and beside it a few rows that see the whole of a long window.
-*Iterative*: conjugate gradients, where nothing can be written down.
-*By site*: the same for the many sites of a large ring, in single precision about double.
+*Separate*: each value by itself. *Iterative*: conjugate gradients, where nothing can be written down. *By site*: the
+same for the many sites of a large ring, in single precision about double. Fields known by a generator bring their own
+way: *approximate*, to a tolerance, and *truncated*, some steps that gradients follow.
 """
 
 from __future__ import annotations
@@ -385,14 +386,14 @@ class Iterative(Solver):
 
 
 class Approximate(Iterative):
-    """To a tolerance of the residual, and no better: of fields, in single precision."""
+    """To a tolerance of the residual, and no better: for fields, whose draws are rougher than that."""
 
     def minimise(self, residual: Residual) -> Tensor:
         return self.step(residual)
 
 
 def to_a_tolerance(rows: Stack, tolerance: float = 1e-3) -> Solver:
-    """The way for a field that a network knows by its generator."""
+    """The way for a field that is known by its generator."""
     return Approximate(rows, tolerance, most=200)
 
 

@@ -59,10 +59,9 @@ class FieldFourDVar(Method):
         model_error: q, standard deviation of the model's error in a step, in climatological ones; its covariance is
             q^2 B.
         outer: how many times the model is linearised.
-        iterations: of conjugate gradients in each outer loop. None goes on until they have converged, 200 at
-            most. Few of them stay
-            near the first guess, which is one's choice where it is better than what start and model are known by; then
-            take outer=1, for the next loop would start from what is half solved.
+        iterations: of conjugate gradients in each outer loop. None goes on until they have converged, 200 at most. Few
+            of them stay near the first guess, which is one's choice where it is better than what start and model are
+            known by; then take outer=1, for the next loop would start from what is half solved.
         draws: of which std is made; its own relative error is about 1 / sqrt(18 draws) where neighbours are alike.
     """
 

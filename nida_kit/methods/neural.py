@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from nida_kit import checks
@@ -22,7 +23,7 @@ from nida_kit.methods.interpolation import OptimalInterpolation, check_state, fi
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
-from nida_kit.priors.drawn import Drawn
+from nida_kit.priors.drawn import DRAWS, Drawn
 from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.paper import Network
@@ -61,7 +62,12 @@ class NeuralIncremental(Method):
         temperatures: how many steps, or their temperatures, falling from 1 towards 0; None is 4, and 2 of a field,
             whose networks are trained for no more.
         schedule: spreads a number of steps, one of `nk.schedule`.
+
+    Attributes:
+        draws: of which the spread of a field is made; fewer are quicker, and rougher.
     """
+
+    draws: int = DRAWS
 
     def __init__(
         self,
@@ -81,8 +87,6 @@ class NeuralIncremental(Method):
         self.temperatures = schedules.temperatures(temperatures, schedule)
         self.noise_layers = 2 if of_field else len(self.temperatures)
         self.settings = {"temperatures": self.temperatures}
-
-    draws = 16  # of which the spread of a field is made: fewer are quicker, and rougher
 
     @classmethod
     def pretrained(
@@ -112,6 +116,7 @@ class NeuralIncremental(Method):
         if isinstance(labels, StateLabels) and isinstance(prior, RingPrior):
             prior = prior.on(len(labels.components))
         elif isinstance(labels, GridLabels) and isinstance(prior, FieldPrior) and labels != card.labels:
+            _check_same_place(card.labels, labels)
             prior = prior.on(labels.shape)
         elif labels not in (None, card.labels):
             raise ValueError(
@@ -124,7 +129,7 @@ class NeuralIncremental(Method):
     def with_temperatures(self, temperatures, schedule=schedules.linear) -> NeuralIncremental:
         """The same prior under another schedule."""
         method = type(self)(self.prior, self.labels, self.dt, temperatures, schedule)
-        method.settings = self.settings | method.settings
+        method.settings, method.draws = self.settings | method.settings, self.draws
         return method
 
     def doubts(self, observations):
@@ -146,8 +151,7 @@ class NeuralIncremental(Method):
     def _steps(self, observations: Observations, start: Gaussian) -> Iterator[Gaussian]:
         if not isinstance(self.prior, FieldPrior):
             return incremental(self.prior, self.temperatures, observations, start, conditioned)
-        # A field's prior is told the first guess's spread at each step: its own has no closed form.
-        return incremental(self.prior, self.temperatures, observations, start, move=lambda p: start.at(p.estimate))
+        return steps_of_field(self.prior, self.temperatures, observations, start)
 
     def _drawn(self, posterior: Gaussian) -> Drawn:
         """What is known of a field: draws of its network's are too near to each other."""
@@ -180,3 +184,25 @@ class NeuralIncremental(Method):
         observations = observations.to(like.device, like.dtype if isinstance(self.prior, FieldPrior) else None)
         start = first_guess_of(self.prior.climatology, observations)
         return observations, start if first_guess is None else start.at(first_guess.to(start.centre))
+
+
+def steps_of_field(
+    prior: FieldPrior, temperatures: Sequence[float], observations: Observations, start: Gaussian
+) -> Iterator[Gaussian]:
+    """The loop, whose prior is told the first guess's spread at each step: a field's own has no closed form."""
+    return incremental(prior, temperatures, observations, start, move=lambda posterior: start.at(posterior.estimate))
+
+
+def _check_same_place(known: GridLabels, labels: GridLabels) -> None:
+    """Raises a ValueError where a finer grid lies elsewhere, or holds another field."""
+    ends = [{dim: (along[0], along[-1]) for dim, along in each.indexes.items()} for each in (known, labels)]
+    units = [(each.units, each.coord_units, each.time_units) for each in (known, labels)]
+    if (
+        ends[0].keys() != ends[1].keys()
+        or units[0] != units[1]
+        or not np.allclose(list(ends[0].values()), list(ends[1].values()), rtol=1e-6)
+    ):
+        raise ValueError(
+            f"The weights know a field from {ends[0]} in {known.units!r}, labels= one from {ends[1]} in "
+            f"{labels.units!r}: a finer grid has the same ends, dims and units, and points between."
+        )

@@ -178,9 +178,10 @@ class Observations:
     def _at_points(
         self, x: Tensor, between: Between, own: Tensor, before: Tensor | None, back: Tensor | None
     ) -> Gaussian:
-        """A row for each value that any window has, which sees the points of the grid around it and no others.
+        """A row for each value that there could be, which sees the points of the grid around it and no others.
 
-        Errors that drift along tracks add those around the value before it.
+        Where nothing was measured its weights are 0: so rows, and draws by them, do not depend on what other windows
+        have. Errors that drift along tracks add those around the value before it.
 
         Args:
             x: the trajectories.
@@ -189,16 +190,12 @@ class Observations:
             before: the place of the value before each.
             back: its weight.
         """
-        where = self.seen.reshape(-1, *self.value.shape[-2:]).any(0)
-        residual = self.whiten(torch.where(self.seen, self.predicted(x) - self.value, 0.0))[..., where]
-        index, weight = between.index.flatten(0, 1), between.weight.flatten(0, 1)
-        index, weight = index.to(x.device), weight.to(x)
-        own, here = own[..., where].unsqueeze(-1), where.flatten()
-        index_here, weight_here = index[here], own * weight[here]
+        residual = self.whiten(torch.where(self.seen, self.predicted(x) - self.value, 0.0)).flatten(-2)
+        index, weight = between.index.flatten(0, 1).to(x.device), between.weight.flatten(0, 1).to(x)
+        index_here, weight_here = index, own.flatten(-2).unsqueeze(-1) * weight
         if before is not None:
-            before, back = before[..., here], back[..., here].unsqueeze(-1)
-            index_here = torch.cat([index_here.expand(*before.shape, -1), index[before]], -1)
-            weight_here = torch.cat([weight_here, -back * weight[before]], -1)
+            index_here = torch.cat([index.expand(*before.shape, -1), index[before]], -1)
+            weight_here = torch.cat([weight_here, -back.unsqueeze(-1) * weight[before]], -1)
         rows = Sparse(index_here, weight_here, tuple(x.shape[-2:]))
         return Gaussian.of(x, rows, residual.unsqueeze(-2))
 

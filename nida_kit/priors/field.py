@@ -87,6 +87,13 @@ class FieldPrior(nn.Module):
         steps, width, deep = (
             checks.count(name, value, 1) for name, value in (("steps", steps), ("width", width), ("deep", deep))
         )
+        advice = "nk.FieldClimatology.fit(records), or method.climatology of a fitted nk.OptimalInterpolation."
+        checks.instance("climatology", climatology, FieldClimatology, "an nk.FieldClimatology", advice)
+        if min(climatology.shape) < 2**SCALES:
+            raise ValueError(
+                f"A field of {climatology.shape} points has no room for {SCALES} scales, each an octave coarser: it "
+                f"needs {2**SCALES} or more along each side. Take nk.OptimalInterpolation.fit_field for it."
+            )
         self.settings = {"steps": steps, "width": width, "deep": deep}
         self.climate = FieldClimate(climatology)
         self.solver: Callable[[Stack], Solver] = to_a_tolerance

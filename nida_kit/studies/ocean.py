@@ -141,11 +141,12 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
     truth = windows(TEST, max(1, samples // 8))
     some = truth.isel(sample=slice(0, None, 9))
     rows: dict[str, Any] = {}
+    dear = ensembles()
     for k, (law, counts) in enumerate(LAWS.items()):
         obs = observed(truth, counts, scale, seed=TEST + 1 + k)
         rows[law] = {name: scored(method, truth, obs, scale) for name, method in cheap.items()}
         few = obs.isel(sample=slice(0, None, 9))
-        for name, method in ensembles().items():
+        for name, method in dear.items():
             rows[law][name] = scored(method, some, few, scale) | {"windows": some.sizes["sample"]}
         for name in ("optimal interpolation", "NIDA"):
             found = scored(cheap[name], some, few, scale)
@@ -160,7 +161,7 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
         "ratio": {
             law: round(row["NIDA"]["error"] / row["optimal interpolation"]["error"], 3) for law, row in rows.items()
         },
-        "two layers": simplified(cheap | ensembles(), scale),
+        "two layers": simplified(cheap | dear, scale),
         "finer": finer(scale),
         "scales": scales(neural, fitted),
         "peak memory in GB": round(peak(), 2),

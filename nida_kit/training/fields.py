@@ -30,17 +30,20 @@ from nida_kit import checks
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Diagonal
 from nida_kit.linalg.solvers import Truncated
-from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
+from nida_kit.methods.neural import steps_of_field
 from nida_kit.observing.laws import Law
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
+from nida_kit.schedule import linear
+from nida_kit.training.checkpoint import read_checkpoint, write_checkpoint
 from nida_kit.training.muon import Muon
 from nida_kit.training.train import Windows
 
-LAST = 0.3  # weight of the estimates before the last one
+BEFORE = 0.3  # weight of the estimates before the last one
+NORMAL_90 = 1.6448536  # a normal number is within this of its mean in 90% of cases
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class FieldSettings:
         counts = {name: checks.count(name, getattr(self, name), 0) for name in ("regression", "one", "two")}
         counts |= {name: checks.count(name, getattr(self, name), 1) for name in ("batch", "iterations")}
         checks.store(self, **counts, seed=checks.seed(self.seed))
+        if not self.batches:
+            raise ValueError("regression, one and two are all 0: a training has a batch or more.")
         for name in ("rate", "rate_of_rest", "clip"):
             checks.store(self, **{name: checks.positive(name, getattr(self, name))})
         for name in ("drawn", "average"):
@@ -93,11 +98,13 @@ class Interpolated:
     """Windows, what was observed of them, and their first guess; in half precision, for there are many.
 
     Attributes:
-        x: `(N, T, n)`.
+        x: departures from the climatological mean, in units of `scale`, as all else, `(N, T, n)`.
         value: NaN where nothing was observed, `(N, T, n)`.
         noise_std: one for each window, `(N,)`.
         guess: `(N, T, n)`.
         std: of the first guess, `(N, T, n)`.
+        mean: of the climatology, `(1, n)`.
+        scale: root mean square of its spread.
     """
 
     x: Tensor
@@ -105,6 +112,8 @@ class Interpolated:
     noise_std: Tensor
     guess: Tensor
     std: Tensor
+    mean: Tensor
+    scale: Tensor
 
     @classmethod
     def of(
@@ -129,6 +138,9 @@ class Interpolated:
             progress: show a progress bar.
         """
         count, alike = checks.count("count", count, 1), checks.count("alike", alike, 1)
+        if count % alike:
+            raise ValueError(f"count={count} is no multiple of alike={alike}, the windows that are observed alike.")
+        mean, scale = climatology.mean.float(), climatology.spread.square().mean().sqrt().float()
         found: list[tuple[Tensor, ...]] = []
         for _ in tqdm(range(0, count, alike), disable=not progress, desc="first guesses"):
             x = windows(alike, generator).float()
@@ -138,24 +150,16 @@ class Interpolated:
             value = value.where(seen, torch.nan)
             with torch.no_grad():
                 start = first_guess_of(climatology, Observations(value, noise_std.expand_as(value)))
-                own = (x, value, start.mean, start.std)
-            found.append((*(part.half() for part in own), noise_std.flatten().expand(alike)))
+                away = [(part - mean) / scale for part in (x, value, start.mean)]
+            own = (*away, start.std / scale, noise_std.flatten().expand(alike) / scale)
+            found.append(tuple(part.half() for part in own))
         x, value, guess, std, noise_std = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return cls(x, value, noise_std, guess, std)
-
-    def save(self, path: Path) -> None:
-        """Write all."""
-        torch.save(vars(self), path)
-
-    @classmethod
-    def load(cls, path: Path) -> Interpolated:
-        """Read what was written, from disk as it is needed."""
-        return cls(**torch.load(path, mmap=True, weights_only=True))
+        return cls(x, value, noise_std, guess, std, mean, scale)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Observations, Gaussian]:
         """Some windows, their observations and their first guess."""
-        x, value, guess, std = (part[index].float() for part in (self.x, self.value, self.guess, self.std))
-        noise_std = self.noise_std[index].float()[:, None, None]
+        x, value, guess = (self.mean + self.scale * part[index].float() for part in (self.x, self.value, self.guess))
+        std, noise_std = (self.scale * part[index].float() for part in (self.std, self.noise_std[:, None, None]))
         return x, Observations(value, noise_std.expand_as(value)), Gaussian.of(guess, Diagonal(1 / std))
 
 
@@ -191,7 +195,7 @@ class _Training:
         else:
             estimates, draws = self._through(observations, start, 1 if done < s.regression + s.one else 2)
         errors = [((estimate - x).square() * weight).mean() for estimate in estimates]
-        loss = errors[-1] + LAST * sum(errors[:-1])
+        loss = errors[-1] + BEFORE * sum(errors[:-1])
         if draws is not None:
             away = (draws - x).abs().mean(0) - (draws[0] - draws[1]).abs() / 2
             loss = loss + (away * weight.sqrt()).mean()
@@ -201,8 +205,7 @@ class _Training:
 
     def _through(self, observations: Observations, start: Gaussian, temperatures: int):
         """Estimates after each temperature, and in some batches two draws."""
-        schedule = [1 - k / temperatures for k in range(temperatures)]
-        steps = list(incremental(self.prior, schedule, observations, start, move=lambda p: start.at(p.estimate)))
+        steps = list(steps_of_field(self.prior, linear(temperatures), observations, start))
         if torch.rand((), generator=self.generator) >= self.settings.drawn:
             return [step.estimate for step in steps], None
         last = steps[-1]
@@ -232,20 +235,18 @@ class _Training:
     def save(self, path: Path) -> None:
         """Write everything; never a half-written file."""
         state = {"prior": self.prior.state_dict(), "mean": self.mean, "history": self.history, "order": self.order}
-        state |= {"optimisers": [o.state_dict() for o in self.optimisers], "settings": asdict(self.settings)}
+        state |= {"optimisers": [o.state_dict() for o in self.optimisers]} | self._identity()
         state |= {"generator": self.generator.get_state(), "seconds": self.seconds}
-        partial_file = path.with_suffix(".part")
-        torch.save(state, partial_file)
-        partial_file.replace(path)
+        write_checkpoint(path, state)
+
+    def _identity(self) -> dict:
+        """What must not change between two parts of one training."""
+        network = {"kind": type(self.prior).__name__, **self.prior.settings}
+        return {"settings": asdict(self.settings), "network": network, "windows": len(self.windows.x)}
 
     def resume(self, path: Path) -> None:
-        """Read everything."""
-        saved = torch.load(path, weights_only=True)
-        if saved["settings"] != asdict(self.settings):
-            raise ValueError(
-                f"{path} belongs to another training: {saved['settings']}, where {asdict(self.settings)} is asked. "
-                "Name another file, or remove it to start anew."
-            )
+        """Read everything; errors as in `train_field`."""
+        saved = read_checkpoint(path, "cpu", self._identity())
         self.prior.load_state_dict(saved["prior"])
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
@@ -282,8 +283,9 @@ def train_field(
         `attrs`.
 
     Raises:
-        ValueError: a checkpoint of another training.
+        ValueError: a checkpoint that is damaged or of another training.
     """
+    every = checks.count("every", every, 1)
     path = Path(checkpoint) if checkpoint is not None else None
     state = _Training(prior.train(), windows, settings)
     if path is not None and path.exists():
@@ -303,8 +305,8 @@ def train_field(
                     state.save(path)
     finally:
         prior.solver = use
+        prior.eval()
     prior.load_state_dict(state.mean, strict=False)
-    prior.eval()
     loss, ratio = (list(column) for column in zip(*state.history, strict=True))
     return xr.Dataset(
         {"loss": ("batch", loss), "ratio": ("batch", ratio)},
@@ -320,14 +322,11 @@ def calibrate(prior: FieldPrior, windows: Interpolated, temperatures: int = 2) -
         The factor.
     """
     x, observations, start = windows.batch(torch.arange(len(windows.x)))
+    prior.eval()
     with torch.no_grad():
         prior.doubt.zero_()
-        schedule = [1 - k / temperatures for k in range(temperatures)]
-        *_, last = incremental(prior, schedule, observations, start, move=lambda p: start.at(p.estimate))
+        *_, last = steps_of_field(prior, linear(temperatures), observations, start)
         drawn = Drawn(last, prior.climatology)
         off = ((x - drawn.mean) / drawn.std).abs()[..., prior.climatology.varies]
         prior.doubt.fill_(math.log(float(np.quantile(off.numpy(), 0.9)) / NORMAL_90))
     return float(prior.wider)
-
-
-NORMAL_90 = 1.6448536  # a normal number is within this of its mean in 90% of cases

@@ -39,6 +39,7 @@ from nida_kit.observing.laws import Law
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
 from nida_kit.systems.system import as_system
+from nida_kit.training.checkpoint import read_checkpoint, write_checkpoint
 from nida_kit.training.muon import Muon
 from nida_kit.training.processes import Processes
 from nida_kit.training.validation import Validation, check_law, observe_law
@@ -270,23 +271,12 @@ class _State:
         state = {name: part.state_dict() for name, part in self._parts().items()} | self._identity()
         state |= {"generator": self.generator.get_state(), "history": self.history, "seconds": self.seconds}
         state |= {"looks": self.looks, "best": self.best}
-        partial = path.with_suffix(".part")
-        torch.save(state, partial)
-        partial.replace(path)
+        write_checkpoint(path, state)
 
     def resume(self, path: Path, device) -> None:
         """Read everything; errors as in `train`."""
-        try:
-            saved = torch.load(path, weights_only=True, map_location=device)
-            found = {name: saved[name] for name in self._identity()}
-            climate = {k: v for k, v in saved["prior"].items() if k.startswith("climate.")}
-        except Exception as error:  # torch.load raises whatever the damaged bytes lead to
-            raise ValueError(f"{path} is damaged or no checkpoint ({error}). Remove it to start anew.") from error
-        if found != self._identity():
-            raise ValueError(
-                f"{path} belongs to another training: {found}, where {self._identity()} is asked. Name another file, "
-                "or remove it to start anew."
-            )
+        saved = read_checkpoint(path, device, self._identity())
+        climate = {k: v for k, v in saved["prior"].items() if k.startswith("climate.")}
         if not all(torch.equal(v, self.prior.state_dict()[k]) for k, v in climate.items()):
             raise ValueError(f"{path} was trained with another climatology. Name another file, or remove it.")
         for name, part in self._parts().items():

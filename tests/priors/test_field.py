@@ -154,3 +154,38 @@ def test_a_file_keeps_no_finer_grid(tmp_path):
     labels = nk.QuasiGeostrophic(cells=33).labels
     with pytest.raises(ValueError, match="take that to the finer grid when it is read"):
         nk.save(METHOD.prior.on((33, 33)), tmp_path / "fine.safetensors", nk.Card(labels, 5.0))
+
+
+def test_what_lies_elsewhere_or_is_too_small_is_refused(tmp_path):
+    nk.save(METHOD.prior, tmp_path / "mine.safetensors", nk.Card(INTERPOLATION.labels, 5.0))
+    twice = nk.GridLabels({"y": np.linspace(0, 2, 33), "x": np.linspace(0, 2, 33)})
+    for labels in (twice, nk.GridLabels({"y": np.linspace(0, 1, 33), "x": np.linspace(0, 1, 33)}, "km")):
+        with pytest.raises(ValueError, match="a finer grid has the same ends"):
+            nk.NeuralIncremental.pretrained(tmp_path / "mine.safetensors", labels=labels)
+    small = nk.FieldClimatology.fit(torch.from_numpy(PAST.values[:, :, :9, :9]), 4, 20)
+    with pytest.raises(ValueError, match="16 or more along each side"):
+        nk.FieldPrior(small)
+
+
+def test_very_exact_observations_are_fitted():
+    for noise in (1e-3, 1e-5):
+        obs = nk.observe(TRUTH, noise_std=noise, seed=2)
+        seen = np.random.default_rng(1).random(TRUTH.shape) < 0.05
+        result = INTERPOLATION.assimilate(obs.assign(value=obs["value"].where(seen)))
+        off = (result["mean"] - TRUTH).where(seen)
+        assert float(abs(off).max()) < 10 * noise
+
+
+def test_spreads_and_draws_between_points_do_not_depend_on_the_windows_beside_them():
+    where = nk.tracks(TRUTH, repeat=20.0, passes=6, seed=1)
+    measured = nk.observe(TRUTH, at=where, noise_std=0.3, seed=3)
+    some_lost = measured["value"].where(np.random.default_rng(4).random(measured["value"].shape) < 0.7)
+    obs, between = nk.grid(measured.assign(value=some_lost), INTERPOLATION, dt=5.0, start=0.0, steps=4, exact=True)
+    both, one = METHOD.assimilate(obs, operator=between), METHOD.assimilate(obs.isel(sample=[0]), operator=between)
+    np.testing.assert_allclose(one["std"].values, both["std"].isel(sample=[0]).values, rtol=0, atol=1e-3)
+
+
+def test_a_rougher_spread_stays_when_temperatures_change():
+    method = nk.NeuralIncremental(network(), INTERPOLATION.labels, 5.0)
+    method.draws = 4
+    assert method.with_temperatures(1).draws == 4

@@ -115,3 +115,38 @@ def test_half_of_its_laws_are_as_published():
     assert ((count[usual] - 75).abs() < 2).float().mean() == pytest.approx(2 / 3, abs=0.1)
     assert ((count[usual] - 30).abs() < 2).float().mean() == pytest.approx(1 / 3, abs=0.1)
     assert noise_std.min() >= 0.3 - 1e-9 and noise_std.max() <= 1.2 + 1e-9
+
+
+def test_windows_of_another_recipe_are_not_taken(tmp_path):
+    settings = FieldSettings(regression=1, one=0, two=0, batch=2)
+    small = {"trajectories": 4, "length": 32, "modes": 20, "settings": settings, "width": 8, "deep": 8}
+    ocean.make(tmp_path / "ocean.ckpt", tmp_path, 33, pool=8, **small)
+    with pytest.raises(ValueError, match="belongs to another training"):
+        ocean.make(tmp_path / "ocean.ckpt", tmp_path, 33, pool=16, **small)
+
+
+def test_what_cannot_be_trained_or_read_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="all 0"):
+        FieldSettings(regression=0, one=0, two=0)
+    with pytest.raises(ValueError, match="no multiple of alike=4"):
+        pool(10, seed=1)
+    (tmp_path / "broken.ckpt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        train_field(network(), pool(4, seed=1), SETTINGS, checkpoint=tmp_path / "broken.ckpt", progress=False)
+
+
+def test_windows_are_kept_in_any_unit():
+    far = 101_325 + 1e3 * PAST  # Pa, beyond what half precision holds
+    climate = nk.FieldClimatology.fit(far, 8, 60)
+    law = partial(nk.field_mixture, grid=(17, 17), counts={"random": (20, 40)}, noise_std=300.0)
+    generator = torch.Generator().manual_seed(1)
+    kept = Interpolated.of(climate, partial(windows_of, far), law, 4, generator, alike=4, progress=False)
+    x, observations, start = kept.batch(torch.arange(4))
+    assert (x - 101_325).std() == pytest.approx(1e3 * float(PAST.std()), rel=0.3)
+    assert 200 < (observations.value - x)[observations.seen].std() < 400
+    assert (start.mean - x).square().mean() < 0.5 * (x - climate.mean).square().mean()
+
+
+def windows_of(records, count, generator):
+    """Windows without mirror images, which fields of such a mean have not."""
+    return records[torch.randint(len(records), (count,), generator=generator), :8].flatten(2)
