@@ -1,8 +1,9 @@
 """Reconstructions of the ocean gyre beside each other: `python -m nida_kit.studies.ocean`.
 
 200 windows of eight trajectories that nobody was trained on, 65 x 65 points, 8 steps of 5 time units; four laws of
-observation, of which the last was in no training. All that has to be chosen (modes and taper of optimal interpolation,
-inflation and localisation of ensembles) is chosen on windows of other trajectories.
+observation, of which the last was in no training. Modes and taper of optimal interpolation are chosen on windows of
+other trajectories. Ensembles are not tuned: they start from a past of the ocean and have eight steps, for which none of
+their settings is made; `history` has them over 300 cycles.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def interpolation(scale: float, each: int = 2) -> tuple[OptimalInterpolation, di
 
 
 def ensembles() -> dict[str, Method]:
-    """A filter and a smoother, which start from snapshots of a long run; settings chosen on validation windows."""
+    """A filter and a smoother, which start from snapshots of a long run."""
     ocean = OnAttractor(QuasiGeostrophic(cells=CELLS), 1500.0, snapshots=200, apart=50.0)
     return {
         "LETKF, 40 members": LETKF(ocean, members=40, radius=6.0, block=2, inflation=1.02, dtype=torch.float32),
