@@ -72,6 +72,26 @@ def windows(x: Float[Tensor, "N T y x"], batch: int, generator: torch.Generator)
     return torch.where(mirrored, -drawn.flip(-2), drawn).flatten(2)
 
 
+def first_guesses(
+    kept: Path, climatology: FieldClimatology, past: Float[Tensor, "N T y x"], count: int
+) -> Interpolated:
+    """So many windows of the past, observed and interpolated: those of a file, which is made if there is none.
+
+    Raises:
+        ValueError: a file of other windows.
+    """
+    cells = past.shape[-1]
+    made = {"cells": cells, "trajectories": len(past), "length": past.shape[1], "modes": len(climatology.modes)}
+    made["pool"] = count
+    if not kept.exists():
+        scale = float(climatology.spread.square().mean().sqrt())
+        generator = torch.Generator().manual_seed(2)
+        drawn = Interpolated.of(climatology, partial(windows, past), law(scale, cells), count, generator)
+        write_checkpoint(kept, vars(drawn) | made)
+    read = read_checkpoint(kept, "cpu", made, mmap=True)
+    return Interpolated(**{name: value for name, value in read.items() if name not in made})
+
+
 def make(
     checkpoint: Path,
     out: Path,
@@ -96,21 +116,15 @@ def make(
         settings: of the training.
         **network: settings of `nk.FieldPrior`.
     """
-    kept = checkpoint.with_suffix(".windows.pt")
-    made = {"cells": cells, "trajectories": trajectories, "length": length, "modes": modes, "pool": pool}
     past = records(trajectories, length, seed=1, cells=cells)
     climatology = FieldClimatology.fit(past, STEPS, modes)
     scale = float(climatology.spread.square().mean().sqrt())
-    generator = torch.Generator().manual_seed(2)
-    if not kept.exists():
-        drawn = Interpolated.of(climatology, partial(windows, past), law(scale, cells), pool, generator)
-        write_checkpoint(kept, vars(drawn) | made)
-    read = read_checkpoint(kept, "cpu", made, mmap=True)
-    drawn = Interpolated(**{name: value for name, value in read.items() if name not in made})
+    drawn = first_guesses(checkpoint.with_suffix(".windows.pt"), climatology, past, pool)
     with Seeded(settings.seed):
         prior = FieldPrior(climatology, STEPS, **network)
     history = train_field(prior, drawn, settings, checkpoint=checkpoint)
     others = partial(windows, records(8, length, seed=3, cells=cells))
+    generator = torch.Generator().manual_seed(4)
     wider = calibrate(prior, Interpolated.of(climatology, others, law(scale, cells), 64, generator))
     about = {
         "command": "python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt",

@@ -1,0 +1,77 @@
+"""The study of the ocean gyre, on a tiny one."""
+
+from functools import partial
+
+import pytest
+import torch
+from drifting import drifting
+
+import nida_kit as nk
+from nida_kit.studies import ocean
+from nida_kit.training.fields import FieldSettings, Interpolated
+from nida_kit.training.ocean import first_guesses, windows
+
+CELLS = 17
+PAST = torch.from_numpy(drifting(20, 40, seed=0).values).float()
+CLIMATE = nk.FieldClimatology.fit(PAST, ocean.STEPS, 60)
+
+
+def test_the_laws_observe_as_many_values_as_they_say():
+    truth = ocean.labelled(torch.zeros(2, ocean.STEPS, ocean.CELLS, ocean.CELLS))
+    for law, counts in ocean.LAWS.items():
+        seen = ocean.observed(truth, counts, 6.0, seed=1)["value"].notnull().sum(["y", "x"])
+        expected = next(iter(counts.values()))[0]
+        assert float(seen.mean()) == pytest.approx(expected, rel=0.35 if "swath" in law else 0.15), law
+
+
+def test_scores_are_those_of_the_windows_whole():
+    truth = ocean.labelled(torch.randn(3, ocean.STEPS, CELLS, CELLS, generator=torch.Generator().manual_seed(1)), CELLS)
+    obs = ocean.observed(truth, {"random": (20, 20)}, 1.0, seed=2)
+    known = nk.ClimatologicalForecast(CLIMATE, nk.QuasiGeostrophic(cells=CELLS).labels, ocean.DT)
+    found = ocean.scored(known, truth, obs, scale=2.0, at_once=2)
+    off = CLIMATE.mean.numpy().reshape(-1, CELLS, CELLS) - truth.values
+    assert found["error"] == pytest.approx((off**2).mean() / 4, rel=2e-3)
+    assert 0 < found["coverage"] < 1 and found["seconds"] > 0
+
+
+def test_memory_is_that_of_the_method():
+    class Hungry(nk.ClimatologicalForecast):
+        def reconstruct(self, *given):
+            held = torch.ones(100_000_000)  # 0.4 GB
+            return super().reconstruct(*given) if held.sum() else None
+
+    truth = ocean.labelled(torch.zeros(1, ocean.STEPS, CELLS, CELLS), CELLS)
+    obs = ocean.observed(truth, {"random": (20, 20)}, 1.0, seed=2)
+    labels = nk.QuasiGeostrophic(cells=CELLS).labels
+    assert 0.35 < ocean.memory(Hungry(CLIMATE, labels, ocean.DT), obs) < 0.8
+
+
+def test_runs_of_the_model_are_counted():
+    gyre = ocean.Counted(cells=CELLS, longest_substep=2.5)
+    ocean.Counted.count.clear()
+    x = torch.zeros(3, CELLS, CELLS, requires_grad=True)
+    gyre.trajectories(x, 2, ocean.DT).sum().backward()
+    assert ocean.Counted.count == {"forth": 3 * ocean.TENDENCIES, "back": 3 * ocean.TENDENCIES}
+
+
+def test_a_regression_corrects_its_first_guess(tmp_path, monkeypatch):
+    past = partial(windows, PAST)
+    monkeypatch.setattr(ocean, "past", lambda: PAST)
+    monkeypatch.setattr(ocean, "records", lambda *_, seed: torch.from_numpy(drifting(8, 40, seed=seed).values).float())
+    monkeypatch.setattr(ocean, "CELLS", CELLS)
+    settings = FieldSettings(regression=12, one=0, two=0, batch=4)
+    method = ocean.regression(tmp_path, pool=32, settings=settings, modes=60)
+    law = partial(nk.field_mixture, grid=(CELLS, CELLS), counts={"random": (20, 40)}, noise_std=0.3)
+    test = Interpolated.of(CLIMATE, past, law, 16, torch.Generator().manual_seed(9), progress=False)
+    x, observations, start = test.batch(torch.arange(16))
+    with torch.no_grad():
+        found = method.reconstruct(observations, ocean.DT, None).posteriors[0]
+    assert (found.mean - x).square().mean() < (start.mean - x).square().mean()
+    assert found.std.isfinite().all() and (found.std != start.std).any()
+
+
+def test_windows_of_another_kind_are_not_taken(tmp_path):
+    kept = tmp_path / "own.windows.pt"
+    first_guesses(kept, CLIMATE, PAST, 8)
+    with pytest.raises(ValueError, match="belongs to another training"):
+        first_guesses(kept, CLIMATE, PAST, 16)
