@@ -189,7 +189,8 @@ class FieldClimatology(OfField):
             )
         amplitude = self.modes.abs().amax((1, 2)) / 127
         lags = self.lags.clone()
-        lags[0] += 2e-3 * torch.eye(len(amplitude)).to(lags)
+        if not torch.equal(lags, lags.half().to(lags)):  # which those of a file are already
+            lags[0] += 2e-3 * torch.eye(len(amplitude)).to(lags)
         return {
             "mean": self.mean.float(),
             "spread": self.spread.float(),

@@ -106,6 +106,10 @@ def test_a_file_keeps_it(tmp_path):
     before, after = CLIMATE.given(statement()).mean, again.climatology.given(statement()).mean
     assert (before - after).abs().max() < 0.04 * CLIMATE.spread.max()
     assert again.settings["longest_window"] == STEPS
+    nk.save(again, tmp_path / "again.safetensors")  # and what came from a file loses nothing more
+    twice = nk.OptimalInterpolation.load(tmp_path / "again.safetensors").climatology
+    torch.testing.assert_close(twice.lags, again.climatology.lags, rtol=0, atol=0)
+    torch.testing.assert_close(twice.modes, again.climatology.modes, rtol=1e-6, atol=0)
 
 
 def test_finer_grids_are_those_of_which_it_knows_some_points():
