@@ -301,9 +301,9 @@ def text(name: str, value) -> str:
 
 
 def dtype(value) -> torch.dtype:
-    """In which numbers to compute: real ones that numpy has, too."""
-    if not any(value is each for each in (torch.float64, torch.float32, torch.float16)):
-        raise refused("dtype", value, "a dtype of torch for real numbers", "Try dtype=torch.float64.")
+    """In which numbers to compute; half precision has too few digits for a model's small steps."""
+    if not any(value is each for each in (torch.float64, torch.float32)):
+        raise refused("dtype", value, "torch.float64 or torch.float32", "Try dtype=torch.float64.")
     return value
 
 

@@ -158,10 +158,6 @@ class Ensemble(Sequential):
         self.noise = model_noise(*Q, as_system(system).labels)  # standard deviations or a covariance
         self.members, self.inflation = checks.count("members", members, 2), checks.positive("inflation", inflation)
         self.seed, self.dtype = checks.seed(seed), checks.dtype(dtype)
-        if self.dtype == torch.float16:
-            raise ValueError(
-                "dtype=torch.float16 is too coarse for a model's steps: use torch.float32 or torch.float64."
-            )
         settings |= {"dtype": str(self.dtype).removeprefix("torch.")}
         settings |= {"members": self.members, "inflation": self.inflation, "seed": self.seed}
         super().__init__(system, **settings, **noise_settings(self.noise))

@@ -190,7 +190,7 @@ def steps_of_field(
     prior: FieldPrior, temperatures: Sequence[float], observations: Observations, start: Gaussian
 ) -> Iterator[Gaussian]:
     """The loop, whose prior is told the first guess's spread at each step: a field's own has no closed form."""
-    return incremental(prior, temperatures, observations, start, move=lambda posterior: start.at(posterior.estimate))
+    return incremental(prior, temperatures, observations, start, move=lambda posterior: start.at(posterior.mean))
 
 
 def _check_same_place(known: GridLabels, labels: GridLabels) -> None:

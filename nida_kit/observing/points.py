@@ -13,6 +13,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.dates import are_dates, decoded, model_times, natural_unit
 from nida_kit.observing.axes import Axis, corners, place_axis, shown
 from nida_kit.state import TIME
@@ -106,6 +107,8 @@ def _coordinates(truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable
                 f"at= has other windows along {d!r} than truth: bring them together, points.sel({d}=truth.{d})."
             )
     given = [points[TIME] if TIME in points.variables else truth[TIME], *(points[d] for d in own)]
+    for d, place in zip(own, given[1:], strict=True):
+        checks.real(f"at.{d}", place)
     at = xr.broadcast(*(xr.DataArray(a.values, dims=a.dims) for a in given))
     for d in set(at[0].dims) & set(truth.dims) - {TIME}:
         if d in own or at[0].sizes[d] != truth.sizes[d]:

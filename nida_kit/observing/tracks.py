@@ -273,6 +273,8 @@ def _window(like: xr.DataArray):
     time = like[TIME]
     if time.dtype.kind not in "iufMm":
         raise ValueError(f"The times have dtype {time.dtype}; numbers, datetime64 or timedelta64 are needed.")
+    if time.isnull().any():
+        raise ValueError("Some times of like= are NaN: leave them out, like.sel(time=like.time.notnull()).")
     kind = time.dtype.kind if time.dtype.kind in "Mm" else "f"
     values = time.values.astype(float if kind == "f" else f"{kind}8[us]")
     return kind, values.min(), values.max(), natural_unit(time)

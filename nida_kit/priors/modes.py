@@ -29,6 +29,7 @@ from nida_kit.linalg.pyramid import Shape
 from nida_kit.linalg.rows import Diagonal, Sparse
 from nida_kit.linalg.taper import gaspari_cohn
 
+_MOST_BETWEEN = 10_000  # values of a window, one system among which is solved densely
 _ENOUGH = 8  # snapshots per point, of which the modes are found
 ONLY_POINTS = (
     "The climatology of a field takes values at points of its grid or between them, with errors that are independent "
@@ -188,7 +189,8 @@ class FieldClimatology(OfField):
             )
         amplitude = self.modes.abs().amax((1, 2)) / 127
         lags = self.lags.clone()
-        lags[0] += 2e-3 * torch.eye(len(amplitude)).to(lags)
+        if not torch.equal(lags, lags.half().to(lags)):  # which those of a file are already
+            lags[0] += 2e-3 * torch.eye(len(amplitude)).to(lags)
         return {
             "mean": self.mean.float(),
             "spread": self.spread.float(),
@@ -251,7 +253,7 @@ class FieldClimatology(OfField):
         for window in np.ndindex(lead):
             index, weight, residual = _seen(statement, window)
             if gain is None or not gain.serves(index, weight):
-                gain = _Gain(self, steps, index, weight)
+                gain = _gain(self, steps, index, weight)
             found.append((gain.mean(residual), gain.std))
         mean, std = (torch.stack(x).unflatten(0, lead) if lead else x[0] for x in zip(*found, strict=True))
         return Gaussian.of(mean.to(statement.centre), Diagonal(1 / std.to(statement.centre)))
@@ -272,6 +274,21 @@ def departures(records: Tensor) -> tuple[Float[Tensor, "one n"], Float[Tensor, "
         raise ValueError("Records of a field must vary, and be finite and without gaps.")
     spread = away.square().mean((0, 1)).sqrt().flatten()
     return mean.reshape(1, -1), away, spread.clamp(min=1e-3 * spread.max())
+
+
+def _gain(
+    climatology: FieldClimatology, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"]
+) -> _Gain | _GainOfModes:
+    """By what is smaller, the values or the modes' coefficients; arguments as of `_Gain`."""
+    if index.shape[1] == 1 and len(index) > steps * len(climatology.modes):
+        return _GainOfModes(climatology, steps, index, weight)
+    if len(index) > _MOST_BETWEEN:
+        raise ValueError(
+            f"A window has {len(index)} values between points of the grid, or whose errors drift along tracks, and up "
+            f"to {_MOST_BETWEEN} are taken: nk.grid without exact=True puts them at the nearest points and combines "
+            "those that share one; or thin them, obs.isel(obs=slice(None, None, 4))."
+        )
+    return _Gain(climatology, steps, index, weight)
 
 
 class _Gain:
@@ -297,8 +314,8 @@ class _Gain:
         for k in range(index.shape[1]):
             G.index_put_((rows, when[:, k]), E[at[:, k]] * weight[:, k, None], accumulate=True)
         GC = torch.zeros_like(G)
-        for t in range(steps):
-            seen = ((when == t) & (weight != 0)).any(-1)
+        at_step = [((when == t) & (weight != 0)).any(-1) for t in range(steps)]
+        for t, seen in enumerate(at_step):
             for u in range(steps):
                 GC[seen, u] += G[seen, t] @ (lags[u - t] if u >= t else lags[t - u].mT)
         # What the modes leave over is known only where it was seen.
@@ -306,10 +323,9 @@ class _Gain:
         self.left_over = weight.new_zeros(len(index), len(self.places))
         for k in range(index.shape[1]):
             self.left_over.index_put_((rows, own[:, k]), weight[:, k] * rest[at[:, k]], accumulate=True)
-        seen_by = torch.zeros_like(self.left_over)
-        for k in range(index.shape[1]):
-            seen_by.index_put_((rows, own[:, k]), weight[:, k], accumulate=True)
-        A = GC.flatten(1) @ G.flatten(1).mT + self.left_over @ seen_by.mT
+        A = sum(self.left_over[:, own[:, k]] * weight[:, k] for k in range(index.shape[1]))
+        for t, seen in enumerate(at_step):  # a row sees few steps: the others' products are zero
+            A[:, seen] += GC[:, t] @ G[seen, t].mT
         self.root, failed = torch.linalg.cholesky_ex((A + A.mT) / 2 + torch.eye(len(A)).to(A))
         if failed:
             raise ValueError(
@@ -341,6 +357,57 @@ class _Gain:
         weights = torch.linalg.solve_triangular(self.root.mT, whitened, upper=True)
         move.view(-1).index_add_(0, self.places, (self.left_over.mT @ weights).squeeze(-1))
         return self.climatology.mean - move
+
+
+class _GainOfModes:
+    r"""The same of more values than there are coefficients of modes, each at a point of its own: solved for these.
+
+        z = C^(1/2) M^-1 C^(1/2)' sum_i E_i' s_i d_i,    M = I + C^(1/2)' (sum_i E_i' s_i E_i) C^(1/2)
+
+    d_i is what was seen less the mean, and 1 / s_i its variance once z is known: that of its error and what the modes
+    leave over. No matrix has a row for each value.
+    """
+
+    def __init__(
+        self, climatology: FieldClimatology, steps: int, index: Int[Tensor, "p one"], weight: Float[Tensor, "p one"]
+    ):
+        self.climatology, self.steps, self.index, self.weight = climatology, steps, index, weight
+        E, rest = climatology.patterns, climatology.rest.double()
+        lags = climatology.lags[:steps].double()
+        self.places, w = index.squeeze(1), weight.squeeze(1).double()
+        at, when = self.places % len(E), self.places // len(E)
+        left_over = rest[at]
+        self.scale = w / (1 + w.square() * left_over)
+        self.share = w * self.scale * left_over  # of what the modes leave over there, how much is known
+        root = torch.linalg.cholesky(over_window(lags))
+        M = torch.eye(len(root)).to(root)
+        for t, part in enumerate(root.view(steps, -1, len(root))):
+            here = E[at[when == t]].double()
+            M += part.mT @ (here.mT @ (here * (w * self.scale)[when == t, None]) @ part)
+        self.half = torch.linalg.solve_triangular(torch.linalg.cholesky(M), root.mT, upper=False)
+        known = self.half.view(len(root), steps, -1).movedim(1, 0)
+        left = (known.mT @ known).to(E)
+        variance = ((E @ left) * E).sum(-1).flatten().double()
+        unseen = rest.repeat(steps)
+        unseen[self.places] = left_over * (1 - self.share)
+        variance[self.places] *= (1 - self.share).square()
+        least = 1e-3 * float(climatology.spread.max())
+        self.std = (variance + unseen).clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
+
+    def serves(self, index: Tensor, weight: Tensor) -> bool:
+        """Whether these are the same places and errors."""
+        return torch.equal(index, self.index) and torch.equal(weight, self.weight)
+
+    def mean(self, residual: Float[Tensor, " p"]) -> Float[Tensor, "T n"]:
+        """The mean that a residual leads to."""
+        E, r = self.climatology.patterns.double(), residual.double()
+        seen = torch.zeros(self.steps * len(E)).to(r)
+        seen[self.places] = -self.scale * r
+        z = self.half.mT @ (self.half @ (seen.view(self.steps, -1) @ E).flatten())
+        move = (z.view(self.steps, -1) @ E.mT).flatten()
+        own = -r / self.weight.squeeze(1).double() - move[self.places]
+        move[self.places] += self.share * own
+        return self.climatology.mean + move.view(self.steps, -1)
 
 
 def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:

@@ -130,6 +130,7 @@ BAD = {
     "of land": ({"truth": TRUTH.where(TRUTH["x"] > 0.5), "at": POINTS}, "truth holds NaN.*leave those out"),
     "of a few numbers": ({"truth": nk.Lorenz63().simulate(1, 9, 5.0), "at": POINTS}, "points of a field"),
     "nothing": ({"at": POINTS.assign_coords(x=POINTS["x"] * np.nan)}, "Nothing is observed"),
+    "places that are no numbers": ({"at": POINTS.assign_coords(x=POINTS["x"].astype(str))}, r"at\.x has dtype"),
 }
 
 
@@ -227,6 +228,7 @@ WRONG = {
     "no spacing": ({"spacing": 0.0}, "spacing=0.0 must be a positive"),
     "no offsets": ({"across": []}, "across="),
     "too rare": ({"repeat": 1e6, "passes": 2, "seed": 0}, "No pass crosses.*shorter repeat"),
+    "a time that is none": ({"like": field(4).assign_coords(time=[0.0, np.nan, 2.0, 3.0])}, "times of like= are NaN"),
     "months": (
         {"like": field(4).assign_coords(time=pd.date_range("2001-01-01", periods=4, freq="MS")), "repeat": "MS"},
         "differ in length",

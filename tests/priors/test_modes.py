@@ -37,9 +37,9 @@ def dense(climate, J, residual):
     return -(K @ residual), (C - K @ J @ C).diagonal().sqrt()
 
 
-def statement(lead=(2,)):
+def statement(lead=(2,), share=0.2):
     generator = torch.Generator().manual_seed(5)
-    weight = 2 * (torch.rand(*lead, STEPS, N, generator=generator) < 0.2).double()
+    weight = 2 * (torch.rand(*lead, STEPS, N, generator=generator) < share).double()
     residual = weight * torch.randn(*lead, STEPS, N, generator=generator, dtype=torch.float64)
     return Gaussian.of(CLIMATE.mean.expand(*lead, STEPS, N), Diagonal(weight), residual)
 
@@ -60,10 +60,13 @@ def test_no_sum_of_values_has_a_negative_variance():
         assert torch.linalg.eigvalsh(covariance(FieldClimatology.fit(some, STEPS, 20))).min() > -1e-9
 
 
-def test_what_it_makes_of_observations_equals_dense_algebra():
-    given = CLIMATE.given(statement())
+@pytest.mark.parametrize("share", [0.2, 0.8])  # fewer and more values than the modes have coefficients
+def test_what_it_makes_of_observations_equals_dense_algebra(share):
+    seen = statement(share=share)
+    assert (seen.rows.parts[0].weight[0].count_nonzero() > STEPS * len(CLIMATE.modes)) == (share > 0.5)
+    given = CLIMATE.given(seen)
     for b in range(2):
-        part, residual = statement().rows.parts[0], statement().residual[0]
+        part, residual = seen.rows.parts[0], seen.residual[0]
         some = part.weight[b].flatten() > 0
         move, std = dense(CLIMATE, torch.diag(part.weight[b].flatten())[some], residual[b].flatten()[some])
         torch.testing.assert_close((given.mean[b] - CLIMATE.mean).flatten(), move, rtol=0, atol=1e-9)
@@ -103,6 +106,10 @@ def test_a_file_keeps_it(tmp_path):
     before, after = CLIMATE.given(statement()).mean, again.climatology.given(statement()).mean
     assert (before - after).abs().max() < 0.04 * CLIMATE.spread.max()
     assert again.settings["longest_window"] == STEPS
+    nk.save(again, tmp_path / "again.safetensors")  # and what came from a file loses nothing more
+    twice = nk.OptimalInterpolation.load(tmp_path / "again.safetensors").climatology
+    torch.testing.assert_close(twice.lags, again.climatology.lags, rtol=0, atol=0)
+    torch.testing.assert_close(twice.modes, again.climatology.modes, rtol=1e-6, atol=0)
 
 
 def test_finer_grids_are_those_of_which_it_knows_some_points():

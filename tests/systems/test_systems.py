@@ -573,7 +573,9 @@ def test_a_tendency_without_a_value_is_not_said_to_overflow_alone():
         nk.KalmanSmoother(system, 0.1).assimilate(obs)
 
 
-@pytest.mark.parametrize("dtype", ["float64", np.float64, float, None, torch.int32, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize(
+    "dtype", ["float64", np.float64, float, None, torch.int32, torch.bfloat16, torch.float16, torch.complex64]
+)
 def test_a_dtype_is_one_of_real_numbers(dtype):
     with pytest.raises(ValueError, match=r"dtype=.*torch.float64"):
         nk.Lorenz63().simulate(**GOOD, dtype=dtype)
