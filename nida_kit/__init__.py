@@ -23,7 +23,8 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
                           rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
     train a prior         train, Settings, NeuralPrior, RingPrior, FieldPrior, PaperPrior; simulated, fixed (windows to
                           learn from); mixture, field_mixture, regular (how they are observed); save, load, Card
-    know the past         Climatology, FieldClimatology, Season, windows, Physics, Gaussian
+    know the past         Climatology, FieldClimatology, MultiscaleClimatology, Season, windows, Physics,
+                          Gaussian
     name a state          StateLabels, GridLabels
     repeat experiments    setups: setups.list(), setups.run(name)
 
@@ -100,6 +101,7 @@ from nida_kit.methods.particle_smoother import ParticleSmoother
 from nida_kit.methods.seasonal import Seasonal
 from nida_kit.methods.smoothers import KalmanSmoother
 from nida_kit.methods.strong import StrongFourDVar
+from nida_kit.methods.tiled import tiled
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.observing.extend import extend
 from nida_kit.observing.grid import grid
@@ -110,6 +112,7 @@ from nida_kit.observing.tracks import clouds, shifting_points, tracks
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
+from nida_kit.priors.multiscale import MultiscaleClimatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.physics import Physics
 from nida_kit.priors.ring import RingPrior
@@ -151,6 +154,7 @@ __all__ = [
     "Lorenz63",
     "Lorenz96",
     "Method",
+    "MultiscaleClimatology",
     "NeuralIncremental",
     "NeuralPrior",
     "OnAttractor",
@@ -204,6 +208,7 @@ __all__ = [
     "spread_error",
     "spread_error_ratio",
     "table",
+    "tiled",
     "tracks",
     "train",
     "wasserstein",

@@ -219,6 +219,15 @@ def real(name: str, labelled) -> None:
         raise ValueError(f"{name} has dtype {labelled.dtype}; real numbers are needed.")
 
 
+def unhalved(name: str, dtype) -> None:
+    """No numbers in half precision, which holds three digits."""
+    if str(dtype).endswith("float16"):
+        raise ValueError(
+            f"{name} has dtype {dtype}, three digits of which most are lost in sums: {name}.astype('float32') of what "
+            "was measured in better numbers."
+        )
+
+
 def _per_component(name: str, value, shape: Sequence[int], expected: str, valid: Callable[[Tensor], Tensor]) -> Tensor:
     """One number, or one for each number of a state, each of them valid; as a vector."""
     n, shape = math.prod(shape), tuple(shape)

@@ -24,7 +24,7 @@ class Pyramid:
     Attributes:
         amplitude: of each scale, fine to coarse, `(..., T, h, w)` on grids of `pyramid.shapes`.
         mixing: of each scale, `(T, T)`: independent steps become ones with a memory.
-        inside: where there is a field, `(y, x)`: 1, and 0 on land.
+        inside: what the sum is multiplied by, `(y, x)`: 1 or another factor, and 0 on land.
     """
 
     amplitude: tuple[Float[Tensor, "*_ T _ _"], ...]
@@ -76,6 +76,25 @@ class Pyramid:
             parts.append((mix.mT @ (a * field).flatten(-2)).flatten(-2))
         batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
         return torch.cat([p.expand(*batch, -1) for p in parts], -1).unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A generator of noise that has other sizes than one: x = c + L (scale z).
+
+    Attributes:
+        generator: L.
+        scale: of each number, in the shape of z.
+    """
+
+    generator: Pyramid
+    scale: Float[Tensor, "*_ a b"]
+
+    def push(self, v):
+        return self.generator.push(self.scale * v)
+
+    def pull(self, w):
+        return self.scale * self.generator.pull(w)
 
 
 def memory(steps: int, time: Tensor) -> Float[Tensor, "T T"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -27,10 +28,14 @@ from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.moments import amount
+from nida_kit.priors.multiscale import MultiscaleClimatology
 from nida_kit.priors.weights import load
 from nida_kit.reconstruction import Reconstruction
 from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
+
+OfFields = FieldClimatology | MultiscaleClimatology
+"""Climatologies of which the covariance of all points is never written down."""
 
 
 class OptimalInterpolation(Method):
@@ -44,13 +49,17 @@ class OptimalInterpolation(Method):
         dt: the climatology's time step.
     """
 
-    def __init__(self, climatology: Climatology | FieldClimatology, labels: Labels, dt: float):
+    def __init__(self, climatology: Climatology | OfFields, labels: Labels, dt: float):
         advice = "nk.OptimalInterpolation.fit(windows) makes one of past trajectories."
-        checks.instance("climatology", climatology, Climatology | FieldClimatology, "an nk.Climatology", advice)
+        checks.instance("climatology", climatology, Climatology | OfFields, "an nk.Climatology", advice)
         self.climatology, self.labels, self.dt = climatology, *check_state(climatology, labels, dt)
         self.begins: float | None = None  # the time of its first step, where each step has its own mean and covariance
         if isinstance(climatology, FieldClimatology):
             self.settings = {"modes": len(climatology.modes), "longest_window": len(climatology.lags)}
+        elif isinstance(climatology, MultiscaleClimatology):
+            self.settings = {"scales": len(climatology.shares), "longest_window": climatology.memory.shape[-1]}
+            self.settings |= {name: getattr(climatology, name) for name in ("draws", "tolerance")}
+            self.noise_layers = 2
         else:
             self.settings = {"order": len(climatology.factor) - 1}
 
@@ -104,6 +113,35 @@ class OptimalInterpolation(Method):
         return cls(climatology, labels, time_step(records["time"]))
 
     @classmethod
+    def fit_scales(
+        cls, records: xr.DataArray, steps: int = 8, sea: xr.DataArray | None = None, **settings
+    ) -> OptimalInterpolation:
+        """For fields of up to millions of values, which vary together alike everywhere: from records of the past.
+
+        >>> import nida_kit as nk
+        >>> past = nk.QuasiGeostrophic(cells=33).simulate(samples=4, steps=20, dt=5.0, seed=0)
+        >>> nk.OptimalInterpolation.fit_scales(past, steps=5, draws=4)
+        OptimalInterpolation(scales=1, longest_window=5, draws=4, tolerance=0.003)
+
+        Args:
+            records: `(sample, time, y, x)`, at least twice as long as the windows, on an even grid; nothing is missing
+                at sea.
+            steps: of the longest window that will be reconstructed.
+            sea: a mask `(y, x)` of where there is a field; None is wherever it varies.
+            settings: draws, tolerance and seed of `nk.MultiscaleClimatology`.
+
+        Raises:
+            ValueError: records that are too short, have gaps, or are not on an even plane; a mask without sea.
+        """
+        checks.unhalved("records", getattr(records, "dtype", None))
+        records, values, labels = past_of(records)
+        if len(labels.shape) != 2:
+            raise ValueError(f"A field on a plane has two dims, and these records have {list(labels.dims)}.")
+        mask = None if sea is None else torch.from_numpy(labels.ordered("sea", sea).copy())
+        climatology = MultiscaleClimatology.fit(values.unflatten(-1, labels.shape), steps, mask, **settings)
+        return cls(climatology, labels, time_step(records["time"]))
+
+    @classmethod
     def load(cls, path: str | Path) -> OptimalInterpolation:
         """What `nk.save` wrote of one; of a network's file, that of its climatology.
 
@@ -118,7 +156,7 @@ class OptimalInterpolation(Method):
         method.settings["weights"] = str(path)
         return method
 
-    def laid_over(self, observations: Observations) -> Climatology | FieldClimatology:
+    def laid_over(self, observations: Observations) -> Climatology | OfFields:
         """The climatology of the observations' times: a full one knows those of its windows, and no others.
 
         Raises:
@@ -146,7 +184,7 @@ class OptimalInterpolation(Method):
 
     def implausibility(self, x, observations, dt):
         climatology = self.laid_over(observations)
-        if isinstance(climatology, FieldClimatology):
+        if isinstance(climatology, OfFields):
             return super().implausibility(x, observations, dt)
         return climatology.misfit(x)
 
@@ -156,6 +194,11 @@ class OptimalInterpolation(Method):
         if first_guess is not None:
             start = start.at(first_guess)
         return Reconstruction([first_guess_of(climatology, observations, start)], [math.nan], start.mean)
+
+    def draw(self, observations, dt, first_guess, noise):
+        if not isinstance(self.climatology, MultiscaleClimatology):
+            return super().draw(observations, dt, first_guess, noise)
+        return first_guess_of(self.climatology, observations).sample(noise)
 
 
 def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"], Labels]:
@@ -196,10 +239,12 @@ class ClimatologicalForecast(OptimalInterpolation):
 
 
 def first_guess_of(
-    climatology: Climatology | FieldClimatology, observations: Observations, start: Gaussian | None = None
+    climatology: Climatology | OfFields, observations: Observations, start: Gaussian | None = None
 ) -> Gaussian:
     """x_0: the climatology's optimal interpolation, where neural priors start."""
-    if isinstance(climatology, FieldClimatology):
+    if isinstance(climatology, OfFields):
+        if isinstance(climatology, MultiscaleClimatology):
+            observations = observations.to(climatology.mean.device, climatology.mean.dtype)
         lead = observations.value.shape[:-2]
         centre = climatology.over(observations.value.shape[-2]).centre.to(observations.value)
         return climatology.given(observations.around(centre.expand(*lead, -1, -1)))
@@ -207,12 +252,12 @@ def first_guess_of(
     return next(incremental(climatology, [1.0], observations, start, conditioned))
 
 
-def outliers(climatology: Climatology | FieldClimatology, observations: Observations) -> list[str]:
+def outliers(climatology: Climatology | OfFields, observations: Observations) -> list[str]:
     """What to say of values far outside what ever occurs: most often fill values, or in another unit."""
     if not observations.direct:
         return []
     spread = climatology.spread
-    if isinstance(climatology, FieldClimatology):  # near walls fields vary little most of the time, and much at others
+    if isinstance(climatology, OfFields):  # near walls fields vary little most of the time, and much at others
         spread = spread.square().mean().sqrt()
     away = (observations.value - climatology.mean[-1]).abs() / (spread + observations.noise_std)
     far = observations.value[away > 10]
@@ -224,7 +269,7 @@ def outliers(climatology: Climatology | FieldClimatology, observations: Observat
     ]
 
 
-def check_state(climatology: Climatology | FieldClimatology, labels: Labels, dt: float) -> tuple[Labels, float]:
+def check_state(climatology: Climatology | OfFields, labels: Labels, dt: float) -> tuple[Labels, float]:
     """Labels and time step of the climatology's trajectories."""
     checks.instance(
         "labels",
@@ -239,4 +284,20 @@ def check_state(climatology: Climatology | FieldClimatology, labels: Labels, dt:
             f"The climatology has {n} components, the labels name {labels.size}: {labels}. Give the labels of the "
             "trajectories that it was fitted to."
         )
+    if isinstance(climatology, MultiscaleClimatology):
+        _check_grid(climatology, labels)
     return labels, checks.positive("dt", dt)
+
+
+def _check_grid(climatology: MultiscaleClimatology, labels: Labels) -> None:
+    """Raises a ValueError where correlations in grid points do not fit the grid."""
+    if labels.shape != climatology.shape:
+        raise ValueError(f"The climatology is of a field of {climatology.shape} points, the labels of {labels.shape}.")
+    for dim, points in labels.indexes.items():
+        gaps = np.diff(points)
+        if np.abs(gaps - gaps[0]).max() > 1e-3 * abs(gaps[0]):
+            raise ValueError(
+                f"The grid is uneven along {dim!r}, with spacings from {gaps.min():g} to {gaps.max():g}: the "
+                "climatology knows correlations between points that are equally far apart. Interpolate to an even "
+                f"grid, records.interp({dim}=np.linspace(...)), or take nk.OptimalInterpolation.fit_field."
+            )

@@ -8,7 +8,6 @@ arXiv:2406.15076). The network never sees observations or their operator, so it 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from nida_kit import checks
 from nida_kit import schedule as schedules
@@ -28,6 +26,7 @@ from nida_kit.methods.interpolation import OptimalInterpolation, check_state, fi
 from nida_kit.methods.method import Method
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
+from nida_kit.priors.drawn import of_rows, over_neighbours
 from nida_kit.priors.field import LEAST, FieldPrior
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.paper import Network
@@ -208,22 +207,11 @@ class Drawn:
         variance = drawn.square().mean(0)
         climatology = self.prior.climatology
         sea = climatology.varies.to(variance).view(climatology.shape)
-        field = variance.unflatten(-1, climatology.shape).flatten(0, -3).unsqueeze(1)
-        around, share = (avg_pool2d(x, 3, stride=1, padding=1) for x in (field * sea, sea[None, None]))
-        around = (sea * around / share.clamp(min=0.1)).reshape(variance.shape)
+        around = over_neighbours(variance, sea)
         least = LEAST * climatology.spread
         return (self.prior.wider * around.sqrt() + least).double()
 
     def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise, a layer for the prior and one for the observations."""
-        own = []
-        for each, shape in zip(noise, self.gaussian.noise_shapes, strict=True):
-            needed = math.prod(shape[-2:])
-            if needed > each.shape[-2:].numel():
-                raise ValueError(
-                    f"There are {needed} values within a window of {each.shape[-2:].numel()}: nk.grid without "
-                    "exact=True combines those that share a cell, and then draws are made."
-                )
-            own.append(each.flatten(-2)[..., :needed].unflatten(-1, shape[-2:]).to(self.gaussian.centre))
         mean = self.gaussian.mean
-        return (mean + self.prior.wider * (self.gaussian.perturbed(own) - mean)).double()
+        return (mean + self.prior.wider * (self.gaussian.perturbed(of_rows(self.gaussian, noise)) - mean)).double()

@@ -281,13 +281,8 @@ class _Gain:
 
 def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Of one window: which values each row sums, their weights, and its residual."""
-    (part,), (residual,) = statement.rows.parts, statement.residual
+    part, (residual,) = pointwise(statement), statement.residual
     lead = statement.centre.shape[:-2]
-    if not isinstance(part, Diagonal | Sparse):
-        raise ValueError(
-            "The climatology of a field takes values at points of its grid or between them, with errors that are "
-            "independent or drift along tracks; not an operator or another covariance. Take nk.EnKS or nk.LETKF."
-        )
     weight = part.weight.expand(*lead, *part.weight.shape[-2:])[window]
     if isinstance(part, Diagonal):
         weight = weight.flatten().unsqueeze(-1)
@@ -297,6 +292,21 @@ def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor,
     some = (weight != 0).any(-1)
     residual = residual.expand(*lead, *residual.shape[-2:])[window].flatten()
     return index[some], weight[some], residual[some]
+
+
+def pointwise(statement: Gaussian) -> Diagonal | Sparse:
+    """The rows of a statement about values at points of a grid or between them.
+
+    Raises:
+        ValueError: they are of another kind.
+    """
+    (part,) = statement.rows.parts
+    if not isinstance(part, Diagonal | Sparse):
+        raise ValueError(
+            "The climatology of a field takes values at points of its grid or between them, with errors that are "
+            "independent or drift along tracks; not an operator or another covariance. Take nk.EnKS or nk.LETKF."
+        )
+    return part
 
 
 def _over_window(lags: Float[Tensor, "L r r"]) -> Float[Tensor, "N N"]:

@@ -1,0 +1,533 @@
+r"""The climatology of a field of millions of values: noise of several scales, each with a memory of its own.
+
+    x_t = mu + spread * sum_k a_k B_k z_{k,t},    cov(z_{k,t}, z_{k,t+d}) = c_k(d),    z_{k,t} white in space
+
+B_k are cubic B-splines with knots at every 2^k-th point (`linalg.pyramid`). So a dozen numbers, the share of each scale
+in the variance and its correlation over time, say how all values vary together: alike everywhere and in all directions,
+but for the mean and the spread, which are each point's own. Nothing is written down: conditioning is one run of
+conjugate gradients, whose cost and memory grow as the number of values.
+
+The spread of the answer comes from draws. With z a draw of the past and e what a solve leaves of it, x = m + e, e is a
+draw of the answer's error and m is independent of it, so that Var e is both E e^2 and spread^2 - E m^2. The two are
+weighted by how well they are known, which is exact where nothing was seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+from typing import SupportsIndex
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nida_kit import checks, html
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.fields import Pyramid, Scaled
+from nida_kit.linalg.pyramid import Shape, coarser, shapes
+from nida_kit.linalg.rows import Diagonal, Sparse
+from nida_kit.linalg.solvers import to_a_tolerance
+from nida_kit.priors.drawn import of_rows, over_neighbours
+from nida_kit.priors.modes import pointwise
+
+_OCTAVES = 7  # of the coarsest scale, at most
+_LEAST = 1e-3  # of the variance, below which a scale at either end is left out
+_FLOOR = 1e-3  # of the largest spread, and of each value's own, below which no error is believed
+_BLOCK = 64  # points along an axis whose noise is drawn together
+_OF_OBSERVATIONS = 100  # the layer of their noise; those of scales are numbered by octave
+
+
+@dataclass(frozen=True)
+class MultiscaleClimatology:
+    """Mean, spread, and how a large field varies together in space and time: alike everywhere.
+
+    `fit` makes one of a record of the past, `of` one of a correlation length and time that are known. Then
+    `nk.OptimalInterpolation(climatology, labels, dt)` reconstructs fields, in single precision.
+
+    Attributes:
+        mean: `(1, n)`, of the flattened field, as of other climatologies.
+        spread: standard deviations, `(n,)`; a thousandth of the largest is land, or a wall.
+        shape: of the field.
+        finest: the octave of the first scale: its knots are 2^finest points apart.
+        shares: of each scale in the variance, fine to coarse, in sum 1.
+        memory: the correlation of each scale over time, at lags from 0 on, `(K, L)`.
+        draws: of which the spread of an answer is made, beside the points around each,
+            half a knot of the first scale to each side.
+        tolerance: of conjugate gradients, relative to the right-hand side.
+        seed: of the draws' noise.
+        origin: where its first point lies in a larger field: noise goes by the place there.
+    """
+
+    mean: Float[Tensor, "one n"]
+    spread: Float[Tensor, " n"]
+    shape: Shape
+    finest: int
+    shares: tuple[float, ...]
+    memory: Float[Tensor, "K L"]
+    draws: int = 8
+    tolerance: float = 3e-3
+    seed: int = 0
+    origin: Shape = (0, 0)
+
+    def __post_init__(self):
+        checks.store(
+            self,
+            draws=checks.count("draws", self.draws, 1),
+            tolerance=checks.within("tolerance", self.tolerance, 1e-6, 0.1, "Try tolerance=3e-3."),
+            seed=checks.seed(self.seed),
+        )
+
+    def _repr_html_(self) -> str:
+        shares = ", ".join(
+            f"{share:.2g} of {2**octave}" for octave, share in zip(self.octaves, self.shares, strict=True)
+        )
+        about = {"grid": self.shape, "shares of scales, in points": shares, "longest window": self.memory.shape[-1]}
+        return html.card("MultiscaleClimatology", about)
+
+    @classmethod
+    def of(
+        cls,
+        shape: Sequence[int],
+        length: float,
+        time: float,
+        steps: SupportsIndex = 8,
+        mean: float | Float[Tensor, "y x"] = 0.0,
+        spread: float | Float[Tensor, "y x"] = 1.0,
+        sea: Bool[Tensor, "y x"] | None = None,
+        **settings,
+    ) -> MultiscaleClimatology:
+        """With the correlation exp(-(r / length)^2 / 2 - (d / time)^2 / 2), nearly.
+
+        >>> climatology = MultiscaleClimatology.of((65, 65), length=4.0, time=3.0, steps=5)
+        >>> climatology.memory.shape
+        torch.Size([2, 5])
+
+        Args:
+            shape: of the field.
+            length: in grid points, 1 or more.
+            time: in steps.
+            steps: of the longest window.
+            mean: one number, or one at each point.
+            spread: the standard deviation, likewise.
+            sea: where there is a field; None is everywhere.
+            settings: draws, tolerance and seed, as above.
+
+        Raises:
+            ValueError: numbers out of range, a mask without sea.
+        """
+        shape = _plane(shape)
+        steps = checks.count("steps", steps, 1)
+        length = checks.within("length", length, 1.0, 1.5 * 2**_OCTAVES, "In grid points: try length=4.0.")
+        at = _displacements(shape)
+        finest, shares = _scales(torch.exp(-((at / length) ** 2) / 2), at, shape)
+        lags = torch.arange(steps, dtype=torch.float64) / checks.positive("time", time)
+        memory = torch.exp(-lags.square() / 2).float().expand(len(shares), -1)
+        mean = checks.vector("mean", mean, shape).float()
+        spread = checks.spread(spread, shape, "spread").float()
+        return cls(mean[None], _on_land(spread, sea, shape), shape, finest, shares, memory, **settings)
+
+    @classmethod
+    def fit(
+        cls,
+        records: Float[Tensor, "N T y x"],
+        steps: SupportsIndex = 8,
+        sea: Bool[Tensor, "y x"] | None = None,
+        **settings,
+    ) -> MultiscaleClimatology:
+        """From records of the past: mean and spread of each point, and the correlations over distance and time.
+
+        The shares are those whose correlation over distance is nearest to the record's (least squares, none negative),
+        and likewise at each lag.
+
+        Args:
+            records: without gaps at sea; at least twice as long as `steps`.
+            steps: of the longest window.
+            sea: where there is a field; None is wherever it varies.
+            settings: draws, tolerance and seed, as above.
+
+        Raises:
+            ValueError: records that are too short, have gaps, do not vary, or are in half precision; no sea.
+        """
+        steps = checks.count("steps", steps, 1)
+        checks.unhalved("records", records.dtype)
+        length, shape = records.shape[1], _plane(records.shape[-2:])
+        if length < 2 * steps:
+            raise ValueError(
+                f"The records have {length} steps; windows of {steps} need records of {2 * steps} or more, for the "
+                "correlation at each lag is a mean over time."
+            )
+        inside = torch.ones(shape, dtype=torch.bool) if sea is None else _mask(sea, shape)
+        away = torch.where(inside, records, 0.0)
+        mean = away.mean((0, 1))
+        away = away - mean
+        spread = away.square().mean((0, 1)).sqrt()
+        if not away.isfinite().all() or not away.any():
+            raise ValueError(
+                "Records of a field must vary, and be finite and without gaps. Give sea=, a mask of where there is a "
+                "field, if they have none on land."
+            )
+        inside = inside & (spread > _FLOOR * spread.max())
+        away = torch.where(inside, away / spread.clamp(min=1e-30), 0.0)
+        at = _displacements(shape)
+        found = torch.stack([_correlation(away, inside, at, lag) for lag in range(steps)])
+        finest, shares = _scales(found[0] / found[0, 0], at, shape)
+        memory = _memories(found / found[0, 0], at, finest, shares)
+        spread = _on_land(spread.flatten().float(), inside, shape)
+        return cls(mean.reshape(1, -1).float(), spread, shape, finest, shares, memory, **settings)
+
+    # The field
+
+    @property
+    def octaves(self) -> range:
+        """Of the scales: 2^octave points lie between the knots of one."""
+        return range(self.finest, self.finest + len(self.shares))
+
+    @property
+    def coarsest(self) -> int:
+        """How many points lie between the knots of the coarsest scale."""
+        return 2 ** self.octaves[-1]
+
+    @property
+    def varies(self) -> Bool[Tensor, " n"]:
+        """Where there is sea."""
+        return self.spread > 1.001 * _FLOOR * self.spread.max()
+
+    def part(self, y: slice, x: slice) -> MultiscaleClimatology:
+        """That of a part of the field, which begins at multiples of the coarsest scale, so that knots stay in place.
+
+        Raises:
+            ValueError: it begins elsewhere.
+        """
+        if y.start % self.coarsest or x.start % self.coarsest:
+            raise ValueError(
+                f"A part begins at multiples of {self.coarsest} points, the coarsest scale; not at ({y.start}, "
+                f"{x.start})."
+            )
+        mean, spread = (a.reshape(self.shape)[y, x] for a in (self.mean, self.spread))
+        origin = (self.origin[0] + y.start, self.origin[1] + x.start)
+        own = spread.clamp(min=_FLOOR * float(self.spread.max()))
+        return replace(self, mean=mean.reshape(1, -1), spread=own.reshape(-1), shape=tuple(mean.shape), origin=origin)
+
+    # What methods ask
+
+    def over(self, steps: int) -> Gaussian:
+        """Mean and spread of each value over a window of that many steps, and nothing of how values vary together."""
+        return Gaussian.of(self.mean.expand(steps, -1), Diagonal((1 / self.spread).expand(steps, -1)))
+
+    def generator(self, steps: int) -> Pyramid:
+        """L, with x = mean + L z."""
+        grids = shapes(self.shape, self.octaves[-1])
+        like = {"dtype": self.spread.dtype, "device": self.spread.device}
+        size, total, amplitude = _axis_sizes(self.octaves), 0.0, []
+        ny, nx = (_axis_variances(n, self.octaves[-1]) for n in self.shape)
+        for octave, share, one in zip(self.octaves, self.shares, size, strict=True):
+            a = math.sqrt(share) / one
+            total = total + a**2 * ny[octave][:, None] * nx[octave]
+            amplitude.append(torch.tensor(a, **like).expand(steps, *grids[octave]))
+        inside = self.spread.reshape(self.shape) * self.varies.reshape(self.shape) / total.sqrt().to(**like)
+        return Pyramid(tuple(amplitude), tuple(_root(c[:steps]).to(**like) for c in self.memory), inside)
+
+    def drawn_before(self, steps: int, k: int) -> Float[Tensor, "T n"]:
+        """A field before anything is observed, the k-th that its seed gives."""
+        noise = torch.from_numpy(_of_scales(self, steps, k)).to(self.mean)
+        return self.mean + self.generator(steps).push(noise)
+
+    def given(self, statement: Gaussian) -> Interpolated:
+        """What is known of a window once it is known what a statement says, window by window.
+
+        Args:
+            statement: about values at points of the grid or between them, linearised at the climatological mean,
+                `(..., T, n)`.
+
+        Raises:
+            ValueError: windows longer than the longest lag, values on land, or other statements.
+        """
+        steps = statement.centre.shape[-2]
+        if steps > self.memory.shape[-1]:
+            raise ValueError(
+                f"The windows have {steps} steps, the climatology knows correlations over {self.memory.shape[-1]}: fit "
+                f"it with steps={steps}, or take nk.Cycled(method, window={self.memory.shape[-1]})."
+            )
+        part = pointwise(statement)
+        counts, sea = part.weight != 0, self.varies
+        lost = counts & ~sea if isinstance(part, Diagonal) else _all_on_land(counts, sea[part.index % len(sea)])
+        if lost.any():
+            raise ValueError(
+                f"{int(lost.sum())} observed values lie on land, where the climatology has no field: leave them out, "
+                "obs.value.where(sea), or give it another mask."
+            )
+        generator = self.generator(steps)
+        scale = self._known(generator, part)
+        prior = Gaussian.of(statement.centre, Diagonal(scale))
+        solver = partial(to_a_tolerance, tolerance=self.tolerance)
+        prior = replace(prior, generator=Scaled(generator, scale), solver=solver)
+        return Interpolated(self, statement, prior.condition(statement))
+
+    def _known(self, generator: Pyramid, part: Diagonal | Sparse) -> Float[Tensor, "*batch one N"]:
+        """About the posterior standard deviation of each of the z, given all others.
+
+        In units of these all z are known about equally well, and conjugate gradients take few steps. One over its
+        square is 1 and what the observations say, summed over where the spline is (its square goes about as itself).
+        """
+        seen = part.squares() * self.spread.square()
+        field, found = (seen * self.varies).unflatten(-1, self.shape), []
+        above = 0
+        for octave, share, mix in zip(self.octaves, self.shares, generator.mixing, strict=True):
+            for _ in range(octave - above):
+                field = coarser(field)
+            above = octave
+            found.append((1 + share * (mix.square().mT @ field.flatten(-2))).rsqrt().flatten(-2))
+        return torch.cat(found, -1).unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class Interpolated:
+    """What is known of a large field: its mean, and a spread from draws.
+
+    Attributes:
+        climatology: of which it was made.
+        statement: which it was conditioned on.
+        gaussian: known by its generator.
+    """
+
+    climatology: MultiscaleClimatology
+    statement: Gaussian
+    gaussian: Gaussian
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch T n"]:
+        """In double precision, as results are."""
+        return self.gaussian.mean.double()
+
+    @property
+    def std(self) -> Float[Tensor, "*batch T n"]:
+        """Marginal standard deviations; the same whichever windows are reconstructed together."""
+        return self._drawn[0].double()
+
+    @cached_property
+    def _drawn(self) -> tuple[Float[Tensor, "*batch T n"], list[Tensor]]:
+        return self.drawn(keep=0)
+
+    def drawn(self, keep: int) -> tuple[Float[Tensor, "*batch T n"], list[Float[Tensor, "*batch T n"]]]:
+        """Standard deviations, and so many of the draws that they are made of.
+
+        Noise goes by the place in the whole field, so that parts of it agree on their draws where they overlap.
+        """
+        climatology, draws, left, found = self.climatology, [], 0.0, 0.0
+        for k in range(climatology.draws):
+            error, moved = self._draw(*self._noise(k))
+            left, found = left + error.square(), found + moved.square()
+            if k < keep:
+                draws.append(self.gaussian.mean + error)
+        sea = climatology.varies.to(left).view(climatology.shape)
+        share, reach = 1 / (climatology.draws * climatology.spread.square()), 2 ** (climatology.finest - 1)
+        left, found = (over_neighbours(x * share, sea, reach) for x in (left, found))
+        return _combined(left, found).sqrt() * climatology.spread, draws
+
+    def _draw(self, of_prior: Tensor, of_observations: Tensor) -> tuple[Tensor, Tensor]:
+        """A draw e of the error and, independent of it, m: of x = m + e the part that observations tell.
+
+        That is the solve for observations of x, with errors. Its right-hand side is as smooth as that of the mean, so
+        that it takes as few steps; one that perturbs all rows takes several times as many to the same accuracy.
+        """
+        x = self.gaussian.generator.generator.push(of_prior)
+        moved = self.gaussian.mean - self.gaussian.perturbed([None, self.statement.rows.push(x)[0] + of_observations])
+        return x - moved, moved
+
+    def _noise(self, k: int) -> list[Tensor]:
+        """Of each row, for draw k."""
+        of_observations = self.gaussian.noise_shapes[1]
+        climatology, (steps, n) = self.climatology, self.gaussian.centre.shape[-2:]
+        own = _of_scales(climatology, steps, k)
+        if tuple(of_observations[-2:]) == (steps, n):
+            where = (climatology.seed, k), climatology.origin, steps, _OF_OBSERVATIONS
+            theirs = _white(*where, 1, climatology.shape)
+        else:  # between points of the grid, in the order that they have
+            numbers = np.random.default_rng([climatology.seed, k, _OF_OBSERVATIONS])
+            theirs = numbers.standard_normal(of_observations[-2:], dtype=np.float32)
+        return [torch.from_numpy(x).to(self.gaussian.centre) for x in (own, theirs.reshape(of_observations[-2:]))]
+
+    def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
+        """Draws from unit normal noise, a layer for the prior and one for the observations."""
+        error, _ = self._draw(*of_rows(self.gaussian, noise))
+        return (self.gaussian.mean + error).double()
+
+
+def _combined(left: Tensor, found: Tensor) -> Tensor:
+    """What is left of a variance of 1: v from E e^2 and 1 - E m^2, whose own variances go as v^2 and (1 - v)^2."""
+    v = left / (left + found).clamp(min=1e-30)
+    mine, theirs = (1 - v).square(), v.square()
+    best = (mine * left + theirs * (1 - found)) / (mine + theirs)
+    return best.clamp(min=0) + _FLOOR**2
+
+
+def _of_scales(climatology: MultiscaleClimatology, steps: int, k: int) -> np.ndarray:
+    """The k-th z of a seed, `(1, N)`."""
+    grids, seed = shapes(climatology.shape, climatology.octaves[-1]), (climatology.seed, k)
+    parts = [
+        _white(seed, climatology.origin, steps, octave, 2**octave, grids[octave]) for octave in climatology.octaves
+    ]
+    return np.concatenate([part.reshape(1, -1) for part in parts], -1)
+
+
+def _white(seed: Sequence[int], origin: Shape, steps: int, layer: int, apart: int, shape: Shape) -> np.ndarray:
+    """Unit noise `(T, h, w)` on points that are `apart` within a large field, the same whoever asks."""
+    (top, left), (h, w) = (o // apart for o in origin), shape
+    rows, columns = (range(a // _BLOCK, (a + n - 1) // _BLOCK + 1) for a, n in ((top, h), (left, w)))
+    out = np.empty((steps, len(rows) * _BLOCK, len(columns) * _BLOCK), np.float32)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            generator = np.random.default_rng([*seed, layer, row, column])
+            block = generator.standard_normal((steps, _BLOCK, _BLOCK), dtype=np.float32)
+            out[:, i * _BLOCK : (i + 1) * _BLOCK, j * _BLOCK : (j + 1) * _BLOCK] = block
+    top, left = top - rows[0] * _BLOCK, left - columns[0] * _BLOCK
+    return out[:, top : top + h, left : left + w]
+
+
+# The scales
+
+
+@lru_cache(maxsize=16)
+def _axis_variances(n: int, octaves: int) -> tuple[Float[Tensor, " n"], ...]:
+    """Along an axis of n points, the sum of the squared splines of each scale, from octave 0 on."""
+    return tuple(basis.square().sum(1).float() for basis in _bases(n, octaves))
+
+
+def _bases(n: int, octaves: int):
+    """Along an axis of n points, the splines of each scale, one in a column."""
+    grids = shapes((n, 1), octaves)
+    for octave in range(octaves + 1):
+        basis = torch.eye(grids[octave][0])
+        for shape in reversed(grids[:octave]):
+            basis = _finer_along(basis, shape[0])
+        yield basis
+
+
+def _finer_along(x: Float[Tensor, "h w"], n: int) -> Float[Tensor, "n w"]:
+    padded = torch.nn.functional.pad(x, (0, 0, 1, 1))
+    even = (padded[:-2] + 6 * x + padded[2:]) / 8
+    odd = (padded[1:-1] + padded[2:]) / 2
+    return torch.stack([even, odd], 1).flatten(0, 1)[:n]
+
+
+@lru_cache(maxsize=16)
+def _in_line(octave: int) -> Float[Tensor, " r"]:
+    """Far from any edge, the mean of the product of a scale's splines at a displacement r, from 0 on."""
+    period = 2**octave
+    reach = 4 * period
+    *_, basis = _bases(4 * reach + 1, octave)
+    basis, begin = basis.double(), reach
+    here = basis[begin : begin + period]
+    return torch.stack([(here * basis[begin + r : begin + r + period]).sum(1).mean() for r in range(reach)])
+
+
+def _axis_sizes(octaves: Sequence[int]) -> list[float]:
+    """The variance of each scale along an axis, for unit noise."""
+    return [float(_in_line(octave)[0]) for octave in octaves]
+
+
+def _displacements(shape: Shape) -> Float[Tensor, " R"]:
+    """At which correlations are compared: 0, 1, 2, 3, 4, 6, 8, 12, ..., up to half of the field."""
+    values = sorted({0, 1, 3, *(2**k for k in range(1, 9)), *(3 * 2**k for k in range(1, 8))})
+    return torch.tensor([r for r in values if r <= max(shape) // 2], dtype=torch.float64)
+
+
+def _models(at: Float[Tensor, " R"], octaves: Sequence[int]) -> Float[Tensor, "R K"]:
+    """The correlation of each scale at each displacement."""
+    columns = []
+    for octave in octaves:
+        line = _in_line(octave)
+        far = torch.cat([line, line.new_zeros(max(0, int(at[-1]) + 1 - len(line)))])
+        columns.append(far[at.long()] / line[0])
+    return torch.stack(columns, 1)
+
+
+def _scales(correlation: Float[Tensor, " R"], at: Float[Tensor, " R"], shape: Shape) -> tuple[int, tuple[float, ...]]:
+    """The finest octave, and the share of each scale."""
+    from scipy.optimize import nnls  # here, as all that takes long to import
+
+    octaves = [k for k in range(1, _OCTAVES + 1) if 2**k <= max(2, min(shape) // 2)]
+    found, _ = nnls(_models(at, octaves).numpy(), correlation.double().numpy())
+    kept = np.nonzero(found > _LEAST * found.sum())[0]
+    some = found[kept[0] : kept[-1] + 1]
+    return octaves[kept[0]], tuple((some / some.sum()).tolist())
+
+
+def _memories(
+    correlation: Float[Tensor, "L R"], at: Float[Tensor, " R"], finest: int, shares: Sequence[float]
+) -> Float[Tensor, "K L"]:
+    """The correlation of each scale at each lag."""
+    from scipy.optimize import lsq_linear
+
+    size = np.maximum(np.array(shares), 1e-9)
+    models = _models(at, range(finest, finest + len(shares))).numpy() * size
+    found = [np.ones(len(size))]
+    for lag in range(1, len(correlation)):
+        found.append(lsq_linear(models, correlation[lag].double().numpy(), (-1.0, 1.0)).x)
+    return torch.from_numpy(np.stack(found, 1)).float()
+
+
+def _correlation(
+    away: Float[Tensor, "N T y x"], sea: Bool[Tensor, "y x"], at: Float[Tensor, " R"], lag: int
+) -> Float[Tensor, " R"]:
+    """The mean product of values that lie apart along either axis, and by a lag, on pairs at sea."""
+    steps, found = away.shape[1], []
+    first, later = away[:, : steps - lag], away[:, lag:]
+    sea = sea.to(away)
+    for r in map(int, at):
+        total = count = 0.0
+        for a, b, here in ((first, later, sea), (first.mT, later.mT, sea.mT)):
+            n = a.shape[-1]
+            if r >= n:
+                continue
+            for p, q in ((a, b), (b, a))[: 1 + (lag > 0)]:
+                total += float((p[..., : n - r] * q[..., r:]).sum())
+                count += float((here[:, : n - r] * here[:, r:]).sum()) * len(away) * (steps - lag)
+        found.append(total / max(count, 1.0))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _root(correlation: Float[Tensor, " T"]) -> Float[Tensor, "T T"]:
+    """The root of a correlation over time, by its eigenvectors; the nearest one, where none has these numbers."""
+    t = torch.arange(len(correlation))
+    values, vectors = torch.linalg.eigh(correlation.double()[(t[:, None] - t).abs()])
+    root = vectors * values.clamp(min=0).sqrt()
+    return root / root.square().sum(1, keepdim=True).sqrt()
+
+
+# What is given
+
+
+def _all_on_land(counts: Bool[Tensor, "*batch M k"], sea: Bool[Tensor, "*#batch M k"]) -> Bool[Tensor, "*batch M"]:
+    """Which rows see points, and none of them at sea."""
+    return counts.any(-1) & ~(counts & sea).any(-1)
+
+
+def _plane(shape: Sequence[int]) -> Shape:
+    ny, nx = shape
+    return checks.count("shape[0]", ny, 4), checks.count("shape[1]", nx, 4)
+
+
+def _mask(sea, shape: Shape) -> Bool[Tensor, "y x"]:
+    """A mask of the sea; a ValueError if it is none, or has none."""
+    found = torch.as_tensor(np.asarray(sea))
+    if found.dtype != torch.bool or tuple(found.shape) != tuple(shape):
+        raise ValueError(
+            f"sea= is a mask of {tuple(shape)} points, True where there is a field; not {found.dtype} of "
+            f"{tuple(found.shape)}: temperature.notnull().values, say."
+        )
+    if not found.any():
+        raise ValueError("sea= is False everywhere: there is no field to reconstruct. Is it the mask of land, ~sea?")
+    return found
+
+
+def _on_land(spread: Float[Tensor, " n"], sea, shape: Shape) -> Float[Tensor, " n"]:
+    """The spread at sea, and what says that there is none on land."""
+    if sea is None:
+        return spread
+    inside = _mask(sea, shape).flatten()
+    return torch.where(inside, spread, _FLOOR * spread[inside].max())
