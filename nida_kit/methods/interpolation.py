@@ -121,7 +121,7 @@ class OptimalInterpolation(Method):
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=33).simulate(samples=4, steps=20, dt=5.0, seed=0)
         >>> nk.OptimalInterpolation.fit_scales(past, steps=5, draws=4)
-        OptimalInterpolation(scales=1, longest_window=5, draws=4, tolerance=0.003)
+        OptimalInterpolation(scales=2, longest_window=5, draws=4, tolerance=0.003)
 
         Args:
             records: `(sample, time, y, x)`, at least twice as long as the windows, on an even grid; nothing is missing

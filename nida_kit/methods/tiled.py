@@ -197,7 +197,7 @@ def _prepare(
     counts = tuple(map(len, sizes))
     variables[_DONE] = (("tile_y", "tile_x"), da.zeros(counts, bool, chunks=(1, 1)))
     empty = xr.Dataset(variables, labels.coordinates() | {TIME: time}, settings)
-    encoding = {name: {"chunks": x[1].chunksize, "fill_value": 0} for name, x in variables.items()}
+    encoding = {name: {"chunks": x[1].chunksize} for name, x in variables.items()}
     storable(empty).to_zarr(store, compute=False, consolidated=False, encoding=encoding)
     return np.zeros(counts, bool)
 

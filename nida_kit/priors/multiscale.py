@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import SupportsIndex
 
 import numpy as np
@@ -33,9 +33,17 @@ from nida_kit.linalg.rows import Diagonal, Sparse
 from nida_kit.linalg.solvers import to_a_tolerance
 from nida_kit.priors.drawn import of_rows, over_neighbours
 from nida_kit.priors.modes import pointwise
+from nida_kit.priors.scales import (
+    OCTAVES,
+    axis_sizes,
+    axis_variances,
+    correlation_at,
+    displacements,
+    memories,
+    root,
+    scales,
+)
 
-_OCTAVES = 7  # of the coarsest scale, at most
-_LEAST = 1e-3  # of the variance, below which a scale at either end is left out
 _FLOOR = 1e-3  # of the largest spread, and of each value's own, below which no error is believed
 _BLOCK = 64  # points along an axis whose noise is drawn together
 _OF_OBSERVATIONS = 100  # the layer of their noise; those of scales are numbered by octave
@@ -100,7 +108,7 @@ class MultiscaleClimatology:
         sea: Bool[Tensor, "y x"] | None = None,
         **settings,
     ) -> MultiscaleClimatology:
-        """With the correlation exp(-(r / length)^2 / 2 - (d / time)^2 / 2), nearly.
+        """With the correlation exp(-(r / length)^2 / 2 - (d / time)^2 / 2), over distance to about 0.1 of it.
 
         >>> climatology = MultiscaleClimatology.of((65, 65), length=4.0, time=3.0, steps=5)
         >>> climatology.memory.shape
@@ -121,9 +129,9 @@ class MultiscaleClimatology:
         """
         shape = _plane(shape)
         steps = checks.count("steps", steps, 1)
-        length = checks.within("length", length, 1.0, 1.5 * 2**_OCTAVES, "In grid points: try length=4.0.")
-        at = _displacements(shape)
-        finest, shares = _scales(torch.exp(-((at / length) ** 2) / 2), at, shape)
+        length = checks.within("length", length, 1.0, 1.5 * 2**OCTAVES, "In grid points: try length=4.0.")
+        at = displacements(shape)
+        finest, shares = scales(torch.exp(-((at / length) ** 2) / 2), at, shape)
         lags = torch.arange(steps, dtype=torch.float64) / checks.positive("time", time)
         memory = torch.exp(-lags.square() / 2).float().expand(len(shares), -1)
         mean = checks.vector("mean", mean, shape).float()
@@ -172,10 +180,10 @@ class MultiscaleClimatology:
             )
         inside = inside & (spread > _FLOOR * spread.max())
         away = torch.where(inside, away / spread.clamp(min=1e-30), 0.0)
-        at = _displacements(shape)
-        found = torch.stack([_correlation(away, inside, at, lag) for lag in range(steps)])
-        finest, shares = _scales(found[0] / found[0, 0], at, shape)
-        memory = _memories(found / found[0, 0], at, finest, shares)
+        at = displacements(shape)
+        found = torch.stack([correlation_at(away, inside, at, lag) for lag in range(steps)])
+        finest, shares = scales(found[0] / found[0, 0], at, shape)
+        memory = memories(found / found[0, 0], at, finest, shares)
         spread = _on_land(spread.flatten().float(), inside, shape)
         return cls(mean.reshape(1, -1).float(), spread, shape, finest, shares, memory, **settings)
 
@@ -222,14 +230,14 @@ class MultiscaleClimatology:
         """L, with x = mean + L z."""
         grids = shapes(self.shape, self.octaves[-1])
         like = {"dtype": self.spread.dtype, "device": self.spread.device}
-        size, total, amplitude = _axis_sizes(self.octaves), 0.0, []
-        ny, nx = (_axis_variances(n, self.octaves[-1]) for n in self.shape)
+        size, total, amplitude = axis_sizes(self.octaves), 0.0, []
+        ny, nx = (axis_variances(n, self.octaves[-1]) for n in self.shape)
         for octave, share, one in zip(self.octaves, self.shares, size, strict=True):
             a = math.sqrt(share) / one
             total = total + a**2 * ny[octave][:, None] * nx[octave]
             amplitude.append(torch.tensor(a, **like).expand(steps, *grids[octave]))
         inside = self.spread.reshape(self.shape) * self.varies.reshape(self.shape) / total.sqrt().to(**like)
-        return Pyramid(tuple(amplitude), tuple(_root(c[:steps]).to(**like) for c in self.memory), inside)
+        return Pyramid(tuple(amplitude), tuple(root(c[:steps]).to(**like) for c in self.memory), inside)
 
     def drawn_before(self, steps: int, k: int) -> Float[Tensor, "T n"]:
         """A field before anything is observed, the k-th that its seed gives."""
@@ -324,7 +332,7 @@ class Interpolated:
             if k < keep:
                 draws.append(self.gaussian.mean + error)
         sea = climatology.varies.to(left).view(climatology.shape)
-        share, reach = 1 / (climatology.draws * climatology.spread.square()), 2 ** (climatology.finest - 1)
+        share, reach = 1 / (climatology.draws * climatology.spread.square()), max(1, 2**climatology.finest // 2)
         left, found = (over_neighbours(x * share, sea, reach) for x in (left, found))
         return _combined(left, found).sqrt() * climatology.spread, draws
 
@@ -386,117 +394,6 @@ def _white(seed: Sequence[int], origin: Shape, steps: int, layer: int, apart: in
             out[:, i * _BLOCK : (i + 1) * _BLOCK, j * _BLOCK : (j + 1) * _BLOCK] = block
     top, left = top - rows[0] * _BLOCK, left - columns[0] * _BLOCK
     return out[:, top : top + h, left : left + w]
-
-
-# The scales
-
-
-@lru_cache(maxsize=16)
-def _axis_variances(n: int, octaves: int) -> tuple[Float[Tensor, " n"], ...]:
-    """Along an axis of n points, the sum of the squared splines of each scale, from octave 0 on."""
-    return tuple(basis.square().sum(1).float() for basis in _bases(n, octaves))
-
-
-def _bases(n: int, octaves: int):
-    """Along an axis of n points, the splines of each scale, one in a column."""
-    grids = shapes((n, 1), octaves)
-    for octave in range(octaves + 1):
-        basis = torch.eye(grids[octave][0])
-        for shape in reversed(grids[:octave]):
-            basis = _finer_along(basis, shape[0])
-        yield basis
-
-
-def _finer_along(x: Float[Tensor, "h w"], n: int) -> Float[Tensor, "n w"]:
-    padded = torch.nn.functional.pad(x, (0, 0, 1, 1))
-    even = (padded[:-2] + 6 * x + padded[2:]) / 8
-    odd = (padded[1:-1] + padded[2:]) / 2
-    return torch.stack([even, odd], 1).flatten(0, 1)[:n]
-
-
-@lru_cache(maxsize=16)
-def _in_line(octave: int) -> Float[Tensor, " r"]:
-    """Far from any edge, the mean of the product of a scale's splines at a displacement r, from 0 on."""
-    period = 2**octave
-    reach = 4 * period
-    *_, basis = _bases(4 * reach + 1, octave)
-    basis, begin = basis.double(), reach
-    here = basis[begin : begin + period]
-    return torch.stack([(here * basis[begin + r : begin + r + period]).sum(1).mean() for r in range(reach)])
-
-
-def _axis_sizes(octaves: Sequence[int]) -> list[float]:
-    """The variance of each scale along an axis, for unit noise."""
-    return [float(_in_line(octave)[0]) for octave in octaves]
-
-
-def _displacements(shape: Shape) -> Float[Tensor, " R"]:
-    """At which correlations are compared: 0, 1, 2, 3, 4, 6, 8, 12, ..., up to half of the field."""
-    values = sorted({0, 1, 3, *(2**k for k in range(1, 9)), *(3 * 2**k for k in range(1, 8))})
-    return torch.tensor([r for r in values if r <= max(shape) // 2], dtype=torch.float64)
-
-
-def _models(at: Float[Tensor, " R"], octaves: Sequence[int]) -> Float[Tensor, "R K"]:
-    """The correlation of each scale at each displacement."""
-    columns = []
-    for octave in octaves:
-        line = _in_line(octave)
-        far = torch.cat([line, line.new_zeros(max(0, int(at[-1]) + 1 - len(line)))])
-        columns.append(far[at.long()] / line[0])
-    return torch.stack(columns, 1)
-
-
-def _scales(correlation: Float[Tensor, " R"], at: Float[Tensor, " R"], shape: Shape) -> tuple[int, tuple[float, ...]]:
-    """The finest octave, and the share of each scale."""
-    from scipy.optimize import nnls  # here, as all that takes long to import
-
-    octaves = [k for k in range(1, _OCTAVES + 1) if 2**k <= max(2, min(shape) // 2)]
-    found, _ = nnls(_models(at, octaves).numpy(), correlation.double().numpy())
-    kept = np.nonzero(found > _LEAST * found.sum())[0]
-    some = found[kept[0] : kept[-1] + 1]
-    return octaves[kept[0]], tuple((some / some.sum()).tolist())
-
-
-def _memories(
-    correlation: Float[Tensor, "L R"], at: Float[Tensor, " R"], finest: int, shares: Sequence[float]
-) -> Float[Tensor, "K L"]:
-    """The correlation of each scale at each lag."""
-    from scipy.optimize import lsq_linear
-
-    size = np.maximum(np.array(shares), 1e-9)
-    models = _models(at, range(finest, finest + len(shares))).numpy() * size
-    found = [np.ones(len(size))]
-    for lag in range(1, len(correlation)):
-        found.append(lsq_linear(models, correlation[lag].double().numpy(), (-1.0, 1.0)).x)
-    return torch.from_numpy(np.stack(found, 1)).float()
-
-
-def _correlation(
-    away: Float[Tensor, "N T y x"], sea: Bool[Tensor, "y x"], at: Float[Tensor, " R"], lag: int
-) -> Float[Tensor, " R"]:
-    """The mean product of values that lie apart along either axis, and by a lag, on pairs at sea."""
-    steps, found = away.shape[1], []
-    first, later = away[:, : steps - lag], away[:, lag:]
-    sea = sea.to(away)
-    for r in map(int, at):
-        total = count = 0.0
-        for a, b, here in ((first, later, sea), (first.mT, later.mT, sea.mT)):
-            n = a.shape[-1]
-            if r >= n:
-                continue
-            for p, q in ((a, b), (b, a))[: 1 + (lag > 0)]:
-                total += float((p[..., : n - r] * q[..., r:]).sum())
-                count += float((here[:, : n - r] * here[:, r:]).sum()) * len(away) * (steps - lag)
-        found.append(total / max(count, 1.0))
-    return torch.tensor(found, dtype=torch.float64)
-
-
-def _root(correlation: Float[Tensor, " T"]) -> Float[Tensor, "T T"]:
-    """The root of a correlation over time, by its eigenvectors; the nearest one, where none has these numbers."""
-    t = torch.arange(len(correlation))
-    values, vectors = torch.linalg.eigh(correlation.double()[(t[:, None] - t).abs()])
-    root = vectors * values.clamp(min=0).sqrt()
-    return root / root.square().sum(1, keepdim=True).sqrt()
 
 
 # What is given
