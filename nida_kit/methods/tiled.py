@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import torch
 import xarray as xr
@@ -27,6 +26,9 @@ from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.multiscale import MultiscaleClimatology
 from nida_kit.state import MEMBER, TIME, storable
+
+if TYPE_CHECKING:
+    from dask.array import Array
 
 _DONE = "finished"  # which tiles are, along tile_y and tile_x
 
@@ -75,6 +77,8 @@ def tiled(
         ValueError: another method; observations in half precision, at points, or on another grid; tiles smaller than
             their halo, or not in multiples of the coarsest scale; a store of other settings.
     """
+    import dask.array as da  # here, as all that takes long to import
+
     climatology = _climatology_of(method)
     tile, halo = checks.count("tile", tile, 1), checks.count("halo", halo, 0)
     members = checks.count("members", members, 0, climatology.draws)
@@ -130,8 +134,10 @@ def _cut(n: int, tile: int, halo: int, coarsest: int) -> list[int]:
     return [*sizes, n - sum(sizes)]
 
 
-def _given(obs: xr.Dataset, method: OptimalInterpolation) -> da.Array:
+def _given(obs: xr.Dataset, method: OptimalInterpolation) -> Array:
     """Values and their errors on each other, `(2, T, y, x)`, in single precision; nothing is read yet."""
+    import dask.array as da  # here, as all that takes long to import
+
     labels = method.labels
     check_observations(obs, labels.dims)
     if NOISE not in obs:
@@ -171,6 +177,8 @@ def _prepare(
     Raises:
         ValueError: a store of other settings, or another grid.
     """
+    import dask.array as da  # here, as all that takes long to import
+
     labels, time = method.labels, obs[TIME]
     if store.exists():
         try:
@@ -189,13 +197,13 @@ def _prepare(
     chunks = (time.size, *(own[0] for own in sizes))
     dims = (TIME, *labels.dims)
     variables = {
-        name: (dims, da.zeros(shape, np.float32, chunks=chunks), labels.attributes) for name in ("mean", "std")
+        name: (dims, da.zeros(shape, dtype=np.float32, chunks=chunks), labels.attributes) for name in ("mean", "std")
     }
     if settings["members"]:
-        empty = da.zeros((settings["members"], *shape), np.float32, chunks=(1, *chunks))
+        empty = da.zeros((settings["members"], *shape), dtype=np.float32, chunks=(1, *chunks))
         variables["draws"] = ((MEMBER, *dims), empty, labels.attributes)
     counts = tuple(map(len, sizes))
-    variables[_DONE] = (("tile_y", "tile_x"), da.zeros(counts, bool, chunks=(1, 1)))
+    variables[_DONE] = (("tile_y", "tile_x"), da.zeros(counts, dtype=bool, chunks=(1, 1)))
     empty = xr.Dataset(variables, labels.coordinates() | {TIME: time}, settings)
     encoding = {name: {"chunks": x[1].chunksize} for name, x in variables.items()}
     storable(empty).to_zarr(store, compute=False, consolidated=False, encoding=encoding)
@@ -235,7 +243,7 @@ class _Tile:
         return np.ones((1, 1, 1, 1), bool)
 
     def _write(self, found: dict[str, np.ndarray], own: list[slice], where: tuple[int, int]) -> None:
-        import zarr  # here, as all that takes long to import
+        import zarr  # likewise
 
         group = zarr.open_group(self.store, mode="r+")
         for name, x in found.items():
@@ -260,7 +268,7 @@ def _solved(climatology: MultiscaleClimatology, given: np.ndarray, members: int)
     return {name: x.unflatten(-1, climatology.shape).numpy() for name, x in found.items()}
 
 
-def _one_by_one(tiles: list[da.Array]) -> Iterator[None]:
+def _one_by_one(tiles: list[Array]) -> Iterator[None]:
     """Compute tiles, on the workers of a cluster if there is one, and say when each is done."""
     try:
         from distributed import as_completed, default_client

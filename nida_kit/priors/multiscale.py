@@ -134,8 +134,7 @@ class MultiscaleClimatology:
         finest, shares = scales(torch.exp(-((at / length) ** 2) / 2), at, shape)
         lags = torch.arange(steps, dtype=torch.float64) / checks.positive("time", time)
         memory = torch.exp(-lags.square() / 2).float().expand(len(shares), -1)
-        mean = checks.vector("mean", mean, shape).float()
-        spread = checks.spread(spread, shape, "spread").float()
+        mean, spread = _single(checks.vector("mean", mean, shape)), _single(checks.spread(spread, shape, "spread"))
         return cls(mean[None], _on_land(spread, sea, shape), shape, finest, shares, memory, **settings)
 
     @classmethod
@@ -402,6 +401,11 @@ def _white(seed: Sequence[int], origin: Shape, steps: int, layer: int, apart: in
 def _all_on_land(counts: Bool[Tensor, "*batch M k"], sea: Bool[Tensor, "*#batch M k"]) -> Bool[Tensor, "*batch M"]:
     """Which rows see points, and none of them at sea."""
     return counts.any(-1) & ~(counts & sea).any(-1)
+
+
+def _single(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The same in single precision; one number for all stays one, so that little is sent to workers."""
+    return x.float() if x.stride(0) else x[:1].float().expand(len(x))
 
 
 def _plane(shape: Sequence[int]) -> Shape:

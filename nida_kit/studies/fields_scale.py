@@ -167,7 +167,7 @@ def against_whole(side: int = 257, steps: int = 4, tile: int = 64) -> dict[str, 
 def store_of(of: MultiscaleClimatology, path: Path, tile: int) -> None:
     """Observations of a field in a Zarr store, written part by part."""
     steps, side = of.memory.shape[-1], of.shape[0]
-    empty = labelled(of, da.full((steps, *of.shape), np.nan, np.float32, chunks=(steps, tile, tile)))
+    empty = labelled(of, da.full((steps, *of.shape), np.nan, dtype=np.float32, chunks=(steps, tile, tile)))
     xr.Dataset({"value": empty, "noise_std": NOISE}).to_zarr(path, compute=False, consolidated=False)
     for top in range(0, side, tile):
         for left in range(0, side, tile):
@@ -286,6 +286,7 @@ def measure(side: int, folder: Path) -> dict[str, Any]:
     tiles = alone(against_whole)
     run = larger(side)
     return {
+        "command": f"python -m nida_kit.studies.fields_scale --samples {side}",
         "cells": cells,
         "exponent in values": exponent(cells, "values"),
         "steps": steps,

@@ -56,6 +56,10 @@ def test_tiles_are_as_good_as_the_whole_and_agree_with_its_draws(whole, parts):
     }
 
 
+def test_the_store_is_in_single_precision(parts):
+    assert {parts[name].dtype for name in ("mean", "std", "draws")} == {np.dtype(np.float32)}
+
+
 def test_without_a_halo_tiles_are_worse(parts, tmp_path):
     alone = nk.tiled(METHOD, OBS, tmp_path / "out.zarr", tile=32, halo=0)
     assert ((alone["mean"] - TRUTH) ** 2).mean() > 1.03 * ((parts["mean"] - TRUTH) ** 2).mean()
