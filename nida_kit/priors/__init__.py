@@ -2,6 +2,9 @@
 
     climatology  mean and covariance of past trajectories, the same at every estimate
     moments      these of windows with gaps, or of few
+    modes        that of a field, by its leading modes
+    multiscale   that of a field of up to millions of values, by a few scales; scales fits them, drawn is its spread
+    field        the network for fields on a plane
     physics      a start and the steps of a model, linearised at the estimate
     parts        what networks are made of, and `LocalPrior`, the base of all that look at the estimate
     temporal     the network for a few components that all differ
