@@ -58,7 +58,7 @@ class MultiscaleClimatology:
 
     Attributes:
         mean: `(1, n)`, of the flattened field, as of other climatologies.
-        spread: standard deviations, `(n,)`; a thousandth of the largest is land, or a wall.
+        spread: standard deviations, `(n,)`; a thousandth of the largest is land, or a wall, where nothing varies.
         shape: of the field.
         finest: the octave of the first scale: its knots are 2^finest points apart.
         shares: of each scale in the variance, fine to coarse, in sum 1.
@@ -68,6 +68,7 @@ class MultiscaleClimatology:
         tolerance: of conjugate gradients, relative to the right-hand side.
         seed: of the draws' noise.
         origin: where its first point lies in a larger field: noise goes by the place there.
+        sea: the mask that was given, `(n,)`; values elsewhere are refused.
     """
 
     mean: Float[Tensor, "one n"]
@@ -80,6 +81,7 @@ class MultiscaleClimatology:
     tolerance: float = 3e-3
     seed: int = 0
     origin: Shape = (0, 0)
+    sea: Bool[Tensor, " n"] | None = None
 
     def __post_init__(self):
         checks.store(
@@ -135,7 +137,8 @@ class MultiscaleClimatology:
         lags = torch.arange(steps, dtype=torch.float64) / checks.positive("time", time)
         memory = torch.exp(-lags.square() / 2).float().expand(len(shares), -1)
         mean, spread = _single(checks.vector("mean", mean, shape)), _single(checks.spread(spread, shape, "spread"))
-        return cls(mean[None], _on_land(spread, sea, shape), shape, finest, shares, memory, **settings)
+        given = None if sea is None else _mask(sea, shape).flatten()
+        return cls(mean[None], _at_sea(spread, given), shape, finest, shares, memory, sea=given, **settings)
 
     @classmethod
     def fit(
@@ -183,8 +186,9 @@ class MultiscaleClimatology:
         found = torch.stack([correlation_at(away, inside, at, lag) for lag in range(steps)])
         finest, shares = scales(found[0] / found[0, 0], at, shape)
         memory = memories(found / found[0, 0], at, finest, shares)
-        spread = _on_land(spread.flatten().float(), inside, shape)
-        return cls(mean.reshape(1, -1).float(), spread, shape, finest, shares, memory, **settings)
+        spread = _at_sea(spread.flatten().float(), inside.flatten())
+        given = None if sea is None else _mask(sea, shape).flatten()
+        return cls(mean.reshape(1, -1).float(), spread, shape, finest, shares, memory, sea=given, **settings)
 
     # The field
 
@@ -217,7 +221,9 @@ class MultiscaleClimatology:
         mean, spread = (a.reshape(self.shape)[y, x] for a in (self.mean, self.spread))
         origin = (self.origin[0] + y.start, self.origin[1] + x.start)
         own = spread.clamp(min=_FLOOR * float(self.spread.max()))
-        return replace(self, mean=mean.reshape(1, -1), spread=own.reshape(-1), shape=tuple(mean.shape), origin=origin)
+        sea = None if self.sea is None else self.sea.view(self.shape)[y, x].reshape(-1)
+        shape = tuple(mean.shape)
+        return replace(self, mean=mean.reshape(1, -1), spread=own.reshape(-1), shape=shape, origin=origin, sea=sea)
 
     # What methods ask
 
@@ -260,9 +266,7 @@ class MultiscaleClimatology:
                 f"it with steps={steps}, or take nk.Cycled(method, window={self.memory.shape[-1]})."
             )
         part = pointwise(statement)
-        counts, sea = part.weight != 0, self.varies
-        lost = counts & ~sea if isinstance(part, Diagonal) else _all_on_land(counts, sea[part.index % len(sea)])
-        if lost.any():
+        if self.sea is not None and (lost := _on_land(part, self.sea)).any():
             raise ValueError(
                 f"{int(lost.sum())} observed values lie on land, where the climatology has no field: leave them out, "
                 "obs.value.where(sea), or give it another mask."
@@ -398,9 +402,12 @@ def _white(seed: Sequence[int], origin: Shape, steps: int, layer: int, apart: in
 # What is given
 
 
-def _all_on_land(counts: Bool[Tensor, "*batch M k"], sea: Bool[Tensor, "*#batch M k"]) -> Bool[Tensor, "*batch M"]:
+def _on_land(part: Diagonal | Sparse, sea: Bool[Tensor, " n"]) -> Bool[Tensor, "*batch M"]:
     """Which rows see points, and none of them at sea."""
-    return counts.any(-1) & ~(counts & sea).any(-1)
+    counts = part.weight != 0
+    if isinstance(part, Diagonal):
+        return counts & ~sea
+    return counts.any(-1) & ~(counts & sea[part.index % len(sea)]).any(-1)
 
 
 def _single(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -426,9 +433,6 @@ def _mask(sea, shape: Shape) -> Bool[Tensor, "y x"]:
     return found
 
 
-def _on_land(spread: Float[Tensor, " n"], sea, shape: Shape) -> Float[Tensor, " n"]:
+def _at_sea(spread: Float[Tensor, " n"], sea: Bool[Tensor, " n"] | None) -> Float[Tensor, " n"]:
     """The spread at sea, and what says that there is none on land."""
-    if sea is None:
-        return spread
-    inside = _mask(sea, shape).flatten()
-    return torch.where(inside, spread, _FLOOR * spread[inside].max())
+    return spread if sea is None else torch.where(sea, spread, _FLOOR * spread[sea].max())
