@@ -16,7 +16,7 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
                           WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
                           ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
-                          Cycled (a long record, window by window); method_of (weights);
+                          Cycled (a long record, window by window); tiled (a field larger than memory);
                           schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,

@@ -5,14 +5,17 @@ Each is a kind of rows (`rows.py`): `push` is L, `pull` its adjoint, and z one f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit.linalg.pyramid import Shape, coarser, finer, shapes
+
+_LARGE = 2**19  # values, two megabytes
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,34 @@ class Pyramid:
             mixed = self.mixing[k] @ parts[k].unflatten(-1, (a.shape[-3], -1))
             mixed = a * mixed.unflatten(-1, a.shape[-2:])
             total = mixed if total is None else finer(total, self.grids[above + k]) + mixed
-        for shape in reversed(self.grids[:above]):
-            total = finer(total, shape)
-        return (total * self.inside).flatten(-2)
+        return self._by_step(partial(self._to_field, above), total).flatten(-2)
 
     def pull(self, w):
-        field = w.unflatten(-1, self.shape) * self.inside
         above, parts = len(self.grids) - len(self.amplitude), []
-        for _ in range(above):
-            field = coarser(field)
+        field = self._by_step(partial(self._from_field, above), w.unflatten(-1, self.shape))
         for k, (a, mix) in enumerate(zip(self.amplitude, self.mixing, strict=True)):
             if k:
                 field = coarser(field)
             parts.append((mix.mT @ (a * field).flatten(-2)).flatten(-2))
         batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
         return torch.cat([p.expand(*batch, -1) for p in parts], -1).unsqueeze(-2)
+
+    def _to_field(self, above: int, x: Tensor) -> Tensor:
+        for shape in reversed(self.grids[:above]):
+            x = finer(x, shape)
+        return x * self.inside
+
+    def _from_field(self, above: int, x: Tensor) -> Tensor:
+        x = x * self.inside
+        for _ in range(above):
+            x = coarser(x)
+        return x
+
+    def _by_step(self, change: Callable[[Tensor], Tensor], x: Float[Tensor, "*_ T a b"]) -> Float[Tensor, "*_ T c d"]:
+        """A change of each step by itself: of large fields one after the other, which stay in the processor's cache."""
+        if x.shape[-3] * self.inside.numel() < _LARGE:
+            return change(x)
+        return torch.stack([change(step) for step in x.unbind(-3)], -3)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ def tiled(
     Frozen({'member': 1, 'time': 2, 'y': 96, 'x': 96})
 
     With `dask.distributed.Client(...)` its workers do it, one tile per thread; without, one tile after the other.
+    (Dask's workers are three times as fast if they keep freed memory to use it again: before the cluster is made,
+    `dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**30})`, and the same with TRIM.)
     Called again with the same settings and observations, it computes the tiles that are not finished.
 
     Args:
