@@ -7,6 +7,7 @@ import xarray as xr
 
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
+from nida_kit.linalg import fields
 from nida_kit.linalg.rows import Diagonal, Sparse, Whole
 from nida_kit.methods.interpolation import first_guess_of
 from nida_kit.observing.observations import Observations
@@ -232,3 +233,21 @@ def test_grids_unlike_the_climatology_s_are_refused():
     _, obs = field(of)
     with pytest.raises(ValueError, match=r"2\.5"):
         method(of).assimilate(obs.assign_coords(y=2.5 * obs["y"]))
+
+
+def test_large_fields_go_step_by_step_and_come_out_the_same(monkeypatch):
+    generator = climate().generator(STEPS)
+    z, w = torch.randn(2, *generator.noise), torch.randn(2, STEPS, N)
+    x, back = generator.push(z), generator.pull(w)
+    monkeypatch.setattr(fields, "_LARGE", 1)
+    torch.testing.assert_close(generator.push(z), x)
+    torch.testing.assert_close(generator.pull(w), back)
+
+
+def test_walls_that_do_not_vary_may_be_observed():
+    past = torch.randn(4, 12, 8, 8, generator=torch.Generator().manual_seed(0))
+    past[..., 0] = 3.0
+    of = nk.MultiscaleClimatology.fit(past, steps=3)
+    found = first_guess_of(of, Observations(torch.full((3, 64), 3.1), torch.full((3, 64), 0.5)))
+    assert (found.mean.view(3, 8, 8)[..., 0] == 3.0).all()
+    assert (found.std.view(3, 8, 8)[..., 0] < 0.01).all()
