@@ -17,7 +17,8 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
                           WeakFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS, LETKF, IEnKS,
                           ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of several);
                           Cycled (a long record, window by window); tiled (a field larger than memory);
-                          schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
+                          method_of (weights); schedule (of temperatures); each is a Method:
+                          assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
                           rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
