@@ -93,6 +93,7 @@ def tiled(
         warn(note, stacklevel=3)
     steps = given.shape[1]
     settings = {**method.settings, "tile": tile, "halo": halo, "members": members, "seed": climatology.seed}
+    settings["climatology"] = _fingerprint(climatology)
     finished = _prepare(Path(store), obs, method, sizes, settings)
     written = da.map_overlap(
         _Tile(climatology, str(store), tuple(map(tuple, sizes)), halo, members),
@@ -122,6 +123,14 @@ def _climatology_of(method) -> MultiscaleClimatology:
             "Others see a field as a whole: nk.OptimalInterpolation.fit_scales(records, steps) makes one.",
         )
     return climatology
+
+
+def _fingerprint(climatology: MultiscaleClimatology) -> str:
+    """A few letters that another climatology does not have."""
+    from dask.base import tokenize  # here, as all that takes long to import
+
+    numbers = (getattr(climatology, name).numpy() for name in ("mean", "spread", "memory"))
+    return tokenize(*numbers, climatology.finest, climatology.shares)
 
 
 def _cut(n: int, tile: int, halo: int, coarsest: int) -> list[int]:
@@ -252,7 +261,7 @@ class _Tile:
         return np.ones((1, 1, 1, 1), bool)
 
     def _write(self, found: dict[str, np.ndarray], own: list[slice], where: tuple[int, int]) -> None:
-        import zarr  # likewise
+        import zarr  # here, as all that takes long to import
 
         group = zarr.open_group(self.store, mode="r+")
         for name, x in found.items():

@@ -89,6 +89,9 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(parts, tmp_path, monkey
     for other in ({"members": 1, "tile": 32, "halo": 24}, {"members": 1, "seed": 5, **TILES}, TILES):
         with pytest.raises(ValueError, match="no result of these settings"):
             nk.tiled(METHOD, OBS, store, **other)
+    warmer = nk.OptimalInterpolation(replace(CLIMATE, mean=CLIMATE.mean + 1), LABELS, 1.0)
+    with pytest.raises(ValueError, match="no result of these settings"):
+        nk.tiled(warmer, OBS, store, members=1, **TILES)
     (tmp_path / "something").mkdir()
     with pytest.raises(ValueError, match="another folder"):
         nk.tiled(METHOD, OBS, tmp_path / "something", **TILES)
@@ -116,6 +119,7 @@ def test_workers_of_a_cluster_do_the_same_from_zarr_to_zarr(parts, tmp_path):
         ({"time": 2.0 * OBS["time"]}, {}, "time step"),
         ({"noise_std": -OBS["noise_std"]}, {}, "positive"),
         ({"value": OBS["value"].expand_dims("sample")}, {}, "one field at a time"),
+        ({"noise_length": 2.0}, {}, "independent errors"),
         ({}, {"members": 3}, "members=3"),
     ],
 )
@@ -132,6 +136,35 @@ def test_other_methods_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="fit_scales"):
         nk.tiled(other, OBS, tmp_path / "out.zarr")
+
+
+def test_units_are_converted_and_what_is_not_used_is_said(tmp_path):
+    labels = nk.GridLabels(dict(LABELS.indexes), units="m")
+    method = nk.OptimalInterpolation(CLIMATE, labels, 1.0)
+    told = OBS.assign(value=(100 * OBS["value"]).assign_attrs(units="cm"), noise_std=100 * OBS["noise_std"], depth=3.0)
+    with pytest.warns(UserWarning, match="depth"):
+        found = nk.tiled(method, told, tmp_path / "cm.zarr", **TILES)
+    wanted = nk.tiled(method, OBS, tmp_path / "m.zarr", **TILES)
+    assert found["mean"].attrs["units"] == "m"
+    np.testing.assert_allclose(found["mean"], wanted["mean"], atol=0.01)
+
+
+def test_land_is_land_in_each_tile(tmp_path):
+    """A tile of land alone, and one along a coast, beside calm water."""
+    sea = module.torch.ones(CLIMATE.shape, dtype=module.torch.bool)
+    sea[:40, 32:], sea[:, :5] = False, False
+    spread = module.torch.linspace(0.01, 2.0, 101)[:, None].expand(101, 64)
+    of = nk.MultiscaleClimatology.of(CLIMATE.shape, 3.0, 2.0, STEPS, spread=spread, sea=sea, draws=2)
+    for y, x in ((slice(0, 32), slice(32, 64)), (slice(0, 48), slice(0, 48))):
+        assert of.part(y, x).varies.view(y.stop, -1).equal(sea[y, x])
+    obs = OBS.where(xr.DataArray(sea.numpy(), dims=("y", "x")))
+    found = nk.tiled(
+        nk.OptimalInterpolation(of, LABELS, 1.0), obs.assign(noise_std=0.1), tmp_path / "out.zarr", **TILES
+    )
+    land = ~sea.numpy()
+    assert (found["mean"].values[:, land] == 0).all()
+    assert (found["std"].values[:, land] < 1e-4).all()
+    assert (found["std"].values[:, ~land] > 1e-4).all()
 
 
 def test_seeds_make_other_draws(parts, tmp_path):

@@ -170,6 +170,23 @@ def test_fields_are_reconstructed_with_a_spread_that_covers_and_without_false_al
     assert 1.5 < float(((draws - truth) ** 2).mean() / nk.mse(result["mean"], truth)) < 2.5
 
 
+def test_the_finest_scales_take_more_noise_than_values_and_are_drawn_too():
+    of = nk.MultiscaleClimatology.of((17, 17), length=1.0, time=2.0, steps=2)
+    _, obs = field(of)
+    draws = method(of).sample(obs, samples=3, seed=0)
+    off = (draws - method(of).assimilate(obs)["mean"]).std()
+    assert method(of).noise_layers == 3
+    assert 0.5 < float(off) < 1.5
+
+
+def test_its_marginals_are_those_of_its_posterior():
+    of = climate()
+    statement, _ = at_cells(of)
+    marginals, posterior = of.given(statement), of.posterior(statement)
+    torch.testing.assert_close(marginals.mean.double(), posterior.mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(marginals.std.double(), posterior.std, rtol=1e-5, atol=0)
+
+
 def test_it_is_fitted_to_a_labelled_record_and_takes_the_mask_of_the_sea():
     of = nk.MultiscaleClimatology.of((33, 33), length=4.0, time=2.0, steps=10)
     past = xr.concat([field(of, k)[0] for k in range(20)], "sample")
@@ -222,6 +239,13 @@ def test_what_cannot_be_used_is_refused():
         of.posterior(whole)
     with pytest.raises(ValueError, match="draws=0"):
         replace(of, draws=0)
+
+
+@pytest.mark.parametrize("fit", ["fit_field", "fit_ensemble", "fit_scales"])
+def test_records_in_half_precision_are_refused_by_all_fits(fit):
+    past = nk.QuasiGeostrophic(cells=9).simulate(samples=2, steps=8, dt=5.0, seed=0).astype(np.float16)
+    with pytest.raises(ValueError, match=r"float16.*astype\('float32'\)"):
+        getattr(nk.OptimalInterpolation, fit)(past, steps=2)
 
 
 def test_grids_unlike_the_climatology_s_are_refused():
