@@ -175,7 +175,7 @@ class OptimalInterpolation(Method):
             ValueError: no such file, or none of ours.
         """
         prior, card = load(path)
-        climatology = prior if isinstance(prior, Climatology | FieldClimatology) else prior.climatology
+        climatology = prior if isinstance(prior, Climatology | OfField) else prior.climatology
         method = cls(climatology, card.labels, card.dt)
         method.begins = card.about.get("begins")
         method.settings |= {name: value for name, value in card.about.items() if name == "shrinkage"}

@@ -15,7 +15,7 @@ weighted by how well they are known, which is exact where nothing was seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import SupportsIndex
@@ -180,6 +180,29 @@ class MultiscaleClimatology(OfField):
         memory = memories(found / found[0, 0], at, finest, shares)
         mask = None if sea is None else mask_of(sea, shape).flatten()
         return cls(mean.float(), spread.float(), shape, finest, shares, memory, mask=mask, **settings)
+
+    def packed(self) -> dict[str, Tensor]:
+        """As a file keeps it."""
+        own = {name: getattr(self, name) for name in ("mean", "spread", "memory", "mask")}
+        own |= {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("shares", "tolerance")}
+        own |= {name: torch.tensor(getattr(self, name)) for name in ("shape", "finest", "draws", "seed")}
+        return {name: x for name, x in own.items() if x is not None}
+
+    @classmethod
+    def unpacked(cls, tensors: Mapping[str, Tensor]) -> MultiscaleClimatology:
+        """Of what `packed` gave.
+
+        Raises:
+            ValueError: tensors that do not fit each other.
+        """
+        own = dict(tensors) | {name: tensors[name].tolist() for name in ("finest", "tolerance", "draws", "seed")}
+        own |= {name: tuple(tensors[name].tolist()) for name in ("shares", "shape")}
+        n, scales = math.prod(own["shape"]), len(own["shares"])
+        sizes = {"mean": (1, n), "spread": (n,), "memory": (scales, own["memory"].shape[-1]), "mask": (n,)}
+        for name, size in sizes.items():
+            if name in own and tuple(own[name].shape) != size:
+                raise ValueError(f"{name} has the shape {tuple(own[name].shape)} where {size} is needed")
+        return cls(**own)
 
     # The field
 

@@ -134,6 +134,21 @@ def covariance_in_line(of):
     return row.view(of.shape)[24]
 
 
+@pytest.mark.parametrize("of", [climate(draws=2, seed=4), nk.MultiscaleClimatology.of(SHAPE, 3.0, 2.0, STEPS)])
+def test_it_comes_back_from_a_file_as_it_was(of, tmp_path):
+    interpolation, (_, obs) = method(of), field(of)
+    obs = obs.assign(value=obs["value"].where(xr.DataArray(of.sea.numpy() > 0, dims=("y", "x"))))
+    nk.save(interpolation, tmp_path / "scales.safetensors")
+    again = nk.method_of(tmp_path / "scales.safetensors")
+    assert again.settings | {"weights": ""} == interpolation.settings | {"weights": ""}
+    assert (again.climatology.mask is None) == (of.mask is None)
+    wanted = interpolation.assimilate(obs)
+    xr.testing.assert_equal(again.assimilate(obs)[["mean", "std"]], wanted[["mean", "std"]])
+    tensors = of.packed()
+    with pytest.raises(ValueError, match="spread has the shape"):
+        nk.MultiscaleClimatology.unpacked(tensors | {"spread": tensors["spread"][1:]})
+
+
 def test_parts_of_a_field_are_drawn_as_the_whole_is():
     of = nk.MultiscaleClimatology.of((160, 96), length=3.0, time=2.0, steps=2, seed=3)
     whole = of.drawn_before(2, 0).view(2, 160, 96)
