@@ -103,15 +103,15 @@ def test_where_nothing_is_seen_the_spread_is_the_climatology_s_whatever_the_draw
 def test_draws_vary_as_dense_algebra_says():
     of = climate(tolerance=1e-4)
     statement, J = at_cells(of)
-    noise = torch.randn(2, 3000, STEPS, N, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(2, 1500, STEPS, N, generator=torch.Generator().manual_seed(1))
     draws = of.posterior(statement).sample(noise).flatten(1)
     _, left = dense(of, J, statement.residual[0])
     scale = left.diagonal().sqrt().clamp(min=1e-6)
     found = torch.cov(draws.mT) / scale / scale[:, None]
     at = of.varies.repeat(STEPS)
     off = (found - left / scale / scale[:, None])[at][:, at]
-    # A sampled correlation is off by (1 + rho^2)^(1/2) / sqrt(3000), 0.026 at most.
-    assert off.square().mean().sqrt() < 0.026
+    # A sampled correlation is off by (1 + rho^2)^(1/2) / sqrt(1500), 0.037 at most.
+    assert off.square().mean().sqrt() < 0.037
 
 
 def test_a_record_gives_back_the_scales_that_it_was_made_of():
