@@ -16,15 +16,16 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
     reconstruct them      NeuralIncremental, OptimalInterpolation, ClimatologicalForecast, Seasonal, KalmanSmoother,
                           WeakFourDVar, FieldFourDVar, StrongFourDVar, ExtendedKalmanFilter, ThreeDVar, EnKF, EnKS,
                           LETKF, IEnKS, ParticleFilter, ParticleSmoother, ImportanceSampler; Chain, QuasiStatic (of
-                          several); Cycled (a long record, window by window); method_of (weights);
-                          schedule (of temperatures); each is a Method: assimilate(obs), sample(obs, samples)
+                          several); Cycled (a long record, window by window); tiled (a field larger than memory);
+                          method_of (weights); schedule (of temperatures); each is a Method:
+                          assimilate(obs), sample(obs, samples)
     look at the result    plot, table
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
                           rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
     train a prior         train, Settings, NeuralPrior, RingPrior, FieldPrior, PaperPrior; simulated, fixed (windows to
                           learn from); mixture, field_mixture, regular (how they are observed); save, load, Card
-    know the past         Climatology, FieldClimatology, EnsembleClimatology, Season, windows, Physics, FieldPhysics,
-                          Gaussian
+    know the past         Climatology, FieldClimatology, EnsembleClimatology, MultiscaleClimatology, Season, windows,
+                          Physics, FieldPhysics, Gaussian
     name a state          StateLabels, GridLabels
     repeat experiments    setups: setups.list(), setups.run(name)
 
@@ -103,6 +104,7 @@ from nida_kit.methods.particle_smoother import ParticleSmoother
 from nida_kit.methods.seasonal import Seasonal
 from nida_kit.methods.smoothers import KalmanSmoother
 from nida_kit.methods.strong import StrongFourDVar
+from nida_kit.methods.tiled import tiled
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.observing.extend import extend
 from nida_kit.observing.grid import grid
@@ -115,6 +117,7 @@ from nida_kit.priors.ensemble import EnsembleClimatology
 from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
+from nida_kit.priors.multiscale import MultiscaleClimatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.physics import Physics
 from nida_kit.priors.ring import RingPrior
@@ -159,6 +162,7 @@ __all__ = [
     "Lorenz63",
     "Lorenz96",
     "Method",
+    "MultiscaleClimatology",
     "NeuralIncremental",
     "NeuralPrior",
     "OnAttractor",
@@ -212,6 +216,7 @@ __all__ = [
     "spread_error",
     "spread_error_ratio",
     "table",
+    "tiled",
     "tracks",
     "train",
     "wasserstein",

@@ -219,6 +219,22 @@ def real(name: str, labelled) -> None:
         raise ValueError(f"{name} has dtype {labelled.dtype}; real numbers are needed.")
 
 
+def unhalved(name: str, dtype) -> None:
+    """No numbers in half precision, which holds three digits."""
+    if str(dtype).endswith("float16"):
+        raise ValueError(
+            f"{name} has dtype {dtype}, three digits of which most are lost in sums: {name}.astype('float32') of what "
+            "was measured in better numbers."
+        )
+
+
+def even(dim, points: np.ndarray, advice: str) -> None:
+    """The points along an axis are equally far apart."""
+    gaps = np.diff(points)
+    if gaps.size and not (0 * gaps[0] < abs(gaps[0]) and (np.abs(gaps - gaps[0]) <= 1e-3 * abs(gaps[0])).all()):
+        raise ValueError(f"The grid is uneven along {dim!r}, with steps from {gaps.min()} to {gaps.max()}: {advice}")
+
+
 def _per_component(name: str, value, shape: Sequence[int], expected: str, valid: Callable[[Tensor], Tensor]) -> Tensor:
     """One number, or one for each number of a state, each of them valid; as a vector."""
     n, shape = math.prod(shape), tuple(shape)

@@ -412,12 +412,8 @@ def _power(array: xr.DataArray, numbers: dict[Hashable, np.ndarray]) -> xr.DataA
     """The power spectrum along dims with these points, averaged over all others, of positive frequencies."""
     xrft = _spectra()
     for name, points in numbers.items():
-        gaps = np.diff(points)
-        if np.abs(gaps - gaps[0]).max() > 1e-3 * abs(gaps[0]):
-            raise ValueError(
-                f"Spectra need even steps along {name!r}, and these are from {gaps.min():g} to {gaps.max():g}: "
-                f"interpolate both fields, .interp({name}=np.linspace(...))."
-            )
+        advice = f"a spectrum needs an even one. Interpolate both fields, .interp({name}=np.linspace(...))."
+        checks.even(name, points, advice)
     array = array.drop_vars(array.coords).assign_coords(numbers)
     array = array.chunk(dict.fromkeys(numbers, -1)) if array.chunks else array
     with warnings.catch_warnings():

@@ -212,8 +212,8 @@ class Gaussian:
         like = self.centre if self.generator is None else self.rows.parts[0].weight
         return [tuple(row.shape) for row in self.rows.push(torch.zeros_like(like))]
 
-    def perturbed(self, noise: Sequence[Tensor]) -> Float[Tensor, "*draws T n"]:
-        """Draws, where each of the stacked rows is perturbed by its own unit noise, `(*draws, M, p)`."""
+    def perturbed(self, noise: Sequence[Tensor | None]) -> Float[Tensor, "*draws T n"]:
+        """Draws, where each of the stacked rows is perturbed by its own unit noise, `(*draws, M, p)`; None is zero."""
         dz = self._solver.solve(-self.rows.pull(noise))
         return self.mean + (dz if self.generator is None else self.generator.push(dz))
 

@@ -532,7 +532,7 @@ UNEVEN = waves(2, 8, 2, 8, x=np.arange(8) ** 2)
         (
             waves(2, 8, 2, 8, x=np.arange(8) ** 2),
             waves(2, 8, 2, 8, x=np.arange(8) ** 2),
-            "even steps along 'x'.*interp",
+            "uneven along 'x'.*interp",
         ),
         (waves(2, 2, 2, 8), waves(2, 2, 2, 8), "three times and three points"),
         (nk.Lorenz63().simulate(2, 8, 0.1), nk.Lorenz63().simulate(2, 8, 0.1), "Scales are those of fields"),

@@ -156,6 +156,16 @@ def test_the_published_scores_that_are_shown_are_on_record():
         assert here == f"{row['here']:.2f}", (setup, method)
 
 
+def test_the_costs_of_large_fields_that_are_shown_are_on_record_and_grow_as_the_values():
+    study = recorded("fields_scale")
+    for (_, *numbers), row in zip(cells_of("Fields of millions of values"), study["cells"], strict=True):
+        assert numbers == [f"{row['values']:,}", f"{row['seconds']:.1f}", f"{row['memory']:.2f}"]
+    assert study["cells"][-1]["values"] > 10**7 and study["cells"][-1]["memory"] < 3.5
+    assert study["exponent in values"] < 1.2 and study["exponent in steps"] < 1.2
+    assert study["larger than memory"]["memory"] < 6.0
+    assert study["tiles against the whole"]["halo"]["16"]["error"] < 1.005
+
+
 def test_the_pendulum_that_is_shown_is_on_record():
     rows = recorded("laws")["pendulum"]
     assert len(cells_of("Pendulum")) == 4

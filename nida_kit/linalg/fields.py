@@ -7,8 +7,9 @@ Each is a kind of rows (`rows.py`): `push` is L, `pull` its adjoint, and z one f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -18,6 +19,8 @@ from torch.nn.functional import avg_pool2d
 
 from nida_kit.linalg.pyramid import Shape, coarser, finer, shapes, splines
 from nida_kit.linalg.rows import Rows
+
+_LARGE = 2**19  # values, two megabytes
 
 
 class Generator(Rows, Protocol):
@@ -37,7 +40,7 @@ class Pyramid:
     Attributes:
         amplitude: of each scale, fine to coarse, `(..., T, h, w)` on grids of `pyramid.shapes`.
         mixing: of each scale, `(T, T)`: independent steps become ones with a memory.
-        inside: where there is a field, `(y, x)`: 1, and 0 on land.
+        inside: what the sum is multiplied by, `(y, x)`: 1 or another factor, and 0 on land.
     """
 
     amplitude: tuple[Float[Tensor, "*_ T _ _"], ...]
@@ -74,21 +77,58 @@ class Pyramid:
             mixed = self.mixing[k] @ parts[k].unflatten(-1, (a.shape[-3], -1))
             mixed = a * mixed.unflatten(-1, a.shape[-2:])
             total = mixed if total is None else finer(total, self.grids[above + k]) + mixed
-        for shape in reversed(self.grids[:above]):
-            total = finer(total, shape)
-        return (total * self.inside).flatten(-2)
+        return self._by_step(partial(self._to_field, above), total).flatten(-2)
 
     def pull(self, w):
-        field = w.unflatten(-1, self.shape) * self.inside
         above, parts = len(self.grids) - len(self.amplitude), []
-        for _ in range(above):
-            field = coarser(field)
+        field = self._by_step(partial(self._from_field, above), w.unflatten(-1, self.shape))
         for k, (a, mix) in enumerate(zip(self.amplitude, self.mixing, strict=True)):
             if k:
                 field = coarser(field)
             parts.append((mix.mT @ (a * field).flatten(-2)).flatten(-2))
         batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
         return torch.cat([p.expand(*batch, -1) for p in parts], -1).unsqueeze(-2)
+
+    def _to_field(self, above: int, x: Tensor) -> Tensor:
+        for shape in reversed(self.grids[:above]):
+            x = finer(x, shape)
+        return x * self.inside
+
+    def _from_field(self, above: int, x: Tensor) -> Tensor:
+        x = x * self.inside
+        for _ in range(above):
+            x = coarser(x)
+        return x
+
+    def _by_step(self, change: Callable[[Tensor], Tensor], x: Float[Tensor, "*_ T a b"]) -> Float[Tensor, "*_ T c d"]:
+        """A change of each step by itself: of large fields one after the other, which stay in the processor's cache."""
+        if x.shape[-3] * self.inside.numel() < _LARGE:
+            return change(x)
+        return torch.stack([change(step) for step in x.unbind(-3)], -3)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A generator of noise that has other sizes than one: x = c + L (scale z).
+
+    Attributes:
+        generator: L.
+        scale: of each number, in the shape of z.
+    """
+
+    generator: Generator
+    scale: Float[Tensor, "*_ a b"]
+
+    @property
+    def noise(self) -> tuple[int, ...]:
+        """The shape of z."""
+        return self.generator.noise
+
+    def push(self, v):
+        return self.generator.push(self.scale * v)
+
+    def pull(self, w):
+        return self.scale * self.generator.pull(w)
 
 
 def memory(steps: int, time: Tensor) -> Float[Tensor, "T T"]:
@@ -277,8 +317,11 @@ class Sum:
         return torch.cat([p.expand(*batch, -1) for p in parts], -1)
 
 
-def averaged(field: Float[Tensor, "*batch n"], inside: Float[Tensor, "y x"]) -> Float[Tensor, "*batch n"]:
-    """The mean over each point and its neighbours that are inside; 0 elsewhere."""
+def averaged(
+    field: Float[Tensor, "*batch n"], inside: Float[Tensor, "y x"], reach: int = 1
+) -> Float[Tensor, "*batch n"]:
+    """The mean over each point and those up to `reach` points to each side, as far as they are inside; 0 elsewhere."""
+    size = 2 * reach + 1
     own = field.unflatten(-1, inside.shape).reshape(-1, 1, *inside.shape) * inside
-    around, share = (avg_pool2d(x, 3, stride=1, padding=1) for x in (own, inside[None, None]))
-    return (inside * around / share.clamp(min=0.1)).reshape(field.shape)
+    around, share = (avg_pool2d(x, size, stride=1, padding=reach) for x in (own, inside[None, None]))
+    return (inside * around / share.clamp(min=0.5 / size**2)).reshape(field.shape)

@@ -35,7 +35,7 @@ def finer(x: Float[Tensor, "*batch h w"], shape: Shape) -> Float[Tensor, "*batch
     ny, nx = shape
     if max(shape) <= _DENSE:
         return splines(ny, x.dtype, x.device) @ x @ splines(nx, x.dtype, x.device).mT
-    return _finer(_finer(x, ny).mT, nx).mT
+    return finer_along(finer_along(x, ny).mT, nx).mT
 
 
 def coarser(y: Float[Tensor, "*batch y x"]) -> Float[Tensor, "*batch h w"]:
@@ -54,7 +54,7 @@ def splines(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "
     return values[away.clamp(max=3).long()].to(device, dtype)
 
 
-def _finer(x: Tensor, n: int) -> Tensor:
+def finer_along(x: Tensor, n: int) -> Tensor:
     """Along the last axis but one: even points see three coefficients, odd ones two."""
     p = pad(x, (0, 0, 1, 1))
     even = torch.add(p[..., :-2, :] + p[..., 2:, :], x, alpha=6) / 8

@@ -7,6 +7,7 @@
     residuals, robust                 what an answer leaves of the observations; errors with heavy tails
     compose, seasonal                 methods after one another, windows that grow; methods of anomalies
     cycled                            long records, window by window
+    tiled                             fields larger than memory, tile by tile
     sequential, cycling               what walks through time shares: forecast and analysis, windows with a lag
     filters                           3D-Var and the extended Kalman filter
     ensemble, enkf, letkf, ienks      covariances from members that the model carries along

@@ -26,8 +26,9 @@ from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.ensemble import EnsembleClimatology
-from nida_kit.priors.modes import FieldClimatology, OfField
+from nida_kit.priors.modes import FieldClimatology, OfField, mask_of
 from nida_kit.priors.moments import amount
+from nida_kit.priors.multiscale import MultiscaleClimatology, MultiscalePosterior
 from nida_kit.priors.weights import load
 from nida_kit.reconstruction import Moments, Posterior, Reconstruction
 from nida_kit.record import SINCE
@@ -55,6 +56,10 @@ class OptimalInterpolation(Method):
         elif isinstance(climatology, EnsembleClimatology):
             members, longest, _ = climatology.members.shape
             self.settings = {"members": members, "octaves": climatology.octaves, "longest_window": longest}
+        elif isinstance(climatology, MultiscaleClimatology):
+            self.settings = {"scales": len(climatology.shares), "longest_window": climatology.memory.shape[-1]}
+            self.settings |= {name: getattr(climatology, name) for name in ("draws", "tolerance")}
+            self.noise_layers = climatology.noise_layers + 1
         else:
             self.settings = {"order": len(climatology.factor) - 1}
 
@@ -131,6 +136,38 @@ class OptimalInterpolation(Method):
         return cls(climatology, labels, time_step(records["time"]))
 
     @classmethod
+    def fit_scales(
+        cls,
+        records: xr.DataArray,
+        steps: int = 8,
+        sea: xr.DataArray | None = None,
+        draws: int = 8,
+        tolerance: float = 3e-3,
+    ) -> OptimalInterpolation:
+        """For fields of up to millions of values, by a few scales of noise: values vary together alike everywhere.
+
+        >>> import nida_kit as nk
+        >>> past = nk.QuasiGeostrophic(cells=33).simulate(samples=4, steps=20, dt=5.0, seed=0)
+        >>> nk.OptimalInterpolation.fit_scales(past, steps=5, draws=4)
+        OptimalInterpolation(scales=2, longest_window=5, draws=4, tolerance=0.003)
+
+        Args:
+            records: `(sample, time, y, x)`, at least twice as long as the windows, on an even grid; nothing is missing
+                at sea.
+            steps: of the longest window that will be reconstructed.
+            sea: a mask `(y, x)` of where there is a field; None is wherever it varies.
+            draws: of which std is made; fewer are quicker, and rougher.
+            tolerance: of conjugate gradients.
+
+        Raises:
+            ValueError: records that are too short, have gaps, or are not on an even plane; a mask without sea.
+        """
+        records, values, labels = _fields_of(records)
+        sea = None if sea is None else mask_of(labels.ordered("sea", sea), labels.shape)
+        climatology = MultiscaleClimatology.fit(values, steps, sea, draws=draws, tolerance=tolerance)
+        return cls(climatology, labels, time_step(records["time"]))
+
+    @classmethod
     def load(cls, path: str | Path) -> OptimalInterpolation:
         """What `nk.save` wrote of one; of a network's file, that of its climatology.
 
@@ -138,7 +175,7 @@ class OptimalInterpolation(Method):
             ValueError: no such file, or none of ours.
         """
         prior, card = load(path)
-        climatology = prior if isinstance(prior, Climatology | FieldClimatology) else prior.climatology
+        climatology = prior if isinstance(prior, Climatology | OfField) else prior.climatology
         method = cls(climatology, card.labels, card.dt)
         method.begins = card.about.get("begins")
         method.settings |= {name: value for name, value in card.about.items() if name == "shrinkage"}
@@ -182,10 +219,17 @@ class OptimalInterpolation(Method):
         start = climatology.over(observations.value.shape[-2])
         if first_guess is not None:
             start = start.at(first_guess)
+        if isinstance(climatology, MultiscaleClimatology):
+            return Reconstruction([posterior_of(climatology, observations)], [math.nan], start.mean)
         found: Posterior = first_guess_of(climatology, observations, start)
         if isinstance(climatology, OfField):  # of which the marginals alone are known
             found = Moments(found.mean, found.std)
         return Reconstruction([found], [math.nan], start.mean)
+
+    def draw(self, observations, dt, first_guess, noise):
+        if not isinstance(self.climatology, MultiscaleClimatology):
+            return super().draw(observations, dt, first_guess, noise)
+        return posterior_of(self.climatology, observations).sample(noise)
 
 
 def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"], Labels]:
@@ -218,6 +262,7 @@ def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"]
 def _fields_of(records: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T y x"], Labels]:
     """The same of fields on a plane."""
     records, values, labels = past_of(records)
+    checks.unhalved("records", records.dtype)
     if len(labels.shape) != 2:
         raise ValueError(f"A field on a plane has two dims, and these records have {list(labels.dims)}.")
     return records, values.unflatten(-1, labels.shape), labels
@@ -240,11 +285,23 @@ def first_guess_of(
 ) -> Gaussian:
     """x_0: the climatology's optimal interpolation, where neural priors start."""
     if isinstance(climatology, OfField):
-        lead = observations.value.shape[:-2]
-        centre = climatology.over(observations.value.shape[-2]).centre.to(observations.value)
-        return climatology.given(observations.around(centre.expand(*lead, -1, -1)))
+        return climatology.given(_said(climatology, observations))
     start = climatology.over(observations.value.shape[-2]) if start is None else start
     return next(incremental(climatology, [1.0], observations, start, conditioned))
+
+
+def posterior_of(climatology: MultiscaleClimatology, observations: Observations) -> MultiscalePosterior:
+    """The same of a large field, of which there are draws, too."""
+    return climatology.posterior(_said(climatology, observations))
+
+
+def _said(climatology: OfField, observations: Observations) -> Gaussian:
+    """What observations say, linearised at the climatological mean."""
+    if isinstance(climatology, MultiscaleClimatology):  # whose noise is large, and made in its own precision
+        observations = observations.to(climatology.mean.device, climatology.mean.dtype)
+    lead = observations.value.shape[:-2]
+    centre = climatology.over(observations.value.shape[-2]).centre.to(observations.value)
+    return observations.around(centre.expand(*lead, -1, -1))
 
 
 def outliers(climatology: Climatology | OfField, observations: Observations) -> list[str]:
@@ -279,4 +336,14 @@ def check_state(climatology: Climatology | OfField, labels: Labels, dt: float) -
             f"The climatology has {n} components, the labels name {labels.size}: {labels}. Give the labels of the "
             "trajectories that it was fitted to."
         )
+    if isinstance(climatology, OfField) and labels.shape != climatology.shape:
+        raise ValueError(f"The climatology is of a field of {climatology.shape} points, the labels of {labels.shape}.")
+    if isinstance(climatology, MultiscaleClimatology):
+        for dim, points in labels.indexes.items():
+            checks.even(
+                dim,
+                points,
+                "the climatology knows correlations between points that are equally far apart. Interpolate to an even "
+                f"grid, records.interp({dim}=np.linspace(...)), or take nk.OptimalInterpolation.fit_field.",
+            )
     return labels, checks.positive("dt", dt)

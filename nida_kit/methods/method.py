@@ -43,6 +43,7 @@ from nida_kit.notes import gathered, warn
 from nida_kit.observing.errors import errors_of
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import Operator, as_operator, is_direct
+from nida_kit.priors.multiscale import MultiscalePosterior
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.state import COMPONENT, MEMBER, TIME, Labels
 
@@ -219,6 +220,8 @@ class Method(ABC):
             if noise is None:
                 found = self.reconstruct(*given)
                 mean, std = (x.to(told.value.device) for x in (found.posteriors[-1].mean, found.posteriors[-1].std))
+                # Of few draws a spread is too rough to tell how far an answer follows each value.
+                std = torch.zeros_like(std) if isinstance(found.posteriors[-1], MultiscalePosterior) else std
                 residual, off = standardised(told, mean, std, weight), misfit(observations, mean)
                 if self.fits:
                     counted = residual.where(weight > 0, math.nan)

@@ -25,7 +25,7 @@ from nida_kit.observing.observations import Observations
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.drawn import DRAWS, Drawn
 from nida_kit.priors.field import FieldPrior
-from nida_kit.priors.modes import FieldClimatology
+from nida_kit.priors.modes import OfField
 from nida_kit.priors.paper import Network
 from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.weights import load, load_pretrained
@@ -47,7 +47,7 @@ def method_of(weights: str | Path, temperatures: int | Sequence[float] | None = 
         ValueError: no such weights, or a file that is damaged or not ours.
     """
     prior, _ = load(weights)
-    if isinstance(prior, Climatology | FieldClimatology):
+    if isinstance(prior, Climatology | OfField):
         return OptimalInterpolation.load(weights)
     return NeuralIncremental.pretrained(weights, temperatures)
 

@@ -297,10 +297,6 @@ def _spacing(like: xr.DataArray, dim: str, kind: str):
     gaps = np.diff(points)
     if not gaps.size:
         raise ValueError(f"There is one single point along {dim!r}, which has no spacing: give two or more.")
-    step = abs(gaps[0])
-    if not (np.abs(gaps - gaps[0]) <= 1e-3 * step).all() or step == 0 * step:
-        raise ValueError(
-            f"The grid is uneven along {dim!r} (from {gaps.min()} to {gaps.max()}): make clouds on an even one, and "
-            f"take them at this one's points, .sel({dim}=..., method='nearest')."
-        )
-    return step
+    advice = f"make clouds on an even one, and take them at this one's points, .sel({dim}=..., method='nearest')."
+    checks.even(dim, points, advice)
+    return abs(gaps[0])

@@ -4,6 +4,7 @@
     moments      these of windows with gaps, or of few
     modes        those of large fields, by their leading modes
     ensemble     the same by localised windows of the past
+    multiscale   the same of up to millions of values, by a few scales of noise; `scales` fits them
     physics      a start and the steps of a model, linearised at the estimate
     field_physics  the same for fields, with no covariance or slopes written down
     drawn        the spread of a field, from draws

@@ -52,16 +52,25 @@ class Drawn:
 
     def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise: as many layers as it takes for the prior, then for the observations."""
-        own, used, window = [], 0, noise.shape[-2:].numel()
-        for shape in self.gaussian.noise_shapes:
-            needed = math.prod(shape[-2:])
-            layers = noise[used : used + math.ceil(needed / window)].movedim(0, -3).flatten(-3)
-            if needed > layers.shape[-1]:
-                raise ValueError(
-                    f"There are {needed} values within a window of {window}: nk.grid without exact=True combines those "
-                    "that share a cell, and then draws are made."
-                )
-            own.append(layers[..., :needed].unflatten(-1, shape[-2:]).to(self.gaussian.centre))
-            used += math.ceil(needed / window)
         mean = self.gaussian.mean
-        return (mean + self.wider * (self.gaussian.perturbed(own) - mean)).double()
+        return (mean + self.wider * (self.gaussian.perturbed(of_rows(self.gaussian, noise)) - mean)).double()
+
+
+def of_rows(gaussian: Gaussian, noise: Float[Tensor, "layers *draws T n"]) -> list[Tensor]:
+    """Noise for each of the stacked rows, from layers of the window's shape: as many as it takes for each.
+
+    Raises:
+        ValueError: more rows than there is noise.
+    """
+    found, used, window = [], 0, noise.shape[-2:].numel()
+    for shape in gaussian.noise_shapes:
+        needed = math.prod(shape[-2:])
+        layers = noise[used : used + math.ceil(needed / window)].movedim(0, -3).flatten(-3)
+        if needed > layers.shape[-1]:
+            raise ValueError(
+                f"There are {needed} values within a window of {window}: nk.grid without exact=True combines those "
+                "that share a cell, and then draws are made."
+            )
+        found.append(layers[..., :needed].unflatten(-1, shape[-2:]).to(gaussian.centre))
+        used += math.ceil(needed / window)
+    return found

@@ -24,7 +24,7 @@ from nida_kit.linalg.fields import Ensemble
 from nida_kit.linalg.rows import Diagonal, Rows, Sparse, Stack
 from nida_kit.linalg.solvers import to_a_tolerance
 from nida_kit.priors.drawn import Drawn
-from nida_kit.priors.modes import ONLY_POINTS, OfField, departures
+from nida_kit.priors.modes import OfField, departures, pointwise
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,7 @@ def _of(part: Rows, lead: tuple[int, ...], window: tuple[int, ...], like: Tensor
     def own(x: Tensor, axes: int) -> Tensor:
         return x.expand(*lead, *x.shape[-axes:])[window]
 
+    part = pointwise(part)
     if isinstance(part, Diagonal):
         return Diagonal(own(part.weight, 2).to(like))
-    if isinstance(part, Sparse):
-        return Sparse(own(part.index, 2), own(part.weight, 2).to(like), part.shape)
-    raise ValueError(ONLY_POINTS)
+    return Sparse(own(part.index, 2), own(part.weight, 2).to(like), part.shape)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import SupportsIndex
@@ -26,15 +26,12 @@ from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.fields import Modes
 from nida_kit.linalg.pyramid import Shape
-from nida_kit.linalg.rows import Diagonal, Sparse
+from nida_kit.linalg.rows import Diagonal, Rows, Sparse
 from nida_kit.linalg.taper import gaspari_cohn
 
 _MOST_BETWEEN = 10_000  # values of a window, one system among which is solved densely
 _ENOUGH = 8  # snapshots per point, of which the modes are found
-ONLY_POINTS = (
-    "The climatology of a field takes values at points of its grid or between them, with errors that are independent "
-    "or drift along tracks; not an operator or another covariance. Take nk.EnKS or nk.LETKF."
-)
+STILL = 1e-3  # of the largest spread: what a field has where it does not vary
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class OfField(ABC):
     @property
     def varies(self) -> Bool[Tensor, " n"]:
         """Where the field does, which it does not on land or along a wall."""
-        return self.spread > 1.1e-3 * self.spread.max()
+        return self.spread > 1.1 * STILL * self.spread.max()
 
     @property
     def sea(self) -> Float[Tensor, "y x"]:
@@ -259,21 +256,50 @@ class FieldClimatology(OfField):
         return Gaussian.of(mean.to(statement.centre), Diagonal(1 / std.to(statement.centre)))
 
 
-def departures(records: Tensor) -> tuple[Float[Tensor, "one n"], Float[Tensor, "N T y x"], Float[Tensor, " n"]]:
+def departures(
+    records: Tensor, sea: Bool[Tensor, "y x"] | None = None
+) -> tuple[Float[Tensor, "one n"], Float[Tensor, "N T y x"], Float[Tensor, " n"]]:
     """Mean, departures from it, and spread of records of a field, `(N, T, y, x)`.
 
+    Args:
+        records: without gaps at sea.
+        sea: where there is a field; None is everywhere.
+
     Raises:
-        ValueError: no such tensor of real numbers, gaps, or a field that does not vary.
+        ValueError: no such tensor of real numbers, in half precision, gaps, or a field that does not vary; no sea.
     """
     if not isinstance(records, Tensor) or records.ndim != 4 or not records.is_floating_point():
         expected = "a tensor (records, time, y, x) of floating point"
         raise checks.refused("records", records, expected, "Try torch.from_numpy(past.values) of a labelled array.")
+    checks.unhalved("records", records.dtype)
+    if sea is not None:
+        records = torch.where(mask_of(sea, records.shape[-2:]), records, 0.0)
     mean = records.mean((0, 1))
     away = records - mean
     if not away.isfinite().all() or not away.any():
-        raise ValueError("Records of a field must vary, and be finite and without gaps.")
+        raise ValueError(
+            "Records of a field must vary, and be finite and without gaps. On land, where there never is a field, give "
+            "a number that stays, records.where(sea, 0.0)."
+        )
     spread = away.square().mean((0, 1)).sqrt().flatten()
-    return mean.reshape(1, -1), away, spread.clamp(min=1e-3 * spread.max())
+    return mean.reshape(1, -1), away, spread.clamp(min=STILL * spread.max())
+
+
+def mask_of(sea, shape: Sequence[int]) -> Bool[Tensor, "y x"]:
+    """A mask of the sea, as it was given.
+
+    Raises:
+        ValueError: another shape, numbers, or no sea at all.
+    """
+    found = torch.as_tensor(np.ascontiguousarray(sea))
+    if found.dtype != torch.bool or tuple(found.shape) != tuple(shape):
+        raise ValueError(
+            f"sea= is a mask of {tuple(shape)} points, True where there is a field; not {found.dtype} of "
+            f"{tuple(found.shape)}: temperature.notnull().values, say."
+        )
+    if not found.any():
+        raise ValueError("sea= is False everywhere: there is no field to reconstruct. Is it the mask of land, ~sea?")
+    return found
 
 
 def _gain(
@@ -342,7 +368,7 @@ class _Gain:
             said[:, t == u] += known[u] @ E[j[t == u]].double().mT
         here = E[j].double()
         variance[self.places] = (here @ lags[0] * here).sum(-1) + rest[j] - said.square().sum(0)
-        least = 1e-3 * float(climatology.spread.max())
+        least = STILL * float(climatology.spread.max())
         self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
 
     def serves(self, index: Tensor, weight: Tensor) -> bool:
@@ -413,9 +439,7 @@ class _GainOfModes:
 def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Of one window: which values each row sums, their weights, and its residual."""
     (part,), (residual,) = statement.rows.parts, statement.residual
-    lead = statement.centre.shape[:-2]
-    if not isinstance(part, Diagonal | Sparse):
-        raise ValueError(ONLY_POINTS)
+    part, lead = pointwise(part), statement.centre.shape[:-2]
     weight = part.weight.expand(*lead, *part.weight.shape[-2:])[window]
     if isinstance(part, Diagonal):
         weight = weight.flatten().unsqueeze(-1)
@@ -425,6 +449,20 @@ def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor,
     some = (weight != 0).any(-1)
     residual = residual.expand(*lead, *residual.shape[-2:])[window].flatten()
     return index[some], weight[some], residual[some]
+
+
+def pointwise(rows: Rows) -> Diagonal | Sparse:
+    """Rows that see values at points of the grid or between them.
+
+    Raises:
+        ValueError: they are of another kind.
+    """
+    if not isinstance(rows, Diagonal | Sparse):
+        raise ValueError(
+            "The climatology of a field takes values at points of its grid or between them, with errors that are "
+            "independent or drift along tracks; not an operator or another covariance. Take nk.EnKS or nk.LETKF."
+        )
+    return rows
 
 
 def positive(lags: Float[Tensor, "L r r"], least: float = 4e-3, most: int = 20) -> Float[Tensor, "L r r"]:

@@ -19,12 +19,15 @@ from torch.overrides import TorchFunctionMode
 from nida_kit import checks, html
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.field import FieldPrior
-from nida_kit.priors.modes import FieldClimatology
+from nida_kit.priors.modes import FieldClimatology, OfField
+from nida_kit.priors.multiscale import MultiscaleClimatology
 from nida_kit.priors.paper import Network, PaperPrior
 from nida_kit.priors.parts import LocalPrior
 from nida_kit.state import GridLabels, Labels, StateLabels
 
 FORMAT = "nida_kit prior 1"
+Kept = Climatology | FieldClimatology | MultiscaleClimatology
+"""Climatologies that files keep, beside networks."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
     Raises:
         ValueError: another ending, no prior, or a card that is missing or of another state.
     """
-    if not isinstance(prior, Network | Climatology | FieldClimatology):
-        if not isinstance(getattr(prior, "climatology", None), Climatology | FieldClimatology):
+    if not isinstance(prior, Network | Kept):
+        if not isinstance(getattr(prior, "climatology", None), Kept):
             kinds = (
                 "a network, a climatology or a fitted nk.OptimalInterpolation, but not past windows as fit_ensemble's"
             )
@@ -95,18 +98,18 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
 _TENSORS = ("mean", "factor", "spread")  # of a climatology
 
 
-def _tensors(prior: Network | Climatology | FieldClimatology) -> dict[str, Tensor]:
+def _tensors(prior: Network | Kept) -> dict[str, Tensor]:
     """What a file keeps of a prior. Of a field's network that is half precision: its weights are trained in less."""
     if isinstance(prior, FieldPrior):
         own = {k: v.half() for k, v in prior.state_dict().items() if not k.startswith("climate.")}
         return own | _tensors(prior.climatology)
     if isinstance(prior, Network):
         return prior.state_dict()
-    own = prior.packed() if isinstance(prior, FieldClimatology) else {k: getattr(prior, k) for k in _TENSORS}
+    own = prior.packed() if isinstance(prior, OfField) else {k: getattr(prior, k) for k in _TENSORS}
     return {f"climate.{k}": v for k, v in own.items()}
 
 
-def load(path: str | Path) -> tuple[Network | Climatology | FieldClimatology, Card]:
+def load(path: str | Path) -> tuple[Network | Kept, Card]:
     """Read what `save` wrote.
 
     Args:
@@ -160,9 +163,7 @@ class _Unfilled(TorchFunctionMode):
         return (args[0] if args else kwargs["tensor"]) if fills else func(*args, **kwargs)
 
 
-def _rebuild(
-    header: dict[str, Any], tensors: dict[str, Tensor]
-) -> tuple[Network | Climatology | FieldClimatology, Card]:
+def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Network | Kept, Card]:
     """Prior and card; any error means that they do not fit."""
     given = header["labels"]
     if "coords" in given:
@@ -175,8 +176,9 @@ def _rebuild(
     if header["kind"] == Climatology.__name__:
         return _climatology(tensors, labels.size), card
     of_field = {k.removeprefix("climate."): v for k, v in tensors.items() if k.startswith("climate.")}
-    if header["kind"] == FieldClimatology.__name__:
-        return FieldClimatology.unpacked(of_field), card
+    for kind in (FieldClimatology, MultiscaleClimatology):
+        if header["kind"] == kind.__name__:
+            return kind.unpacked(of_field), card
     if header["kind"] == FieldPrior.__name__:
         with _Unfilled():
             prior = FieldPrior(FieldClimatology.unpacked(of_field), **header["settings"])

@@ -13,6 +13,7 @@
     ring          the same on Lorenz-96, and the prior on rings of other sizes
     speed         cycles per second, alone and in a batch
     scaling       cost against window length and state size
+    fields_scale  cost of fields of millions of values, and of one larger than memory
     model_error   priors and 4D-Var built on wrong physics
     figures       draws the notebooks' figures anew
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.fields import Ensemble, Modes, Propagated, Pyramid, Sum, averaged, memory
+from nida_kit.linalg.fields import Ensemble, Modes, Propagated, Pyramid, Scaled, Sum, averaged, memory
 from nida_kit.linalg.pyramid import shapes
 from nida_kit.linalg.rows import Diagonal, Differential, Sparse
 from nida_kit.linalg.solvers import Iterative, Truncated, to_a_tolerance
@@ -294,6 +294,16 @@ def test_independent_fields_add_their_covariances():
     torch.testing.assert_close(L @ L.mT, sum(k @ k.mT for k in own), rtol=1e-10, atol=1e-10)
 
 
+def test_noise_of_other_sizes_scales_the_columns():
+    generator = pyramid()
+    scale = 0.5 + normal(*generator.noise, seed=5).abs()
+    scaled = Scaled(generator, scale)
+    torch.testing.assert_close(dense_of(scaled), dense_of(generator) * scale, rtol=1e-12, atol=1e-12)
+    x = normal(2, STEPS, N, seed=6)
+    pulled = (dense_of(scaled).mT @ x.flatten(1).unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(scaled.pull(x).squeeze(-2), pulled, rtol=1e-10, atol=1e-10)
+
+
 def test_means_over_neighbours_leave_land_out():
     inside = torch.ones(3, 4, dtype=torch.float64)
     inside[1, 1] = 0
@@ -302,3 +312,5 @@ def test_means_over_neighbours_leave_land_out():
     assert found[1, 1] == 0
     assert found[0, 0] == pytest.approx((0 + 1 + 4) / 3)
     assert found[2, 3] == pytest.approx((6 + 7 + 10 + 11) / 4)
+    wider = averaged(field, inside, reach=2).view(3, 4)
+    assert wider[0, 0] == pytest.approx((0 + 1 + 2 + 4 + 6 + 8 + 9 + 10) / 8)
