@@ -207,10 +207,10 @@ class _Training:
         """Estimates after each temperature, and in some batches two draws."""
         steps = list(steps_of_field(self.prior, linear(temperatures), observations, start))
         if torch.rand((), generator=self.generator) >= self.settings.drawn:
-            return [step.estimate for step in steps], None
+            return [step.mean for step in steps], None
         last = steps[-1]
-        draws = last.estimate + self.prior.wider * (last.draw(2, self.generator) - last.mean)
-        return [step.estimate for step in steps], draws
+        draws = last.mean + self.prior.wider * (last.draw(2, self.generator) - last.mean)
+        return [step.mean for step in steps], draws
 
     def _set_rates(self, done: int) -> None:
         share = done / self.settings.batches
