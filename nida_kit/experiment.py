@@ -194,6 +194,29 @@ def methods_of(system: str) -> list[str]:
     return [name for name in METHODS if name not in without]
 
 
+SETTINGS = ("temperatures", "schedule", "members", "inflation", "radius", "particles")
+
+
+@lru_cache(maxsize=32)
+def settings_of(system: str, method: str) -> frozenset[str]:
+    """Which of the `SETTINGS` make a difference to a method: those that its line in `METHODS` reads.
+
+    >>> sorted(settings_of("lorenz63", "EnKF"))
+    ['inflation', 'members']
+    """
+    read = set()
+
+    class Noted(Parameters):
+        def __getattribute__(self, name):
+            read.add(name)
+            return super().__getattribute__(name)
+
+    parameters = Noted(system=system, method=method)
+    read.clear()  # of what was read to check them
+    METHODS[method](parameters)
+    return frozenset(read & set(SETTINGS))
+
+
 def run(parameters: Parameters) -> xr.Dataset:
     """Simulate, observe, reconstruct. Methods that take a first guess start from the optimal interpolation.
 

@@ -14,9 +14,10 @@ from typing import Any
 import xarray as xr
 
 from nida_kit import checks, plots
+from nida_kit.lab.controls import choice, even
 from nida_kit.lab.model import Model
 from nida_kit.lab.render import Drawing
-from nida_kit.lab.view import Explorer, choice, even
+from nida_kit.lab.view import Control, Explorer
 from nida_kit.line import OPERATORS, LineParameters, run_line
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -84,11 +85,11 @@ class LineLab(Explorer):
 
     def __init__(self, export: str | Path = "nida_line.png", **params):
         controls = {
-            "prior_mean": ("prior mean", even(-3.0, 3.0, 0.1)),
-            "prior_std": ("prior std", even(0.1, 2.5, 0.1)),
-            "operator": ("measured", choice("measured", OPERATORS)),
-            "value": ("value", even(-4.0, 9.0, 0.1)),
-            "noise_std": ("error std", even(0.1, 3.0, 0.1)),
+            "prior_mean": Control("prior mean", "What is expected of x.", lambda: even(-3.0, 3.0, 0.1)),
+            "prior_std": Control("prior std", "How unsure that is.", lambda: even(0.1, 2.5, 0.1)),
+            "operator": Control("measured", "What the instrument shows of x.", lambda: choice(OPERATORS)),
+            "value": Control("value", "What it has shown.", lambda: even(-4.0, 9.0, 0.1)),
+            "noise_std": Control("error std", "How unsure the instrument is.", lambda: even(0.1, 3.0, 0.1)),
         }
         super().__init__(LineModel(**params), controls, list(PRESETS), _drawing, export, rows=2)
 

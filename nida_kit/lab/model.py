@@ -22,7 +22,7 @@ import xarray as xr
 from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 
 from nida_kit import checks, setups
-from nida_kit.experiment import LARGE, SETUPS, Parameters, methods_of, run
+from nida_kit.experiment import LARGE, SETTINGS, SETUPS, Parameters, methods_of, run, settings_of
 from nida_kit.lab.turns import in_turn
 from nida_kit.notes import quiet
 
@@ -111,7 +111,7 @@ class Model(HasTraits, metaclass=_Meta):
         return {}
 
     def unused(self) -> set[str]:
-        """Parameters that the method does not look at."""
+        """Parameters that make no difference to what is asked for."""
         return set()
 
     @property
@@ -190,7 +190,7 @@ class Model(HasTraits, metaclass=_Meta):
 def check_beside(names: Sequence[str]) -> None:
     """Raises a ValueError where there are more than can be told apart."""
     if len(names) > MOST_BESIDE:
-        raise ValueError(f"More than {MOST_BESIDE} methods beside another cannot be told apart: deselect some.")
+        raise ValueError(f"More than {MOST_BESIDE} methods beside another cannot be told apart: untick some.")
 
 
 def preset_names(system: str) -> list[str]:
@@ -240,6 +240,8 @@ class LabModel(Model):
 
     def compute(self):
         check_beside(self.params.beside)
+        if not self.params.components:
+            raise ValueError("Nothing is observed: tick at least one component.")
         with quiet():  # the line about the result repeats what is said
             return run(self.params)
 
@@ -255,6 +257,10 @@ class LabModel(Model):
             "beside": tuple(name for name in methods if name != p.method),
             "every": p.steps or setup.steps,
         }
+
+    def unused(self):
+        p = self.params
+        return set(SETTINGS).difference(*(settings_of(p.system, name) for name in (p.method, *p.beside)))
 
     def changed(self, changes):
         """A new system starts with its own observation law, and without the methods that do not serve it.

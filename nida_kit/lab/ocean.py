@@ -16,9 +16,10 @@ from typing import Any
 import xarray as xr
 
 from nida_kit import checks, plots
+from nida_kit.lab.controls import choice, even, logarithmic, typed, whole
 from nida_kit.lab.model import Model
 from nida_kit.lab.render import Drawing
-from nida_kit.lab.view import BoundedIntText, Explorer, choice, even, logarithmic, whole
+from nida_kit.lab.view import Control, Explorer
 from nida_kit.notes import quiet
 from nida_kit.ocean import ALONG, INSTRUMENTS, METHODS, MOST_SATELLITES, STEPS, OceanParameters, run
 from nida_kit.plots.plane import shared
@@ -121,19 +122,19 @@ class OceanLab(Explorer):
     """
 
     def __init__(self, export: str | Path = "nida_ocean.png", **params):
-        seed = BoundedIntText(min=0, max=9999, description="seed", layout={"width": "210px"})
-        seed.style.description_width = "110px"
         controls = {
-            "method": ("method", choice("method", METHODS)),
-            "instrument": ("instrument", choice("instrument", tuple(INSTRUMENTS))),
-            "satellites": ("satellites", whole(1, MOST_SATELLITES)),
-            "cover": ("cloud cover", even(0.0, 0.9, 0.1)),
-            "noise_std": ("noise [spread]", logarithmic(-2, 0)),
-            "seed": ("seed", seed),
-            "moment": ("map of step", whole(0, STEPS - 1)),
-            "along": ("cut along", choice("cut along", ALONG)),
-            "y": ("through y", even(0.0, 1.0, 0.05)),
-            "x": ("through x", even(0.0, 1.0, 0.05)),
+            "method": Control("method", "Who makes the map.", lambda: choice(METHODS)),
+            "instrument": Control("instrument", "What the satellites see.", lambda: choice(tuple(INSTRUMENTS))),
+            "satellites": Control("satellites", "How many there are.", lambda: whole(1, MOST_SATELLITES)),
+            "cover": Control("cloud cover", "Share of an image that clouds hide.", lambda: even(0.0, 0.9, 0.1)),
+            "noise_std": Control(
+                "noise [spread]", "Error of a value, in standard deviations of the ocean.", lambda: logarithmic(-2, 0)
+            ),
+            "seed": Control("seed", "Another number, another ocean.", lambda: typed(0, 9999)),
+            "moment": Control("map of step", "The time that the maps show.", lambda: whole(0, STEPS - 1)),
+            "along": Control("cut along", "What the cut goes along.", lambda: choice(ALONG)),
+            "y": Control("through y", "A point that the cut goes through.", lambda: even(0.0, 1.0, 0.05)),
+            "x": Control("through x", "A point that the cut goes through.", lambda: even(0.0, 1.0, 0.05)),
         }
         super().__init__(OceanModel(**params), controls, list(PRESETS), _drawing, export, rows=1.6)
 

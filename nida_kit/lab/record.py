@@ -101,8 +101,10 @@ class RecordModel(Model):
         }
 
     def unused(self):
-        asked = [self.record.methods.get(name) for name in (self.params.method, *self.params.beside)]
-        return set() if any(isinstance(m, NeuralIncremental) for m in asked) else {"temperatures", "schedule"}
+        p = self.params
+        asked = [self.record.methods.get(name) for name in (p.method, *p.beside)]
+        found = set() if any(isinstance(m, NeuralIncremental) for m in asked) else {"temperatures", "schedule"}
+        return found | ({"begin"} if not p.length else set()) | ({"seed"} if not p.share else set())
 
     def changed(self, changes):
         """A method is not beside itself."""

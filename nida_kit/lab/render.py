@@ -20,7 +20,8 @@ from PIL import Image
 from nida_kit import plots
 from nida_kit.lab.turns import in_turn
 
-_WIDTH, _ROW = 8.0, 2.2  # inches: as wide as a notebook's cell beside the file browser, on a screen of 1300 pixels
+_WIDTH, _ROW = 7.2, 2.2  # inches
+_DPI = 144  # enough for a page of 1920 pixels; the page makes narrower ones of it, which costs no redraw
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Renderer:
     def __init__(self, drawing: Callable[[xr.Dataset], Drawing], rows: float = 1):
         self.drawing = drawing
         self.figure = plots.figure(rows, _WIDTH, _ROW)
+        self.figure.set_dpi(_DPI)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())
         self._canvas = _Canvas(self.figure)
         self._artists: Any = None
@@ -98,11 +100,10 @@ class Renderer:
         return buffer.getvalue()
 
     def html(self, alt: str) -> str:
-        """An `<img>` of fixed size, but never wider than the page."""
+        """An `<img>` of fixed proportions, which the page shows as large as there is room."""
         data = b64encode(self.png()).decode()
         return (
             f'<img class="nida-figure" alt="{escape(alt)}" width="{self.width}" height="{self.height}" '
-            'style="max-width: 100%; height: auto" '
             f'src="data:image/png;base64,{data}">'
         )
 

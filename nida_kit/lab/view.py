@@ -11,20 +11,24 @@ the controls that a notebook needs:
 from __future__ import annotations
 
 import asyncio
+import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
-from math import isclose, log
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import xarray as xr
-from traitlets import validate
+from IPython.display import HTML, display
 
 from nida_kit import checks, plots
 from nida_kit.experiment import LARGE, SETUPS
-from nida_kit.lab.model import LabModel, Model, guarded, preset_names
+from nida_kit.lab.controls import choice, even, labelled, logarithmic, several, switch, typed, whole
+from nida_kit.lab.model import LabModel, Model, guarded, listed, preset_names
+from nida_kit.lab.page import arranged, line, still
 from nida_kit.lab.record import RecordModel
 from nida_kit.lab.render import Drawing, Renderer
 from nida_kit.lab.turns import in_turn
@@ -34,94 +38,29 @@ from nida_kit.schedule import SCHEDULES
 from nida_kit.state import COMPONENT, TIME, state_dims
 from nida_kit.withheld import NONE
 
-_LABELLED = {"style": {"description_width": "110px"}}
-_ALONE, _NUMBER, _SLIDER = {"width": "420px"}, {"width": "210px"}, {"width": "210px"}
 PLAY = "play the steps"
 PAUSE = 0.7  # seconds between steps
+_HINTS = {
+    "reset": "Back to where the lab began.",
+    PLAY: "The estimates on the way, from the first step to the last.",
+    "export figure": "Writes the figure as PNG and PDF, and its numbers as JSON.",
+    "save result": "Writes what is shown, and what was withheld, as NetCDF.",
+}
 
 
-class _InTurn(widgets.Widget):
-    """A control of which each change is one turn, from the new value to the new picture, whoever makes it.
+@dataclass(frozen=True)
+class Control:
+    """What a lab says of a parameter, and how it is set.
 
-    A change that came while a lab sets its controls would be taken for the lab's own, and get lost; or it would break
-    the link of a slider to its number.
+    Attributes:
+        label: in the page.
+        hint: a sentence about it.
+        make: a new control.
     """
 
-    @in_turn
-    def __setattr__(self, name, value):
-        super().__setattr__(name, value)
-
-    @in_turn
-    def set_state(self, sync_data):  # what the page sends
-        super().set_state(sync_data)
-
-
-def _in_turn(kind: type[widgets.Widget]) -> type[widgets.Widget]:
-    return type(kind.__name__, (_InTurn, kind), {})
-
-
-Dropdown, SelectMultiple = _in_turn(widgets.Dropdown), _in_turn(widgets.SelectMultiple)
-IntSlider, FloatSlider = _in_turn(widgets.IntSlider), _in_turn(widgets.FloatSlider)
-BoundedIntText, BoundedFloatText = _in_turn(widgets.BoundedIntText), _in_turn(widgets.BoundedFloatText)
-
-
-def choice(label: str, options: Sequence[str] = ()) -> widgets.Dropdown:
-    """One of some."""
-    return Dropdown(options=list(options), description=label, layout=_ALONE, **_LABELLED)
-
-
-def several(label: str, rows: int) -> widgets.SelectMultiple:
-    """Any of some."""
-    return SelectMultiple(rows=rows, description=label, layout=_ALONE, **_LABELLED)
-
-
-def whole(low: int, high: int) -> widgets.IntSlider:
-    """A slider of whole numbers."""
-    return IntSlider(low, low, high, readout=False, layout=_SLIDER)
-
-
-def even(low: float, high: float, step: float) -> widgets.FloatSlider:
-    """A slider of numbers."""
-    return FloatSlider(low, min=low, max=high, step=step, readout=False, layout=_SLIDER)
-
-
-class LogSlider(_InTurn, widgets.FloatLogSlider):
-    """A slider of powers of ten that changes only where it is moved, and then in steps of two digits.
-
-    The front end rounds the exponent to the slider's step. Updated continuously it would also send that back when it is
-    only shown, or set from Python: 0.05 would become 0.0501187.
-    """
-
-    @validate("value")
-    def _validate_value(self, proposal):
-        value = super()._validate_value(proposal)
-        step = self.base ** (round(log(value, self.base) / self.step) * self.step)
-        return float(f"{value:.2g}") if isclose(value, step, rel_tol=1e-9) else value
-
-
-def logarithmic(low: float, high: float) -> widgets.FloatLogSlider:
-    """A slider of powers of ten."""
-    return LogSlider(10**low, min=low, max=high, step=0.05, continuous_update=False, readout=False, layout=_SLIDER)
-
-
-def paired(label: str, control: widgets.Widget) -> widgets.Widget:
-    """A slider beside a number that is linked to it and has the label, for sliders have no accessible name.
-
-    Any other control has a label of its own.
-    """
-    if not isinstance(control, widgets.IntSlider | widgets.FloatSlider | widgets.FloatLogSlider):
-        return control
-    kind = BoundedIntText if isinstance(control, widgets.IntSlider) else BoundedFloatText
-    number = kind(description=label, layout=_NUMBER, **_LABELLED)
-    if isinstance(control, widgets.FloatLogSlider):  # whose bounds are exponents
-        number.min, number.max, number.step = control.base**control.min, control.base**control.max, 0.01
-        # What an experiment prescribes may have more digits than anyone reads; the slider keeps them.
-        widgets.link((control, "value"), (number, "value"), (lambda value: float(f"{value:.4g}"), float))
-        return widgets.HBox([number, control])
-    number.step = control.step
-    for trait in ("max", "min", "value"):
-        widgets.link((control, trait), (number, trait))
-    return widgets.HBox([number, control])
+    label: str
+    hint: str
+    make: Callable[[], widgets.Widget]
 
 
 class Explorer(widgets.VBox):
@@ -129,8 +68,7 @@ class Explorer(widgets.VBox):
 
     Args:
         model: the state.
-        controls: by the name of their parameter, with a label; `step`, if there is one, moves through the result, and
-            can be played.
+        controls: by the name of their parameter; `step`, if there is one, moves through the result, and can be played.
         presets: names of buttons.
         drawing: how a dataset is drawn.
         export: where "export figure" writes its PNG, and PDF and JSON of its numbers beside it.
@@ -150,7 +88,7 @@ class Explorer(widgets.VBox):
     def __init__(
         self,
         model: Model,
-        controls: dict[str, tuple[str, widgets.Widget]],
+        controls: Mapping[str, Control],
         presets: Sequence[str],
         drawing: Callable[[xr.Dataset], Drawing],
         export: str | Path,
@@ -164,33 +102,46 @@ class Explorer(widgets.VBox):
         self.model, self.export, self.renderer = model, Path(export), Renderer(drawing, rows)
         self._syncing = False
         self._playing: asyncio.Task | None = None
-        self.controls = {name: control for name, (_, control) in controls.items()}
-        names = (*presets, *self._actions)
-        self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in names}
-        self.image, self.summary, self.status = _line("nida-image"), _line("nida-summary", 3), _line("nida-status")
-        self._lines = {name: paired(label, control) for name, (label, control) in controls.items()}
-        super().__init__([*self._arranged(list(self._lines.values())), self.image, self.summary, self.status])
+        self._labels = {name: control.label for name, control in controls.items()}
+        self.controls = {name: control.make() for name, control in controls.items()}
+        self._rows = {
+            name: labelled(about.label, self.controls[name], about.hint, self._refuse)
+            for name, about in controls.items()
+        }
+        self.buttons = {
+            name: widgets.Button(description=name, tooltip=_HINTS.get(name, ""), layout={"width": "auto"})
+            for name in (*presets, *self._actions)
+        }
+        self.image, self.summary, self.status = map(line, ("nida-image", "nida-summary", "nida-status"))
+        above = [self.summary, self.status, self.image]
+        super().__init__(arranged(above, list(self._rows.values()), list(self.buttons.values())))
         self.add_class("nida-lab")
         self._connect()
         self._sync()
         self._check()
         self._show()
 
+    @in_turn
+    def _repr_mimebundle_(self, **kwargs):
+        """The lab, and for all that cannot show one its picture and a line of text."""
+        png = b64encode(self.renderer.png()).decode()
+        data = super()._repr_mimebundle_(**kwargs) | {"image/png": png, "text/plain": self.model.alt_text}
+        return data, {"image/png": {"width": self.renderer.width, "height": self.renderer.height}}
+
+    def _ipython_display_(self, **kwargs) -> None:
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+        renderer = self.renderer
+        display(HTML(still(self.model_id, renderer.png(), renderer.width, renderer.height, self.model.status)))
+
     @property
     def figure(self):
         """The figure as it is shown, for `display` where no widget can live."""
         return self.renderer.figure
 
-    def _arranged(self, lines: list[widgets.Widget]) -> list[widgets.Widget]:
-        """The controls in two columns, or one where the page is narrow, then the buttons."""
-        half = (len(lines) + 1) // 2
-        wrapped = widgets.Layout(flex_flow="row wrap", width="100%")
-        columns = [widgets.VBox(some) for some in (lines[:half], lines[half:]) if some]
-        return [widgets.Box(columns, layout=wrapped), widgets.Box(list(self.buttons.values()), layout=wrapped)]
-
     def _connect(self) -> None:
         for name, control in self.controls.items():
-            control.add_class(f"nida-{name.replace('_', '-')}")
+            self._rows[name].add_class(f"nida-{name.replace('_', '-')}")
             control.observe(self._on_change(name), "value")
         for name, button in self.buttons.items():
             button.on_click(self._on_click(name))
@@ -208,6 +159,12 @@ class Explorer(widgets.VBox):
                 guarded(self.model, lambda: self.model.set(**{name: change.new}))
 
         return changed
+
+    def _refuse(self, why: str) -> None:
+        def refuse() -> None:
+            raise ValueError(why)
+
+        guarded(self.model, refuse)
 
     def _on_click(self, name: str) -> Callable[[Any], None]:
         action = self._actions.get(name, lambda: self.model.preset(name))
@@ -260,9 +217,16 @@ class Explorer(widgets.VBox):
                     control.value = self.model.step
                 else:
                     control.value = getattr(self.model.params, name)
-        usable = {*self.model.presets(), *self._actions} - ({PLAY} if self.model.steps == 1 else set())
+        presets = self.model.presets()
+        usable = {*presets, *self._actions} - ({PLAY} if self.model.steps == 1 else set())
         for name, button in self.buttons.items():
             button.disabled = name not in usable
+            button.tooltip = _HINTS.get(name) or self._told(presets.get(name, {}))
+
+    def _told(self, changes: Mapping[str, Any]) -> str:
+        """What a preset sets, by the labels of the controls."""
+        shown = {self._labels[name]: value for name, value in changes.items() if name in self._labels}
+        return ", ".join(f"{label}: {_text(value)}" for label, value in shown.items())
 
     def _offer(self) -> None:
         """Set what the controls can be set to, where that depends on the model's state."""
@@ -274,10 +238,9 @@ class Explorer(widgets.VBox):
                 control.max = offered
             elif control.options != offered:
                 control.options = offered
-        unused = self.model.unused()
-        for name, line in self._lines.items():
-            for part in (line, *getattr(line, "children", ())):
-                part.disabled = name in unused
+        unused = self.model.unused() | ({"step"} if self.model.steps == 1 else set())
+        for name, row in self._rows.items():
+            switch(row, name not in unused)
 
     def _check(self) -> None:
         """Raises ValueError where the controls cannot show what the lab was asked to start with."""
@@ -294,16 +257,23 @@ class Explorer(widgets.VBox):
         self._report()
 
     def _report(self) -> None:
-        error, before = escape(self.model.error), "Still shown, the result before: " if self.model.failure else ""
+        error, before = escape(self._by_labels(self.model.error)), ""
+        if self.model.failure:
+            before = "Still shown, the result before: "
         self.summary.value = f"{before}{escape(self.model.status)}"
-        self.status.value = f'<span role="alert" style="color: #b00020">{error}</span>' if error else ""
+        self.status.value = f'<span role="alert">{error}</span>' if error else ""
+
+    def _by_labels(self, error: str) -> str:
+        """An error about a parameter, with the label of its control in place of its name."""
+        for name, label in self._labels.items():
+            error = re.sub(rf"\b{name}=", f"{label} = ", error)
+        return error
 
 
-def _line(css_class: str, lines: int = 1) -> widgets.HTML:
-    """Text with room for some lines: what is below does not move as long as they suffice."""
-    line = widgets.HTML(layout={"min_height": f"{28 * lines}px"})
-    line.add_class(css_class)
-    return line
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return listed(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _panels(ds: xr.Dataset) -> tuple:
@@ -315,34 +285,35 @@ def _panels(ds: xr.Dataset) -> tuple:
 _TRAJECTORIES = Drawing(plots.make, plots.update, _panels)
 _FIELD = Drawing(plots.make_field, plots.update_field, _panels)
 
-CONTROLS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
-    "system": ("system", lambda: choice("system", SETUPS)),
-    "method": ("method", lambda: choice("method")),
-    "beside": ("beside it", lambda: several("beside it", rows=3)),
-    "temperatures": ("temperatures", lambda: whole(1, 8)),
-    "schedule": ("schedule", lambda: choice("schedule", SCHEDULES)),
-    "members": ("members", lambda: whole(2, 100)),
-    "inflation": ("inflation", lambda: even(0.9, 1.5, 0.01)),
-    "radius": ("radius [sites]", lambda: even(0.5, 20.0, 0.5)),
-    "particles": ("particles", lambda: whole(10, 5000)),
-    "components": ("observed", lambda: several("observed", rows=3)),
-    "every": ("every n-th step", lambda: whole(1, 32)),
-    "noise_std": ("noise [spread]", lambda: logarithmic(-4, 0)),
-    "seed": (
-        "seed",
-        lambda: BoundedIntText(min=0, max=9999, description="seed", layout=_NUMBER, **_LABELLED),
+CONTROLS: dict[str, Control] = {
+    "system": Control("system", "What moves, and is observed.", lambda: choice(SETUPS)),
+    "method": Control("method", "Who reconstructs.", choice),
+    "beside": Control("beside it", "Other methods, drawn as thin lines and scored, too.", several),
+    "temperatures": Control("temperatures", "Steps of the network, from coarse to fine.", lambda: whole(1, 8)),
+    "schedule": Control("schedule", "How the temperature falls from step to step.", lambda: choice(SCHEDULES)),
+    "members": Control("members", "How many states an ensemble has.", lambda: whole(2, 100)),
+    "inflation": Control("inflation", "Factor on an ensemble's deviations.", lambda: even(0.9, 1.5, 0.01)),
+    "radius": Control("radius [sites]", "How far an observation reaches.", lambda: even(0.5, 20.0, 0.5)),
+    "particles": Control("particles", "How many states a particle filter has.", lambda: whole(10, 5000)),
+    "components": Control("observed", "The components that are measured.", several),
+    "every": Control("every n-th step", "Steps from one measurement to the next.", lambda: whole(1, 32)),
+    "noise_std": Control(
+        "noise [spread]", "Error of a measurement, in climatological standard deviations.", lambda: logarithmic(-4, 0)
     ),
-    "window": ("window", lambda: whole(0, 1)),
-    "share": ("hide share", lambda: even(0.0, 0.9, 0.05)),
-    "component": ("hide all of", lambda: choice("hide all of")),
-    "begin": ("hide from step", lambda: whole(0, 1)),
-    "length": ("hide steps", lambda: whole(0, 1)),
-    "noise": ("noise factor", lambda: logarithmic(-1, 1)),
-    "robust": ("robust", lambda: choice("robust", (NONE, *LAWS))),
-    "moment": ("map of step", lambda: whole(0, 1)),
-    "step": ("shown step", lambda: whole(1, 1)),
+    "seed": Control("seed", "Another number, another experiment.", lambda: typed(0, 9999)),
+    "window": Control("window", "Which window of the record, counted from 0.", lambda: whole(0, 1)),
+    "share": Control("hide share", "Share of the values that are withheld at random.", lambda: even(0.0, 0.9, 0.05)),
+    "component": Control("hide all of", "A component that is withheld.", choice),
+    "begin": Control("hide from step", "Where a block of withheld steps begins.", lambda: whole(0, 1)),
+    "length": Control("hide steps", "How long that block is; 0 is none.", lambda: whole(0, 1)),
+    "noise": Control(
+        "noise factor", "How much larger the errors are than the record says.", lambda: logarithmic(-1, 1)
+    ),
+    "robust": Control("robust", "A law of errors that forgives outliers.", lambda: choice((NONE, *LAWS))),
+    "moment": Control("map of step", "The time that the maps show.", lambda: whole(0, 1)),
+    "step": Control("shown step", "Which estimate on the way is shown.", lambda: whole(1, 1)),
 }
-"""Label and maker of each control, by the parameter that it sets."""
+"""What labs say of each parameter."""
 
 OF_RECORD = (
     *("window", "method", "beside", "temperatures", "schedule", "robust"),
@@ -403,10 +374,10 @@ class Lab(Explorer):
             names = (*OF_RECORD, *(["moment"] if model.of_plane else []))
         names = names if controls is None else checks.names("controls", controls)
         checks.known("controls", names, CONTROLS)
-        made = {name: (CONTROLS[name][0], CONTROLS[name][1]()) for name in dict.fromkeys((*names, "step"))}
+        made = {name: CONTROLS[name] for name in dict.fromkeys((*names, "step"))}
         presets = _presets_of(model, "system" in names)
         actions = {"save result": self._save} if isinstance(model, RecordModel) else {}
-        super().__init__(model, made, presets, _drawing, export, actions=actions)
+        super().__init__(model, made, presets, _drawing, export, rows=1.9, actions=actions)
 
     def _save(self) -> None:
         path = self.export.with_suffix(".nc")

@@ -33,6 +33,8 @@ PRINTED = 180  # dots per inch
 _LABEL = -0.5  # inches: where a y axis has its label
 ROOM = 0.05  # of a range, above and below
 NARROW = 9.0  # inches: below, a legend may take two lines
+SHORT = 1.6  # inches: a narrower panel has a small title
+FOLDED = 0.55  # of a figure's width: in a higher one, a row of panels takes two lines
 BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
 # label, then the line's looks, by the variable that it draws
 LINES = {
@@ -171,17 +173,24 @@ def legend(fig: Figure, drawn: dict[str, Artist]) -> None:
 
 
 def trajectory_panels(fig: Figure, rows: int, components: int, columns: int) -> np.ndarray:
-    """Axes `(rows, columns)` at fixed places, with room for the longest tick labels: nothing ever moves."""
+    """Axes `(rows, columns)` at fixed places, with room for the longest tick labels: nothing ever moves.
+
+    A single row of more than two panels lies in two lines where the figure is high enough.
+    """
     width, height = fig.get_size_inches()
-    gaps = [0.75] + [0.5] * (components - 1) + [0.8] * (columns - components)  # inches before each column
-    wide = (width - sum(gaps) - 0.2) / columns
-    left = np.cumsum(gaps) + wide * np.arange(columns)
-    top, bottom, between = (0.8 if width < NARROW else 0.65), 0.5, 0.2
-    tall = (height - top - bottom + between) / rows
+    folded = rows == 1 and columns > 2 and height > FOLDED * width
+    lines, across = (2, -(-columns // 2)) if folded else (rows, columns)
+    usual = [0.75] + [0.5] * (components - 1) + [0.8] * (columns - components)
+    gaps = [0.75] * across if folded else usual  # inches before each column
+    wide = (width - sum(gaps) - 0.2) / across
+    left = np.cumsum(gaps) + wide * np.arange(across)
+    top, bottom, between = (0.8 if width < NARROW else 0.65), 0.5, (0.8 if folded else 0.2)
+    tall = (height - top - bottom + between) / lines
     axes = np.empty((rows, columns), dtype=object)
     for i, j in np.ndindex(rows, columns):
-        low = bottom + (rows - 1 - i) * tall
-        axes[i, j] = fig.add_axes((left[j] / width, low / height, wide / width, (tall - between) / height))
+        down, right = divmod(j, across) if folded else (i, j)
+        low = bottom + (lines - 1 - down) * tall
+        axes[i, j] = fig.add_axes((left[right] / width, low / height, wide / width, (tall - between) / height))
         axes[i, j].yaxis.set_label_coords(_LABEL / wide, 0.5)
     return axes
 
@@ -201,7 +210,7 @@ def label_panels(axes: np.ndarray, ds: xr.Dataset | xr.DataArray) -> None:
     for ax in axes[:-1].flat:
         ax.tick_params(labelbottom=False)
         ax.set_xlabel("")
-    size = "small" if axes[0, 0].figure.get_figwidth() < NARROW and n > 2 else None
+    size = "small" if axes[0, 0].get_position().width * axes[0, 0].figure.get_figwidth() < SHORT else None
     for ax, name in zip(axes[0], names, strict=False):
         ax.set_title(name, fontsize=size)
     for ax in axes[:, n:].flat:
