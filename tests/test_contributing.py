@@ -316,9 +316,8 @@ CELLS = [
         "from nida_kit import notebook\n\n"
         "notebook.parameters(\n    globals(),\n    noise_std=notebook.number(0.3, 3),\n)",
     ),
-    ("code", "%matplotlib inline\nfrom IPython.display import display\n\nfrom nida_kit.lab import LineLab"),
+    ("code", "%matplotlib inline\nfrom nida_kit.lab import LineLab"),
     ("code", "lab = LineLab(noise_std=noise_std)\nlab"),
-    ("code", "display(lab.figure)"),
     ("markdown", "## Questions\n\n1. Does it run?\n\n<details><summary>Solutions</summary>\n\n1. Yes.\n\n</details>"),
     ("markdown", "## Summary\n\n- It runs.\n\n## References\n\n- None."),
 ]
@@ -359,4 +358,4 @@ def test_a_notebook_is_added_and_passes_the_checks_of_notebooks(monkeypatch, tmp
     checks.test_wrong_values_are_refused_by_the_cell_after_the_parameters(*checks.WRONG[-1])
     for name in ("SMALL", "OTHER"):
         (tmp_path / name).mkdir()
-        checks.test_notebooks_run_and_show_their_figure_without_a_kernel(path, getattr(sizes, name), tmp_path / name)
+        checks.test_notebooks_run_and_show_their_labs_without_a_kernel(path, getattr(sizes, name), tmp_path / name)

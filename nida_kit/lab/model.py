@@ -27,6 +27,7 @@ from nida_kit.lab.turns import in_turn
 from nida_kit.notes import quiet
 
 MOST_BESIDE = 3
+CAUTION = " Caution: "  # before what is to be known of a result besides its scores
 
 
 @in_turn
@@ -285,7 +286,7 @@ class LabModel(Model):
             + "".join(f", {float(error):.3f} for {name}" for name, error in others)
             + f", in climatological standard deviations; {float(last['step_coverage']):.0%} of the truth lies within "
             f"the 90% interval; observed values: {found['observed']}; {found['seconds']:.2f} s."
-            + (f" Caution: {found['note']}" if "note" in found else "")
+            + (f"{CAUTION}{found['note']}" if "note" in found else "")
         )
 
     @property

@@ -27,7 +27,7 @@ STYLE = """<style>
 .nida-side { flex: 0 0 320px; min-width: 0; overflow: visible; }
 .nida-main { flex: 1 1 0; min-width: 0; overflow: visible; }
 .nida-controls { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr));
-  column-gap: 16px; align-items: start; overflow: visible; }
+  column-gap: 16px; align-items: start; padding-right: 2px; overflow: visible; }
 .nida-controls > * { min-width: 0; margin: 1px 0; overflow: visible; }
 .nida-buttons { display: flex; flex-flow: row wrap; gap: 4px; padding-top: 6px; overflow: visible; }
 .nida-buttons .jupyter-button { margin: 0; }
@@ -67,18 +67,18 @@ STYLE = """<style>
 
 
 def arranged(
-    above: list[widgets.Widget], controls: list[widgets.Widget], buttons: list[widgets.Widget]
+    shown: list[widgets.Widget], controls: list[widgets.Widget], buttons: list[widgets.Widget]
 ) -> list[widgets.Widget]:
     """The children of a lab.
 
     Args:
-        above: score, messages and figure, from above.
+        shown: score, messages and figure, from above.
         controls: with their labels.
         buttons: below the controls.
     """
     note = widgets.HTML(f'{STYLE}<p class="nida-gone" role="alert">{escape(GONE)}</p>')
     side = [_of_class("nida-controls", widgets.Box(controls)), _of_class("nida-buttons", widgets.Box(buttons))]
-    parts = [_of_class("nida-side", widgets.VBox(side)), _of_class("nida-main", widgets.VBox(above))]
+    parts = [_of_class("nida-side", widgets.VBox(side)), _of_class("nida-main", widgets.VBox(shown))]
     return [note, _of_class("nida-body", widgets.Box(parts))]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import xarray as xr
 
 from nida_kit import checks
-from nida_kit.lab.model import Model, check_beside, listed
+from nida_kit.lab.model import CAUTION, Model, check_beside, listed
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.notes import quiet
@@ -128,7 +128,7 @@ class RecordModel(Model):
                 + f", in standard deviations of the record ({found['noise_rmse']:.3f} is their own error); {within} of "
                 f"them ({within / found['withheld']:.0%}) lie within their 90% interval. "
             )
-        return f"{said}{found['seconds']:.2f} s." + (f" Caution: {found['note']}" if "note" in found else "")
+        return f"{said}{found['seconds']:.2f} s." + (f"{CAUTION}{found['note']}" if "note" in found else "")
 
     def save(self, path: str | Path) -> None:
         """Write the result, with what was withheld and how, as NetCDF.

@@ -58,8 +58,7 @@ class Renderer:
 
     def __init__(self, drawing: Callable[[xr.Dataset], Drawing], rows: float = 1):
         self.drawing = drawing
-        self.figure = plots.figure(rows, _WIDTH, _ROW)
-        self.figure.set_dpi(_DPI)
+        self.figure = plots.figure(rows, _WIDTH, _ROW, _DPI)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())
         self._canvas = _Canvas(self.figure)
         self._artists: Any = None

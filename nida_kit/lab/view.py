@@ -27,7 +27,7 @@ from IPython.display import HTML, display
 from nida_kit import checks, plots
 from nida_kit.experiment import LARGE, SETUPS
 from nida_kit.lab.controls import choice, even, labelled, logarithmic, several, switch, typed, whole
-from nida_kit.lab.model import LabModel, Model, guarded, listed, preset_names
+from nida_kit.lab.model import CAUTION, LabModel, Model, guarded, listed, preset_names
 from nida_kit.lab.page import arranged, line, still
 from nida_kit.lab.record import RecordModel
 from nida_kit.lab.render import Drawing, Renderer
@@ -113,8 +113,9 @@ class Explorer(widgets.VBox):
             for name in (*presets, *self._actions)
         }
         self.image, self.summary, self.status = map(line, ("nida-image", "nida-summary", "nida-status"))
-        above = [self.summary, self.status, self.image]
-        super().__init__(arranged(above, list(self._rows.values()), list(self.buttons.values())))
+        self.caution = line("nida-caution")
+        shown = [self.summary, self.status, self.image, self.caution]
+        super().__init__(arranged(shown, list(self._rows.values()), list(self.buttons.values())))
         self.add_class("nida-lab")
         self._connect()
         self._sync()
@@ -260,14 +261,17 @@ class Explorer(widgets.VBox):
         error, before = escape(self._by_labels(self.model.error)), ""
         if self.model.failure:
             before = "Still shown, the result before: "
-        self.summary.value = f"{before}{escape(self.model.status)}"
+        said, caution, why = self.model.status.partition(CAUTION)
+        self.summary.value = f"{before}{escape(said)}"
+        self.caution.value = escape(self._by_labels(f"{caution}{why}".strip()))
         self.status.value = f'<span role="alert">{error}</span>' if error else ""
 
-    def _by_labels(self, error: str) -> str:
-        """An error about a parameter, with the label of its control in place of its name."""
+    def _by_labels(self, text: str) -> str:
+        """What is said about parameters, with the labels of their controls in place of their names."""
         for name, label in self._labels.items():
-            error = re.sub(rf"\b{name}=", f"{label} = ", error)
-        return error
+            text = re.sub(rf"\b{name}=", f"{label} = ", text)
+            text = re.sub(rf"\b{name}\b", label, text) if "_" in name else text  # others are words of English, too
+        return text
 
 
 def _text(value: Any) -> str:

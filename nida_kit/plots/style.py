@@ -74,15 +74,16 @@ def styled(draw: Callable) -> Callable:
 
 
 @styled
-def figure(rows: float = 1, width: float = 10.0, row_height: float = 1.9) -> Figure:
+def figure(rows: float = 1, width: float = 10.0, row_height: float = 1.9, dpi: float = 90.0) -> Figure:
     """An empty figure in the package's style.
 
     Args:
         rows: of panels.
-        width: in inches, at 90 dots per inch.
+        width: in inches.
         row_height: in inches.
+        dpi: dots per inch.
     """
-    return Figure(figsize=(width, 1.0 + row_height * rows))
+    return Figure(figsize=(width, 1.0 + row_height * rows), dpi=dpi)
 
 
 def pick(data: xr.Dataset | xr.DataArray, window: int = 0) -> xr.Dataset | xr.DataArray:

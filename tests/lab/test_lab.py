@@ -1,5 +1,7 @@
 import asyncio
 import json
+import math
+from base64 import b64decode, b64encode
 from html import escape
 from io import BytesIO
 
@@ -9,7 +11,9 @@ from PIL import Image
 
 from nida_kit.experiment import Parameters
 from nida_kit.lab import Lab, LabModel, LineLab, speed, view
-from nida_kit.lab.model import presets
+from nida_kit.lab.controls import Choices, Row, even
+from nida_kit.lab.model import guarded, presets
+from nida_kit.lab.page import still
 
 
 @pytest.fixture
@@ -269,24 +273,100 @@ def test_the_numbers_are_those_of_the_step_that_is_shown(lab):
     assert record["beside_rmse"] == {"4D-Var": pytest.approx(float(result["beside_rmse"][0]))}
 
 
-def test_every_slider_has_a_labelled_number_beside_it(lab):
-    def below(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from below(child)
+def rows_of(lab) -> dict[str, Row]:
+    """The sliders with their numbers, by the parameter that they set."""
+    return {name: row for name, row in lab._rows.items() if isinstance(row, Row)}
 
-    everything = list(below(lab))
-    sliders = [w for w in everything if "Slider" in type(w).__name__]
-    pairs = [w.children for w in everything if type(w).__name__ == "HBox" and len(w.children) == 2]
-    numbers = {id(slider): number for number, slider in pairs}
-    assert len(sliders) == 4
-    for slider in sliders:
-        number = numbers[id(slider)]
-        assert number.description
-        slider.value = 0.2 if "Log" in type(slider).__name__ else slider.min
+
+def test_every_slider_has_a_labelled_number_beside_it(lab):
+    rows = rows_of(lab)
+    assert list(rows) == ["temperatures", "every", "noise_std", "seed", "step"]
+    for name, row in rows.items():
+        slider, number = row.control, row.number
+        assert number.description and slider is lab.controls[name]
+        slider.value = 0.2 if name == "noise_std" else slider.min
         assert number.value == slider.value
-        number.value = 0.3 if "Log" in type(slider).__name__ else slider.max
-        assert slider.value == number.value
+        number.value = 0.3 if name == "noise_std" else slider.max
+        assert slider.value == number.value and lab.status.value == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("every", 1000, "every n-th step takes whole numbers from 1 to 32, not 1000: it stays 8."),
+        ("every", 7.5, "every n-th step takes whole numbers from 1 to 32, not 7.5: it stays 8."),
+        ("noise_std", 2.0, "noise [spread] takes numbers from 0.0001 to 1, not 2: it stays 0.05."),
+        ("seed", -1.0, "seed takes whole numbers from 0 to 9999, not -1: it stays 4."),
+        ("temperatures", math.nan, "temperatures takes whole numbers from 1 to 8, not nan: it stays 2."),
+    ],
+)
+def test_a_typed_number_that_cannot_be_is_refused_and_the_old_one_comes_back(lab, name, wrong, said):
+    number, before, picture = rows_of(lab)[name].number, lab.model.params, lab.image.value
+    was = number.value
+    number.value = wrong
+    assert said in lab.status.value and number.value == was
+    assert lab.model.params == before and lab.image.value == picture and "result before" not in lab.summary.value
+    lab.controls["step"].value = 1
+    assert lab.status.value == ""
+
+
+def test_numbers_are_rounded_and_those_between_two_steps_are_kept():
+    """The page would round them to the slider's step, and send that back."""
+    row = Row("radius", even(0.5, 20.0, 0.5), "", pytest.fail)
+    for value, step in ((7.25, 0.05), (7.5, 0.5), (7.123, 0.0005)):
+        row.number.value = value
+        assert (row.control.value, row.control.step) == (value, step)
+    row.control.value = 0.1 + 0.2 + 0.4
+    assert row.number.value == row.control.value == 0.7
+
+
+def test_boxes_are_ticked_for_what_is_chosen(lab):
+    control = lab.controls["components"]
+    boxes = {box.description: box for box in control.children[1].children}
+    assert {name: box.value for name, box in boxes.items()} == {"x": True, "y": False, "z": False}
+    boxes["z"].value = True
+    assert lab.model.params.components == control.value == ("x", "z")
+    control.value = ("y",)
+    assert [name for name, box in boxes.items() if box.value] == ["y"]
+    lab.controls["system"].value = "pendulum"
+    assert [box.description for box in control.children[1].children] == ["angle", "momentum"]
+
+
+def test_controls_without_effect_are_disabled():
+    lab = Lab(controls=("method", "beside", "temperatures", "schedule", "members", "inflation"), temperatures=2)
+    usable = {name for name, control in lab.controls.items() if not control.disabled}
+    assert usable == {"method", "beside", "temperatures", "schedule", "step"}
+    lab.controls["method"].value = "EnKS"
+    assert not lab.controls["members"].disabled and not lab._rows["members"].number.disabled
+    for name in ("temperatures", "schedule", "step"):
+        assert lab.controls[name].disabled
+    lab.controls["beside"].value = ("neural",)
+    assert not lab.controls["temperatures"].disabled
+
+
+def test_messages_name_the_control_and_not_the_parameter(lab):
+    assert not guarded(lab.model, lambda: lab.model.set(noise_std=-1.0))
+    assert "noise [spread] = -1.0" in lab.status.value and "noise_std" not in lab.status.value
+
+
+def test_every_control_and_button_says_what_it_does(lab):
+    for name, row in lab._rows.items():
+        said = row.label.value if isinstance(row, Choices) else getattr(row, "number", row).tooltip
+        assert len(said) > 10, name
+    assert lab.buttons["sparse"].tooltip == "observed: x, every n-th step: 16, noise [spread]: 0.05"
+    assert all(button.tooltip for button in lab.buttons.values() if not button.disabled)
+
+
+def test_one_output_holds_the_lab_its_picture_and_a_line_of_text(lab):
+    data, metadata = lab._repr_mimebundle_()
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == lab.model_id
+    assert b64decode(data["image/png"]) == lab.renderer.png() and data["text/plain"] == lab.model.alt_text
+    assert metadata["image/png"] == {"width": lab.renderer.width, "height": lab.renderer.height}
+
+
+def test_what_a_lab_leaves_for_a_page_without_it_is_plain_text_of_its_own():
+    said = still("a1", b"png", 10, 5, 'a "word" </style>')
+    assert said.count("</style>") == 1 and "nida-still-a1" in said and b64encode(b"png").decode() in said
 
 
 def test_the_picture_has_an_alternative_text_and_a_fixed_size(lab):
