@@ -47,7 +47,9 @@ FLAGS = [
 ]
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PATIENCE = 120  # seconds; other work may share the machine
-WIDTHS = (1300, 1000)  # pixels
+LAPTOP, LARGE = (1366, 768), (1920, 1080)  # pixels
+SIZES = (LAPTOP, LARGE, (820, 1100), (390, 844))
+SEEN = 600  # pixels of a notebook that a laptop shows, below the bars of browser and JupyterLab
 
 
 # The slider that is moved in each.
@@ -91,7 +93,7 @@ def browser() -> Iterator:
 
 @contextmanager
 def new_page(browser) -> Iterator:
-    context = browser.new_context(viewport={"width": WIDTHS[0], "height": 1400})
+    context = browser.new_context(viewport={"width": LARGE[0], "height": 1400})
     context.set_default_timeout(1000 * PATIENCE)
     yield context.new_page()
     context.close()
@@ -212,31 +214,34 @@ def shown(request, browser, jupyterlab) -> Iterator[Shown]:
     address, token, folder = jupyterlab
     with new_page(browser) as page:
         # A workspace of its own, or JupyterLab would open the notebooks of the tests before once more.
-        page.goto(f"{address}/lab/workspaces/{request.param}/tree/{request.param}.ipynb?token={token}")
-        page.wait_for_function(
-            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-            polling=200,
-        )
-        page.evaluate(
-            """() => {
-                const run = window.jupyterapp.commands.execute('notebook:run-all-cells')
-                run.then(all => { window.nidaRan = [all] })
-            }"""
-        )
-        page.wait_for_function("() => window.nidaRan", polling=200)
-        assert page.evaluate("() => window.nidaRan") == [True], page.locator(
-            "[data-mime-type$=stderr]"
-        ).all_inner_texts()
+        run_all(page, f"{address}/lab/workspaces/{request.param}/tree/{request.param}.ipynb?token={token}")
         wait_for_lab(page)
         yield Shown(request.param, page, seen(page), folder)
         page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+
+def run_all(page, address: str) -> None:
+    """Open a notebook in JupyterLab and run its cells."""
+    page.goto(address)
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+        polling=200,
+    )
+    page.evaluate(
+        """() => {
+            const run = window.jupyterapp.commands.execute('notebook:run-all-cells')
+            run.then(all => { window.nidaRan = [all] })
+        }"""
+    )
+    page.wait_for_function("() => window.nidaRan", polling=200)
+    assert page.evaluate("() => window.nidaRan") == [True], page.locator("[data-mime-type$=stderr]").all_inner_texts()
 
 
 @pytest.fixture
 def lab(shown) -> Shown:
     """The same, as it was at first."""
     page = shown.page
-    page.set_viewport_size({"width": WIDTHS[0], "height": 1400})
+    page.set_viewport_size({"width": LARGE[0], "height": 1400})
     if seen(page).picture != shown.first.picture:
         reset(shown)
     return shown
@@ -298,12 +303,18 @@ def seen(page) -> Seen:
 
 def number_beside(page, name: str):
     """The labelled number that is linked to a slider."""
-    return part(page, f".nida-{name}").locator("xpath=..").locator("input[type=number]")
+    return part(page, f".nida-{name} input[type=number]")
 
 
 def numbers(page) -> list[str]:
     """That the controls show."""
     return part(page, "input[type=number]").evaluate_all("all => all.map(one => one.value)")
+
+
+def type_number(page, name: str, text: str) -> None:
+    number = number_beside(page, name)
+    number.fill(text)
+    number.press("Enter")
 
 
 def new_picture(page, before: Seen) -> Seen:
@@ -356,7 +367,7 @@ def click(page, text: str) -> None:
 
 def press_button(page, text: str) -> None:
     """Walk to a button by Tab, from wherever the focus is in the lab, and press it by Enter."""
-    for _ in range(40):
+    for _ in range(100):
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.innerText.trim()") == text:
             page.keyboard.press("Enter")
@@ -392,36 +403,58 @@ FAULTS = """() => {
     if (lab.scrollWidth > lab.clientWidth) faults.push(`the lab is ${lab.scrollWidth - lab.clientWidth} px too wide`)
     const name = e => e.className.match(/nida-[\\w-]+/)?.[0] || e.innerText.trim() || e.className
     const all = [...lab.querySelectorAll('.jupyter-widgets')].filter(e => e.getClientRects().length)
+    const box = e => {  // of what is seen of it, for long lists of boxes and wide pictures scroll
+        const a = e.getBoundingClientRect(), list = e.closest('.nida-choices > .widget-box')?.getBoundingClientRect()
+        const bottom = Math.min(a.bottom, list?.bottom ?? Infinity), top = Math.max(a.top, list?.top ?? -Infinity)
+        return {left: a.left, right: a.right, top, bottom}
+    }
     const leaves = all.filter(e => !e.querySelector('.jupyter-widgets'))
     leaves.forEach((one, i) => {
-        const a = one.getBoundingClientRect()
+        const a = box(one)
         if (a.right > edge.right + 1 || a.left < edge.left - 1) faults.push(`${name(one)} leaves the lab`)
         for (const other of leaves.slice(i + 1)) {
-            const b = other.getBoundingClientRect()
+            const b = box(other)
             const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left)
             const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top)
             if (wide > 1 && high > 1) faults.push(`${name(one)} and ${name(other)} overlap`)
         }
     })
-    for (const text of lab.querySelectorAll('.widget-label, .jupyter-button, .nida-summary, .nida-status'))
+    const texts = '.widget-label, .jupyter-button, .nida-summary, .nida-status, .nida-caution'
+    for (const text of lab.querySelectorAll(texts))
         if (text.scrollWidth > text.clientWidth + 1) faults.push(`"${text.innerText.trim()}" is cut off`)
     const image = lab.querySelector('img.nida-figure').getBoundingClientRect()
-    if (image.right > edge.right + 1) faults.push('the picture leaves the lab')
+    if (image.right > edge.right + 1 && edge.width > 420) faults.push('the picture leaves the lab')
     return faults
 }"""
 
+BOXES = """() => Object.fromEntries(['lab', 'side', 'main', 'summary', 'figure'].map(name => {
+    const b = document.querySelector(`.nida-${name}`).getBoundingClientRect()
+    return [name, [b.left, b.top, b.right, b.bottom]]
+}))"""
 
-def layout_faults(page, width: int) -> list[str]:
-    page.set_viewport_size({"width": width, "height": 1400})
+
+def resize(page, size: tuple[int, int], files: bool = True) -> None:
+    """Give the window a size; JupyterLab's list of files takes some of it."""
+    page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    page.evaluate("files => window.jupyterapp?.shell[files ? 'expandLeft' : 'collapseLeft']()", files)
     page.wait_for_timeout(600)  # JupyterLab lays out a little later
     bring_into_view(page)
+
+
+def layout_faults(page, size: tuple[int, int]) -> list[str]:
+    resize(page, size, files=size[0] > 1000)
     return page.evaluate(FAULTS)
 
 
 def keep_screenshot(page, name: str) -> None:
     if folder := os.environ.get("NIDA_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}-page.png")
+        keep_page(page, name)
         page.locator(".nida-lab").first.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def keep_page(page, name: str) -> None:
+    if folder := os.environ.get("NIDA_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}-page.png")
 
 
 def unnamed(page) -> list[str]:
@@ -471,11 +504,65 @@ def test_a_lab_has_text_for_what_it_shows_and_names_for_its_controls(lab):
     assert part(lab.page, "[role=slider]").evaluate_all(WITHOUT_A_LABELLED_NUMBER) == 0
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_nothing_in_a_lab_overlaps_or_is_cut_off(lab, width):
-    faults = layout_faults(lab.page, width)
-    keep_screenshot(lab.page, f"{lab.stem}-{width}")
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_nothing_in_a_lab_overlaps_or_is_cut_off(lab, size):
+    faults = layout_faults(lab.page, size)
+    keep_screenshot(lab.page, f"{lab.stem}-{size[0]}")
     assert faults == []
+
+
+@pytest.mark.parametrize("files", [True, False], ids=["with files", "without files"])
+def test_a_laptop_shows_figure_controls_and_score_at_once(lab, files):
+    resize(lab.page, LAPTOP, files)
+    boxes = lab.page.evaluate(BOXES)
+    left, top, right, _ = boxes["lab"]
+    assert max(boxes[name][3] for name in ("side", "summary", "figure")) - top <= SEEN
+    assert boxes["side"][2] <= boxes["main"][0] and boxes["summary"][3] <= boxes["figure"][1]
+    assert boxes["figure"][2] - boxes["figure"][0] > 0.6 * (right - left - 336)
+
+
+def test_a_large_screen_is_used_and_a_narrow_one_has_the_figure_first(lab):
+    widths = {}
+    for size in (LAPTOP, LARGE, (820, 1100)):
+        resize(lab.page, size, files=size[0] > 1000)
+        boxes = lab.page.evaluate(BOXES)
+        widths[size] = boxes["figure"][2] - boxes["figure"][0]
+    assert widths[LARGE] > 1.5 * widths[LAPTOP]
+    assert boxes["figure"][3] <= boxes["side"][1] and widths[820, 1100] > 600
+
+
+def test_text_can_be_read_in_the_dark(lab):
+    page, theme = lab.page, "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab %s'})"
+    page.evaluate(theme % "Dark")
+    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    resize(page, LAPTOP)
+    try:
+        selectors = (".nida-summary .widget-html-content", ".widget-label", "input[type=number]")
+        seen = [part(page, selector).first.evaluate("e => getComputedStyle(e).color") for selector in selectors]
+        assert part(page, ".nida-figure").evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(255, 255, 255)"
+        keep_screenshot(page, f"{lab.stem}-dark")
+    finally:
+        page.evaluate(theme % "Light")
+        page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
+    for colour in seen:
+        assert min(map(int, re.findall(r"\d+", colour)[:3])) > 150, seen
+
+
+@with_usual_controls
+@pytest.mark.parametrize(
+    ("typed", "said"), [("1000", "from 1 to 32, not 1000"), ("7.5", "whole numbers"), ("-3", "not -3")]
+)
+def test_a_number_that_cannot_be_is_refused_and_the_old_one_comes_back(lab, typed, said):
+    page = lab.page
+    old = number_beside(page, "every").input_value()
+    type_number(page, "every", typed)
+    part(page, ".nida-status [role=alert]").filter(has_text=said).wait_for()
+    assert "every n-th step" in part(page, ".nida-status").inner_text()
+    settle(page)
+    assert number_beside(page, "every").input_value() == old and seen(page).picture == lab.first.picture
+    type_number(page, "every", "5")
+    new_picture(page, lab.first)
+    assert number_beside(page, "every").input_value() == "5" and part(page, "[role=alert]").count() == 0
 
 
 @with_usual_controls
@@ -544,12 +631,12 @@ def test_presets_export_and_errors(lab):
     assert written.read_bytes().startswith(b"\x89PNG")
     assert json.loads(written.with_suffix(".json").read_text())["every"] == 16
 
-    part(page, ".nida-components select").select_option([])
+    part(page, ".nida-components input:checked").evaluate_all("all => all.forEach(one => one.click())")
     alert = part(page, ".nida-status [role=alert]")
     alert.wait_for(state="visible")
     assert "observed" in alert.inner_text()
     red, green, blue = map(int, re.findall(r"\d+", alert.evaluate("e => getComputedStyle(e).color"))[:3])
-    assert red > 150 and green < 80 and blue < 80
+    assert red > 150 and green < 90 and blue < 90
     settle(page)
     assert seen(page).picture == sparse.picture
     keep_screenshot(page, "error")
@@ -577,7 +664,51 @@ def test_voila_shows_the_lab_without_code(browser, tmp_path, stem):
         before = seen(page)
         press(page, "noise-std", "ArrowRight")
         assert new_picture(page, before).summary != before.summary
-        for width in WIDTHS:
-            faults = layout_faults(page, width)
-            keep_screenshot(page, f"voila-{stem}-{width}")
+        for size in SIZES:
+            faults = layout_faults(page, size)
+            keep_screenshot(page, f"voila-{stem}-{size[0]}")
             assert faults == []
+
+
+ONE_LAB = """from nida_kit.lab import LineLab
+lab = LineLab()
+lab"""
+
+
+def test_a_lab_without_its_kernel_says_so_and_reopens_as_its_picture(browser, jupyterlab):
+    address, token, folder = jupyterlab
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ONE_LAB)])
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(notebook, folder / "one.ipynb")
+    at = f"{address}/lab/workspaces/%s/tree/one.ipynb?token={token}"
+    with new_page(browser) as page:
+        run_all(page, at % "one")
+        wait_for_lab(page)
+        gone = page.locator(".nida-gone")
+        assert not gone.is_visible()
+        page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        gone.wait_for(state="visible")
+        assert "Run the cell again" in gone.inner_text()
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+    saved = nbformat.read(folder / "one.ipynb", as_version=4).cells[0].outputs
+    assert len(saved) == 2 and "Densities of x" in saved[0]["data"]["text/plain"]
+    with new_page(browser) as page:
+        page.goto(at % "again")
+        lost = page.locator(".jp-OutputArea-output.jupyter-widgets")
+        lost.wait_for(state="visible")
+        style = lost.evaluate(
+            """e => [getComputedStyle(e), getComputedStyle(e, '::before'), getComputedStyle(e, '::after')].map(
+                s => [s.fontSize, s.content, s.backgroundImage, s.width, s.height])"""
+        )
+        keep_page(page, "reopened")
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    error, note, picture = style
+    assert error[0] == "0px" and "Run the cell again" in note[1] and "Posterior mean" in note[1]
+    assert picture[2].startswith('url("data:image/png') and float(picture[3][:-2]) > 500 < float(picture[4][:-2]) + 200
+
+    exporter = pytest.importorskip("nbconvert").HTMLExporter()
+    page, _ = exporter.from_filename(str(folder / "one.ipynb"))
+    assert page.count("<img") == 1 and "LineLab(" not in page.partition("</head>")[2].replace(ONE_LAB, "")

@@ -12,7 +12,7 @@ from PIL import Image
 from nida_kit.experiment import Parameters
 from nida_kit.lab import Lab, LabModel, LineLab, speed, view
 from nida_kit.lab.controls import Choices, Row, even
-from nida_kit.lab.model import guarded, presets
+from nida_kit.lab.model import CAUTION, guarded, presets
 from nida_kit.lab.page import still
 
 
@@ -50,7 +50,8 @@ def test_each_control_changes_the_figure_and_the_line_about_it(lab, name, value)
     # Schedules may differ by less than the line shows.
     assert lab.summary.value != before[1] or name == "schedule"
     assert not lab.model.shown.equals(shown)
-    assert lab.summary.value == escape(lab.model.status)
+    said, _, why = lab.model.status.partition(CAUTION)
+    assert lab.summary.value == escape(said) and bool(lab.caution.value) == bool(why)
     assert lab.status.value == ""
     assert name == "step" or getattr(lab.model.params, name) == value
 

@@ -12,7 +12,7 @@ pytest.importorskip("ipywidgets")
 
 import nida_kit as nk
 from nida_kit.lab import Lab
-from nida_kit.lab.model import guarded
+from nida_kit.lab.model import CAUTION, guarded
 from nida_kit.withheld import Parameters, read, run
 
 TRUTH = nk.Lorenz63().simulate(samples=3, steps=32, dt=0.05, seed=0)
@@ -46,10 +46,10 @@ def lab(monkeypatch, tmp_path):
 def test_each_control_changes_the_figure_and_the_line_about_it(lab, name, value):
     if name == "begin":
         lab.controls["length"].value = 6  # a block of no steps begins nowhere
-    before, said = lab.image.value, lab.summary.value
+    before, summary = lab.image.value, lab.summary.value
     lab.controls[name].value = value
-    assert lab.image.value != before and lab.summary.value != said
-    assert lab.summary.value == escape(lab.model.status) and lab.status.value == ""
+    assert lab.image.value != before and lab.summary.value != summary
+    assert lab.summary.value == escape(lab.model.status.partition(CAUTION)[0]) and lab.status.value == ""
     assert name == "step" or getattr(lab.model.params, name) == value
     if name != "step":
         expected = run(read(OBS, prior="lorenz63"), lab.model.params)
