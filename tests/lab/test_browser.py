@@ -562,7 +562,7 @@ def test_a_number_that_cannot_be_is_refused_and_the_old_one_comes_back(lab, type
     assert number_beside(page, "every").input_value() == old and seen(page).picture == lab.first.picture
     type_number(page, "every", "5")
     new_picture(page, lab.first)
-    assert number_beside(page, "every").input_value() == "5" and part(page, "[role=alert]").count() == 0
+    assert number_beside(page, "every").input_value() == "5" and part(page, ".nida-status [role=alert]").count() == 0
 
 
 @with_usual_controls
