@@ -189,7 +189,7 @@ def test_an_answer_takes_at_most_half_a_redraw_more_than_method_and_redraw():
 def test_nothing_observed_is_a_red_line_and_the_last_figure_stays(lab):
     image, summary, _ = seen(lab)
     lab.controls["components"].value = ()
-    assert "Nothing is observed" in lab.status.value and "color" in lab.status.value
+    assert "Nothing is observed" in lab.status.value and 'role="alert"' in lab.status.value
     assert lab.image.value == image
     assert lab.summary.value == f"Still shown, the result before: {summary}"
     lab.controls["components"].value = ("y",)
