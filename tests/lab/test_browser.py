@@ -436,7 +436,7 @@ BOXES = """() => Object.fromEntries(['lab', 'side', 'main', 'summary', 'figure']
 def resize(page, size: tuple[int, int], files: bool = True) -> None:
     """Give the window a size; JupyterLab's list of files takes some of it."""
     page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
-    page.evaluate("files => window.jupyterapp?.shell[files ? 'expandLeft' : 'collapseLeft']()", files)
+    page.evaluate("files => window.jupyterapp?.shell[files ? 'expandLeft' : 'collapseLeft']?.()", files)
     page.wait_for_timeout(600)  # JupyterLab lays out a little later
     bring_into_view(page)
 
