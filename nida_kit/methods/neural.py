@@ -29,7 +29,7 @@ from nida_kit.priors.modes import OfField
 from nida_kit.priors.paper import Network
 from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.weights import load, load_pretrained
-from nida_kit.reconstruction import Reconstruction
+from nida_kit.reconstruction import Reconstruction, of_solver
 from nida_kit.state import GridLabels, Labels, StateLabels
 
 
@@ -144,9 +144,12 @@ class NeuralIncremental(Method):
     def reconstruct(self, observations, dt, first_guess):
         observations, start = self._start(observations, first_guess)
         posteriors = list(self._steps(observations, start))
-        if isinstance(self.prior, FieldPrior):
-            posteriors = [self._drawn(posterior) for posterior in posteriors]
-        return Reconstruction(posteriors, self.temperatures, start.estimate)
+        if not isinstance(self.prior, FieldPrior):
+            return Reconstruction(posteriors, self.temperatures, start.estimate)
+        drawn = [self._drawn(posterior) for posterior in posteriors]
+        posteriors[-1].mean  # noqa: B018 (solved for now, and kept)
+        reached = of_solver([posterior.reached for posterior in posteriors])
+        return Reconstruction(drawn, self.temperatures, start.estimate, reached)
 
     def _steps(self, observations: Observations, start: Gaussian) -> Iterator[Gaussian]:
         if not isinstance(self.prior, FieldPrior):
