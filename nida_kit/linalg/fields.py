@@ -108,7 +108,9 @@ class Pyramid:
 
     def to(self, dtype: torch.dtype) -> Pyramid:
         """The same in another precision."""
-        return Pyramid(*(tuple(x.to(dtype) for x in own) for own in (self.amplitude, self.mixing)), self.inside.to(dtype))
+        return Pyramid(
+            *(tuple(x.to(dtype) for x in own) for own in (self.amplitude, self.mixing)), self.inside.to(dtype)
+        )
 
 
 @dataclass(frozen=True)

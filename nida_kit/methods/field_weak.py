@@ -38,8 +38,8 @@ class FieldFourDVar(Method):
     stands before it in an `nk.Chain`. Its result holds each window's `cost` (half the squared whitened residuals of
     start, model and observations), and whether it has `converged`: whether the last outer loop moved the mean by less
     than a tenth of its standard deviation (`distance`, root mean square); `solver_iterations` and `solver_residual` are
-    those of conjugate gradients, the sum over outer loops and the largest, over the right-hand side. std is that of draws from the model
-    linearised at the mean.
+    those of conjugate gradients, the sum over outer loops and the largest, over the right-hand side. std is that of
+    draws from the model linearised at the mean.
 
     It computes in the climatology's precision, single for a shipped one. Memory grows with the number of windows, for
     the model's slopes are kept: `obs.chunk(sample=4)` takes a few at a time.

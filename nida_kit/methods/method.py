@@ -72,6 +72,7 @@ class Method(ABC):
         template_steps: how many time steps say what a lazy result looks like; None is the whole window.
         fits: whether the answer should agree with the observations.
         takes_first_guess: whether the answer depends on where it starts.
+        doubt_of_robust: what to say where `robust=` is asked for.
     """
 
     labels: Labels
@@ -82,6 +83,7 @@ class Method(ABC):
     template_steps: int | None = None
     fits: bool = True
     takes_first_guess: bool = True
+    doubt_of_robust: str = ""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
@@ -215,7 +217,7 @@ class Method(ABC):
             if robust is not None:
                 weight = reweighted(self, robust, told, read.dt, first_guess)
                 observations = weighted(told, weight)
-                notes += _gross(weight)
+                notes += _gross(weight) + [self.doubt_of_robust] * bool(self.doubt_of_robust)
             given = observations, read.dt, first_guess
             if noise is None:
                 found = self.reconstruct(*given)

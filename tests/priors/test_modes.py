@@ -135,6 +135,10 @@ def test_what_it_cannot_do_is_refused():
     )
     with pytest.raises(ValueError, match="points of its grid or between them"):
         CLIMATE.given(whole)
+    many = torch.randint(STEPS * N, (10_001, 4), generator=torch.Generator().manual_seed(0))
+    between = Sparse(many, torch.ones(10_001, 4).double(), (STEPS, N))
+    with pytest.raises(ValueError, match=r"has 10001 values between points .* up to 10000 are taken.*exact=True"):
+        CLIMATE.given(Gaussian.of(CLIMATE.mean.expand(1, STEPS, N), between, torch.zeros(1, 1, 10_001).double()))
     past = nk.Lorenz63().simulate(3, 40, 0.05)
     with pytest.raises(ValueError, match="two dims"):
         nk.OptimalInterpolation.fit_field(past)
