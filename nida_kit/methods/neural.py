@@ -176,7 +176,8 @@ class NeuralIncremental(Method):
 
     def doubts(self, observations):
         device = self.prior.climatology.mean.device
-        return outliers(self.prior.climatology, observations.to(device))
+        notes = outliers(self.prior.climatology, observations.to(device))
+        return notes + (_too_exact(self.prior, observations.to(device)) if isinstance(self.prior, FieldPrior) else [])
 
     def implausibility(self, x, observations, dt):
         if isinstance(self.prior, FieldPrior):
@@ -200,7 +201,8 @@ class NeuralIncremental(Method):
 
     def _drawn(self, posterior: Gaussian) -> Drawn:
         """What is known of a field: draws of its network's are too near to each other."""
-        return Drawn(posterior, self.prior.climatology, float(self.prior.wider), self.draws)
+        prior = self.prior
+        return Drawn(posterior, prior.climatology, float(prior.wider), self.draws, prior.unresolved.double())
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
@@ -238,6 +240,19 @@ def steps_of_field(
 ) -> Iterator[Gaussian]:
     """The loop, whose prior is told the first guess's spread at each step: a field's own has no closed form."""
     return incremental(prior, temperatures, observations, start, move=lambda posterior: start.at(posterior.mean))
+
+
+def _too_exact(prior: FieldPrior, observations: Observations) -> list[str]:
+    """What to say of errors far below what the network's noise can hold."""
+    noise_std = observations.noise_std.expand(observations.value.shape)[observations.seen]
+    unresolved = float(prior.unresolved.square().mean().sqrt())
+    if not noise_std.numel() or noise_std.min() >= unresolved / 3:
+        return []
+    return [
+        f"Some errors are told as {float(noise_std.min()):.3g}, and what this prior cannot hold of a field is "
+        f"{unresolved:.3g} (root mean square): where much is observed, that error counts as well, and the answer is "
+        f"better with noise_std=(noise_std**2 + {unresolved:.3g}**2) ** 0.5."
+    ]
 
 
 def _check_same_place(known: GridLabels, labels: GridLabels) -> None:

@@ -131,6 +131,16 @@ class FieldPrior(nn.Module):
         return self.doubt.exp()
 
     @property
+    def unresolved(self) -> Float[Tensor, " n"]:
+        """Standard deviation of what its noise cannot hold: of what the first guess's modes leave over, half.
+
+        The share is chosen on validation windows: with it intervals cover alike where little and where nearly all is
+        observed.
+        """
+        climatology = self.climatology
+        return (climatology.left_over / 2).sqrt() * climatology.varies
+
+    @property
     def octaves(self) -> int:
         """By how many the grid is finer than the network's own."""
         return round(math.log2((self.climatology.shape[0] - 1) / (self.climate.modes.shape[-2] - 1)))

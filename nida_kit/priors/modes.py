@@ -224,6 +224,15 @@ class FieldClimatology(OfField):
         E = self.patterns
         return (self.spread.square() - ((E @ self.lags[0]) * E).sum(1)).clamp(min=0)
 
+    @property
+    def left_over(self) -> Float[Tensor, " n"]:
+        """The variance of past fields that their modes did not hold.
+
+        `rest` is less: what was added to the modes' own variances, for covariances that no window contradicts, is taken
+        from it, and little is left where the field is strong.
+        """
+        return (self.spread.square() - self.patterns.square().sum(1)).clamp(min=0)
+
     def root(self, scale: Float[Tensor, " T"]) -> Modes:
         """What makes independent steps of the field's covariance, a step's in units of its `scale`.
 

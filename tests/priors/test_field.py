@@ -8,6 +8,10 @@ from drifting import drifting
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Diagonal
+from nida_kit.methods.interpolation import first_guess_of
+from nida_kit.methods.neural import steps_of_field
+from nida_kit.observing.observations import Observations
+from nida_kit.priors.drawn import Drawn
 
 PAST = drifting(30, 60, seed=0)
 INTERPOLATION = nk.OptimalInterpolation.fit_field(PAST, steps=4, modes=80)
@@ -17,6 +21,11 @@ TRUTH = drifting(3, 4, seed=1)
 def some(truth, share=0.15, seed=0):
     seen = np.random.default_rng(seed).random(truth.shape) < share
     return nk.observe(truth, noise_std=0.3, seed=2).assign(value=lambda ds: ds["value"].where(seen))
+
+
+def _tensors(obs):
+    value = torch.from_numpy(obs["value"].values).flatten(-2).float()
+    return Observations(value, torch.full_like(value, float(obs["noise_std"])))
 
 
 def network(**settings):
@@ -103,9 +112,29 @@ def test_very_exact_observations_are_met_and_make_nothing_worse(noise_std):
     seen = some(TRUTH)["value"].notnull()
     exact = nk.observe(TRUTH, noise_std=noise_std, seed=2).assign(value=lambda ds: ds["value"].where(seen))
     result = METHOD.assimilate(exact)
-    assert "converged" not in result.attrs.get("note", "") and np.isfinite(result["std"]).all()
+    assert "converged" not in result.attrs["note"] and np.isfinite(result["std"]).all()
+    assert "the answer is better with noise_std=(noise_std**2 + " in result.attrs["note"]
+    assert "is better with" not in METHOD.assimilate(some(TRUTH)).attrs.get("note", "")
     assert nk.rmse(result["mean"], TRUTH) < nk.rmse(METHOD.assimilate(some(TRUTH))["mean"], TRUTH)
     assert float(np.abs(result["mean"] - TRUTH).where(seen).max()) < 0.05 * float(TRUTH.std())
+
+
+def test_its_spread_has_what_its_noise_cannot_hold():
+    start = first_guess_of(INTERPOLATION.climatology, _tensors(some(TRUTH)))
+    *_, last = steps_of_field(METHOD.prior, [1.0, 0.5], _tensors(some(TRUTH)), start)
+    alone = Drawn(last, METHOD.prior.climatology, float(METHOD.prior.wider)).std
+    expected = (alone.square() + METHOD.prior.climatology.left_over / 2 * METHOD.prior.climatology.varies).sqrt()
+    with torch.no_grad():
+        found = METHOD.assimilate(some(TRUTH))["std"].values.reshape(3, 4, -1)
+    np.testing.assert_allclose(found, expected.detach(), rtol=1e-2)  # solved to a tolerance
+
+
+def test_a_gross_error_is_said_and_nothing_else():
+    obs = some(TRUTH)
+    assert "misses" not in METHOD.assimilate(obs).attrs.get("note", "")
+    where = np.argwhere(obs["value"][1].notnull().values)[50]
+    obs["value"][(1, *where)] += 4 * float(TRUTH.std())
+    assert "In 1 of 3 windows the answer misses what was observed" in METHOD.assimilate(obs).attrs["note"]
 
 
 def test_what_makes_fields_worse_is_said():
