@@ -228,8 +228,8 @@ class FieldClimatology(OfField):
     def left_over(self) -> Float[Tensor, " n"]:
         """The variance of past fields that their modes did not hold.
 
-        `rest` is less: what was added to the modes' own variances, for covariances that no window contradicts, is taken
-        from it, and little is left where the field is strong.
+        Where they are many, `rest` is less: what was added to the modes' own variances, for covariances that no window
+        contradicts, is taken from it, and little is left where the field is strong.
         """
         return (self.spread.square() - self.patterns.square().sum(1)).clamp(min=0)
 

@@ -94,7 +94,6 @@ def test_what_the_modes_leave_over_is_that_of_the_past():
     held = (some @ patterns[:30].mT @ patterns[:30]).square().mean(0)
     left = (away.square().mean((0, 1)) - held).clamp(min=0)
     torch.testing.assert_close(CLIMATE.left_over, left, rtol=1e-6, atol=1e-9)
-    assert (CLIMATE.rest <= CLIMATE.left_over + 1e-9).all()
 
 
 def test_a_taper_keeps_far_places_apart():
