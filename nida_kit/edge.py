@@ -33,7 +33,7 @@ from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.dates import later, model_times, natural_unit
-from nida_kit.state import COMPONENT, OBSERVED, OTHER, SAMPLE, TIME, Labels, reserved, storable
+from nida_kit.state import COMPONENT, OBSERVED, OTHER, SAMPLE, TIME, Labels, grid_dims, reserved, storable
 from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
@@ -333,6 +333,11 @@ def read_observations(
     check_observations(obs, dims)
     obs = _named(obs)
     value, error = obs["value"], _error_of(obs)
+    if direct and (more := [d for d in grid_dims(value) if d not in dims]):
+        raise ValueError(
+            f"The observations are of a field along {list(grid_dims(value))}, and the state has {list(dims)}: select "
+            f"one along {more[0]!r}, obs.sel({more[0]}={value[more[0]].values[0]:g}, drop=True)."
+        )
     step = time_step(value[TIME], dt, state.time_units)
     value, error, converted = _in_units_of(state, value, error) if direct else (value, error, "")
     for dim in dims:

@@ -126,6 +126,11 @@ class Gaussian:
             dz = _Implicit.apply(defect, dz, self._solver.solve) if defect.requires_grad else dz
         return self.centre + (dz if self.generator is None else self.generator.push(dz))
 
+    @property
+    def reached(self) -> tuple[Tensor, Tensor] | None:
+        """Of a mean by conjugate gradients, the residual over the right-hand side and the iterations, `(...)`."""
+        return self._solver.reached
+
     @cached_property
     def precision(self) -> BlockBanded:
         """J' J, written down."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -107,6 +108,22 @@ class After:
     def sample(self, noise: Float[Tensor, "*draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise."""
         return self.change(self.posterior.sample(noise))
+
+
+def of_solver(reached: Sequence[tuple[Tensor, Tensor] | None]) -> dict[str, Tensor]:
+    """What conjugate gradients say of each window, as diagnostics: of several solves the largest residual, and the sum.
+
+    Args:
+        reached: of each solve for a mean, `Gaussian.reached`; None where it took none.
+    """
+    found = [each for each in reached if each is not None]
+    if not found:
+        return {}
+    residuals, iterations = zip(*found, strict=True)
+    return {
+        "solver_iterations": sum(iterations),
+        "solver_residual": reduce(torch.maximum, residuals).double(),
+    }
 
 
 @dataclass(frozen=True)

@@ -299,8 +299,13 @@ def state_dims(array: xr.DataArray) -> tuple[Hashable, ...]:
     """
     if COMPONENT in array.coords or COMPONENT in array.dims:
         return (COMPONENT,) if COMPONENT in array.dims else ()
-    axes = {name: c.attrs[_AXIS] for name, c in array.coords.items() if _AXIS in c.attrs}
-    if axes:
-        return tuple(sorted((d for d in axes if d in array.dims), key=axes.get))
+    if any(_AXIS in c.attrs for c in array.coords.values()):
+        return grid_dims(array)
     after = array.dims[array.dims.index(TIME) + 1 :] if TIME in array.dims else ()
     return tuple(d for d in after if d not in (SAMPLE, MEMBER))
+
+
+def grid_dims(array: xr.DataArray) -> tuple[Hashable, ...]:
+    """The dims of a labelled array whose coordinates say that they are a grid's, in the state's order."""
+    axes = {name: c.attrs[_AXIS] for name, c in array.coords.items() if _AXIS in c.attrs}
+    return tuple(sorted((d for d in axes if d in array.dims), key=axes.get))

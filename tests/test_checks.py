@@ -208,7 +208,7 @@ def with_(kind, **usual):
 MAKERS = {
     "EnKF": (
         with_(nk.EnKF, system=L63),
-        ENSEMBLE | {"model_noise_std": [*STD, None], "perturbed": FLAG, "finite_size": FLAG},
+        ENSEMBLE | {"model_noise_std": [*STD, None], "perturbed": FLAG, "finite_size": FLAG, "hyperprior": POSITIVE},
     ),
     "EnKS": (
         with_(nk.EnKS, system=L63),

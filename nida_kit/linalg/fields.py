@@ -24,7 +24,7 @@ _LARGE = 2**19  # values, two megabytes
 
 
 class Generator(Rows, Protocol):
-    """A square root L of a covariance."""
+    """A square root L of a covariance; it also offers `to(dtype)`."""
 
     @property
     def noise(self) -> tuple[int, ...]:
@@ -106,6 +106,12 @@ class Pyramid:
             return change(x)
         return torch.stack([change(step) for step in x.unbind(-3)], -3)
 
+    def to(self, dtype: torch.dtype) -> Pyramid:
+        """The same in another precision."""
+        return Pyramid(
+            *(tuple(x.to(dtype) for x in own) for own in (self.amplitude, self.mixing)), self.inside.to(dtype)
+        )
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -129,6 +135,10 @@ class Scaled:
 
     def pull(self, w):
         return self.scale * self.generator.pull(w)
+
+    def to(self, dtype: torch.dtype) -> Scaled:
+        """The same in another precision."""
+        return Scaled(self.generator.to(dtype), self.scale.to(dtype))
 
 
 def memory(steps: int, time: Tensor) -> Float[Tensor, "T T"]:
@@ -202,6 +212,10 @@ class Ensemble:
             weights = coarser(weights)
         return weights.flatten(-3).unsqueeze(-2)
 
+    def to(self, dtype: torch.dtype) -> Ensemble:
+        """The same in another precision."""
+        return Ensemble(self.members.to(dtype), self.shape, self.octaves)
+
 
 @dataclass(frozen=True)
 class Modes:
@@ -240,7 +254,7 @@ class Modes:
 
     @cached_property
     def _double(self) -> Modes:
-        return Modes(self.patterns.double(), self.rest.double(), self.scale.double())
+        return self.to(torch.float64)
 
     @cached_property
     def _root(self) -> Float[Tensor, "r r"]:
@@ -255,6 +269,10 @@ class Modes:
         within = torch.cholesky_solve((x @ own.patterns).mT, self._root).mT
         x = x - within @ own.patterns.mT / own.rest.square()
         return torch.cat([x @ own.patterns, x * own.rest], -1).flatten(-2).unsqueeze(-2)
+
+    def to(self, dtype: torch.dtype) -> Modes:
+        """The same in another precision."""
+        return Modes(self.patterns.to(dtype), self.rest.to(dtype), self.scale.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -288,6 +306,10 @@ class Propagated:
             found.append(own + step.pull(found[-1]))
         return self.errors.pull(torch.cat(found[::-1], -2))
 
+    def to(self, dtype: torch.dtype) -> Propagated:
+        """The same in another precision."""
+        return Propagated(tuple(step.to(dtype) for step in self.model), self.errors.to(dtype))
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -315,6 +337,10 @@ class Sum:
         parts = [part.pull(w) for part in self.parts]
         batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
         return torch.cat([p.expand(*batch, -1) for p in parts], -1)
+
+    def to(self, dtype: torch.dtype) -> Sum:
+        """The same in another precision."""
+        return Sum(tuple(part.to(dtype) for part in self.parts))
 
 
 def averaged(

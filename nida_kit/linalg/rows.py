@@ -110,6 +110,10 @@ class Banded:
     def along_time(self):
         return self.factor
 
+    def to(self, dtype: torch.dtype) -> Banded:
+        """The same in another precision."""
+        return Banded(self.factor.to(dtype))
+
 
 @dataclass(frozen=True)
 class Ring:
@@ -264,6 +268,10 @@ class Whole:
     def squares(self):
         return self.matrix.square().sum(-3)
 
+    def to(self, dtype: torch.dtype) -> Whole:
+        """The same in another precision."""
+        return Whole(self.matrix.to(dtype))
+
 
 @dataclass(frozen=True)
 class Sparse:
@@ -319,6 +327,10 @@ class Sparse:
         total = (same * self.weight.unsqueeze(-2)).sum(-1)
         return self._gathered(total * self.weight).unflatten(-1, self.shape)
 
+    def to(self, dtype: torch.dtype) -> Sparse:
+        """The same in another precision."""
+        return Sparse(self.index, self.weight.to(dtype), self.shape)
+
 
 @dataclass(frozen=True)
 class Differential:
@@ -364,6 +376,10 @@ class Differential:
         point, value, _, _ = self._followed
         return _along(value, point, w, value.shape)
 
+    def to(self, dtype: torch.dtype) -> Differential:
+        """The same in another precision."""
+        return Differential(self.function, self.point.to(dtype))
+
 
 def _along(of: Tensor, at: Tensor, w: Tensor, shape: torch.Size) -> Tensor:
     """Slopes of `of` by `at`, multiplied by w, or by many w along leading axes, all at once."""
@@ -392,6 +408,10 @@ class Through:
 
     def pull(self, w):
         return self.generator.pull(self.rows.pull(w))
+
+    def to(self, dtype: torch.dtype) -> Through:
+        """The same in another precision."""
+        return Through(self.rows.to(dtype), self.generator.to(dtype))
 
 
 @dataclass(frozen=True)

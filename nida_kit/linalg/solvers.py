@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit.linalg.banded import BlockBanded
-from nida_kit.linalg.cg import ConjugateGradients, dot
+from nida_kit.linalg.cg import ConjugateGradients, dot, warn_unless
 from nida_kit.linalg.in_time import InTime
 from nida_kit.linalg.rows import Banded, Diagonal, Ring, Stack
 from nida_kit.linalg.square_root import SINGULAR, SquareRoot
@@ -40,9 +40,11 @@ class Solver(ABC):
         rows: J.
         closed: whether it has variances, and exact ones.
         unrolled: whether gradients follow its own steps, and not the solution's.
+        reached: of a mean by conjugate gradients, the residual over the right-hand side and the iterations, `(...)`.
     """
 
     rows: Stack
+    reached: tuple[Tensor, Tensor] | None = None
     closed: bool = True
     unrolled: bool = False
 
@@ -385,11 +387,52 @@ class Iterative(Solver):
         return dx
 
 
-class Approximate(Iterative):
-    """To a tolerance of the residual, and no better: for fields, whose draws are rougher than that."""
+class Approximate(Solver):
+    """To a tolerance of the residual, and no better: for fields, whose draws are rougher than that.
+
+    In the precision of the rows, and once more in double for windows that do not converge there: where observations are
+    very exact, single precision does not tell their errors beside the field.
+
+    Args:
+        rows: about the z of a generator.
+        tolerance: of the residual.
+        most: iterations, and ten times as many in double precision.
+    """
+
+    closed = False
+
+    def __init__(self, rows: Stack, tolerance: float, most: int):
+        self.rows, self.tolerance, self.most = rows, tolerance, most
+
+    def _solved(self, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The solution, and of each window the residual and the iterations, `(..., 1, 1)`."""
+        x, left, taken = ConjugateGradients(self.rows, self.tolerance, self.most, _plain).solved(b)
+        if not (bad := ~(left <= self.tolerance)).any():
+            return x, left, taken
+        double = ConjugateGradients(self.rows.to(torch.float64), self.tolerance, 10 * self.most, _plain)
+        better, now, more = double.solved(torch.where(bad, b, 0.0).double())
+        if not now.isfinite().all():
+            raise ValueError(
+                "The observations are so exact that double precision cannot tell their errors beside the field's "
+                "spread: raise noise_std, a millionth of the spread is as good as exact."
+            )
+        warn_unless(now, more, self.tolerance)
+        return torch.where(bad, better.to(x), x), torch.where(bad, now.to(left), left), taken + more
+
+    def solve(self, b: Tensor) -> Tensor:
+        return self._solved(b)[0]
+
+    def step(self, residual: Residual) -> Tensor:
+        x, *reached = self._solved(-self.rows.pull(residual))
+        self.reached = tuple(each[..., 0, 0] for each in reached)
+        return x
 
     def minimise(self, residual: Residual) -> Tensor:
         return self.step(residual)
+
+
+def _plain(r: Tensor) -> Tensor:
+    return r
 
 
 def to_a_tolerance(rows: Stack, tolerance: float = 1e-3) -> Solver:
@@ -413,6 +456,10 @@ class Truncated(Solver):
         self.rows, self.iterations = rows, iterations
 
     def solve(self, b: Tensor) -> Tensor:
+        return self._solved(b)[0]
+
+    def _solved(self, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the steps lead, and the squared residual there, `(..., 1, 1)`."""
         x, r, p = torch.zeros_like(b), b, b
         energy = dot(r, r)
         for _ in range(self.iterations):
@@ -421,10 +468,14 @@ class Truncated(Solver):
             x, r = x + length * p, r - length * q
             energy, before = dot(r, r), energy
             p = r + energy / before.clamp(min=TINY) * p
-        return x
+        return x, energy
 
     def step(self, residual: Residual) -> Tensor:
-        return self.solve(-self.rows.pull(residual))
+        b = -self.rows.pull(residual)
+        x, energy = self._solved(b)
+        left = (energy / dot(b, b).clamp(min=TINY)).detach().sqrt()[..., 0, 0]
+        self.reached = left, torch.full_like(left, self.iterations, dtype=torch.int64)
+        return x
 
     def minimise(self, residual: Residual) -> Tensor:
         return self.step(residual)

@@ -47,6 +47,8 @@ class EnKF(Ensemble):
         finite_size: whether inflation is found in each analysis instead, as the most probable one if the forecast's
             mean and covariance are only known from N members (EnKF-N, Bocquet, Raanes & Hannart 2015,
             doi:10.5194/npg-22-645-2015); to 1%.
+        hyperprior: how many times as sure as theirs the prior of that inflation is that none is needed; 1.5 or 2 suits
+            members of a deterministic model, which have less sampling error than random ones.
         seed: of all random numbers.
         dtype: in which the model runs, torch.float64 or torch.float32, which may take half the time; all else is in
             float64.
@@ -65,11 +67,14 @@ class EnKF(Ensemble):
         inflation: float = 1.0,
         perturbed: bool = False,
         finite_size: bool = False,
+        hyperprior: float = 1.0,
         seed: int = 0,
         dtype: torch.dtype = DOUBLE,
     ):
         self.perturbed, self.finite_size = checks.flag("perturbed", perturbed), checks.flag("finite_size", finite_size)
+        self.hyperprior = checks.positive("hyperprior", hyperprior)
         settings = {"perturbed": int(self.perturbed), "finite_size": int(self.finite_size)}  # NetCDF knows no booleans
+        settings |= {"hyperprior": self.hyperprior} if self.finite_size else {}
         Q = model_noise_std, model_noise_covariance
         super().__init__(system, members, inflation, seed, dtype, Q, **settings)
         if self.finite_size and (self.inflation != 1 or self.perturbed):
@@ -77,6 +82,8 @@ class EnKF(Ensemble):
                 f"finite_size=True finds the inflation of a square root filter, but {inflation=} and {perturbed=} are "
                 "given: leave them out, or finite_size."
             )
+        if self.hyperprior != 1 and not self.finite_size:
+            raise ValueError(f"{hyperprior=} is of the inflation that finite_size=True finds: give that, too.")
 
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
@@ -109,18 +116,19 @@ class EnKF(Ensemble):
             return math.sqrt(self.members - 1) * directions(self.members) + weights(Y, y + errors - seen)[0]
         factor = 1.0
         if self.finite_size:
-            factor = finite_size_inflation(Y @ Y.mT, (Y @ innovation.mT).squeeze(-1), self.members)[..., None]
+            factor = finite_size_inflation(Y @ Y.mT, (Y @ innovation.mT).squeeze(-1), self.members, self.hyperprior)
+            factor = factor[..., None]
         mean, lower = weights(factor * Y, innovation)
         around = torch.linalg.solve_triangular(lower, rotated_noise(self.members, generator), upper=False, left=False)
         return factor * (mean + around)
 
 
 def finite_size_inflation(
-    products: Float[Tensor, "*batch m m"], pull: Float[Tensor, "*batch m"], members: int
+    products: Float[Tensor, "*batch m m"], pull: Float[Tensor, "*batch m"], members: int, hyperprior: float = 1.0
 ) -> Float[Tensor, "*batch one"]:
     """The factor l on the deviations that minimises the dual cost of EnKF-N, for whitened Y and innovation d.
 
-        d' (l^2 Y' Y + I)^-1 d + (N + 1) (N - 1) / (N l^2) + 2 N log l
+        d' (l^2 Y' Y + I)^-1 d + h ((N + 1) (N - 1) / (N l^2) + 2 N log l)
 
     The first term is computed in the eigenvectors of Y Y', the minimum on a grid of steps of 10%, from 0.5 to 20, then
     of 1% about it.
@@ -129,6 +137,7 @@ def finite_size_inflation(
         products: Y Y'.
         pull: Y d.
         members: N.
+        hyperprior: h.
     """
     values, vectors = torch.linalg.eigh(products)
     values, seen = values.clamp(min=0), (vectors.mT @ pull.unsqueeze(-1)).squeeze(-1).square()
@@ -138,7 +147,8 @@ def finite_size_inflation(
         shrunk = torch.exp(-2 * logs).unsqueeze(-1)
         # d' (1 + l^2 Y' Y)^-1 d = d' d - sum seen / (1 / l^2 + values), of each eigenvector
         gained = (seen.unsqueeze(-2) / (shrunk + values.unsqueeze(-2))).sum(-1)
-        cost = -gained + (members + 1) * (members - 1) / members * shrunk.squeeze(-1) + 2 * members * logs
+        doubt = (members + 1) * (members - 1) / members * shrunk.squeeze(-1) + 2 * members * logs
+        cost = hyperprior * doubt - gained
         return logs.expand_as(cost).gather(-1, cost.argmin(-1, keepdim=True))
 
     steps = torch.arange(10, dtype=DOUBLE) / 100
@@ -151,8 +161,8 @@ class EnKS(EnKF):
 
     Args:
         lag: how many analyses act on a time, its own (or between two, the next) not counted; None is all, 0 the filter.
-        system, model_noise_std, model_noise_covariance, members, inflation, perturbed, finite_size, seed, dtype:
-            as for `EnKF`, whose results `forecast` and `analysis` are part of its own.
+        system, model_noise_std, model_noise_covariance, members, inflation, perturbed, finite_size,
+            hyperprior, seed, dtype: as for `EnKF`, whose results `forecast` and `analysis` are part of its own.
     """
 
     def __init__(
@@ -166,6 +176,7 @@ class EnKS(EnKF):
         inflation: float = 1.0,
         perturbed: bool = False,
         finite_size: bool = False,
+        hyperprior: float = 1.0,
         seed: int = 0,
         dtype: torch.dtype = DOUBLE,
     ):
@@ -177,6 +188,7 @@ class EnKS(EnKF):
             inflation=inflation,
             perturbed=perturbed,
             finite_size=finite_size,
+            hyperprior=hyperprior,
             seed=seed,
             dtype=dtype,
         )

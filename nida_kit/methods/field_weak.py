@@ -27,7 +27,7 @@ from nida_kit.observing.observations import Observations
 from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
-from nida_kit.reconstruction import Reconstruction
+from nida_kit.reconstruction import Reconstruction, of_solver
 from nida_kit.systems.system import System, as_system
 
 
@@ -37,8 +37,9 @@ class FieldFourDVar(Method):
     It starts from the forecast of the first guess's first state; the first guess is optimal interpolation, or what
     stands before it in an `nk.Chain`. Its result holds each window's `cost` (half the squared whitened residuals of
     start, model and observations), and whether it has `converged`: whether the last outer loop moved the mean by less
-    than a tenth of its standard deviation (`distance`, root mean square). std is that of draws from the model
-    linearised at the mean.
+    than a tenth of its standard deviation (`distance`, root mean square); `solver_iterations` and `solver_residual` are
+    those of conjugate gradients, the sum over outer loops and the largest, over the right-hand side. std is that of
+    draws from the model linearised at the mean.
 
     It computes in the climatology's precision, single for a shipped one. Memory grows with the number of windows, for
     the model's slopes are kept: `obs.chunk(sample=4)` takes a few at a time.
@@ -108,28 +109,31 @@ class FieldFourDVar(Method):
 
         return FieldPhysics(step, self.climatology, self.model_error, solver)
 
-    def _path(self, observations, dt, first_guess) -> list[LaplaceOfField]:
-        """What is known at the start, and after each outer loop."""
+    def _path(self, observations, dt, first_guess) -> tuple[list[LaplaceOfField], dict[str, Tensor]]:
+        """What is known at the start, and after each outer loop; and what its solver says."""
         like = self.climatology.mean
         observations = observations.to(like.device, like.dtype)
         if first_guess is None:
             first_guess = first_guess_of(self.climatology, observations).mean
         prior = self._prior(dt, observations.times)
         x = prior.forecast(first_guess.to(like)[..., :1, :], first_guess.shape[-2])
-        steps = incremental(prior, [0.0] * self.outer, observations, Gaussian.flat(x))
-        means = [x, *(posterior.estimate for posterior in steps)]
-        return [LaplaceOfField(prior, observations, mean, self.draws) for mean in means]
+        means, reached = [x], []
+        for posterior in incremental(prior, [0.0] * self.outer, observations, Gaussian.flat(x)):
+            means.append(posterior.estimate)
+            reached.append(posterior.reached)
+        return [LaplaceOfField(prior, observations, mean, self.draws) for mean in means], of_solver(reached)
 
     def reconstruct(self, observations, dt, first_guess):
-        start, *path = self._path(observations, dt, first_guess)
+        (start, *path), of_cg = self._path(observations, dt, first_guess)
         last, before = path[-1], [start, *path][-2]
         moved = ((last.mean - before.mean) / last.std).square().mean((-2, -1)).sqrt()
         cost = last.prior.misfit(last.centre) + last.observations.misfit(last.centre)
-        found = {"cost": cost.double(), "distance": moved, "converged": moved < NEAR}
+        found = {"cost": cost.double(), "distance": moved, "converged": moved < NEAR} | of_cg
         return Reconstruction(path, [0.0] * len(path), start.mean, found)
 
     def draw(self, observations, dt, first_guess, noise):
-        return self._path(observations, dt, first_guess)[-1].sample(noise)
+        path, _ = self._path(observations, dt, first_guess)
+        return path[-1].sample(noise)
 
 
 @dataclass(frozen=True)

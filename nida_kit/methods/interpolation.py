@@ -30,7 +30,7 @@ from nida_kit.priors.modes import FieldClimatology, OfField, mask_of
 from nida_kit.priors.moments import amount
 from nida_kit.priors.multiscale import MultiscaleClimatology, MultiscalePosterior
 from nida_kit.priors.weights import load
-from nida_kit.reconstruction import Moments, Posterior, Reconstruction
+from nida_kit.reconstruction import Moments, Posterior, Reconstruction, of_solver
 from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
@@ -220,7 +220,12 @@ class OptimalInterpolation(Method):
         if first_guess is not None:
             start = start.at(first_guess)
         if isinstance(climatology, MultiscaleClimatology):
-            return Reconstruction([posterior_of(climatology, observations)], [math.nan], start.mean)
+            posterior = posterior_of(climatology, observations)
+            posterior.mean  # noqa: B018 (solved for now, and kept)
+            return Reconstruction([posterior], [math.nan], start.mean, of_solver([posterior.gaussian.reached]))
+        if isinstance(climatology, EnsembleClimatology):
+            mean, std, reached = climatology.solved(_said(climatology, observations))
+            return Reconstruction([Moments(mean, std)], [math.nan], start.mean, of_solver([reached]))
         found: Posterior = first_guess_of(climatology, observations, start)
         if isinstance(climatology, OfField):  # of which the marginals alone are known
             found = Moments(found.mean, found.std)

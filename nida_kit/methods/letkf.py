@@ -62,8 +62,8 @@ class LETKF(EnKF):
             `(component, other_component)`.
         block: cells along each side of the blocks that share one analysis, of a field on its grid. With 2, an analysis
             takes a quarter of the time, and hardly changes where the radius is several cells.
-        members, inflation, finite_size, seed, dtype: as for `EnKF`; with finite_size, each block finds an inflation of
-            its own (LETKF-N, Bocquet 2011, doi:10.5194/npg-18-735-2011).
+        members, inflation, finite_size, hyperprior, seed, dtype: as for `EnKF`; with finite_size, each block finds an
+            inflation of its own (LETKF-N, Bocquet 2011, doi:10.5194/npg-18-735-2011).
     """
 
     def __init__(
@@ -78,11 +78,13 @@ class LETKF(EnKF):
         members: int = 10,
         inflation: float = 1.0,
         finite_size: bool = False,
+        hyperprior: float = 1.0,
         seed: int = 0,
         dtype: torch.dtype = DOUBLE,
     ):
         noise = {"model_noise_std": model_noise_std, "model_noise_covariance": model_noise_covariance}
         ensemble = {"members": members, "inflation": inflation, "finite_size": finite_size, "seed": seed}
+        ensemble |= {"hyperprior": hyperprior}
         super().__init__(system, **noise, **ensemble, dtype=dtype)
         self.settings["radius"], block = checks.positive("radius", radius), checks.count("block", block, 1)
         distances = self.system.distances() if distances is None else _by_label(distances, self.labels)
@@ -130,7 +132,7 @@ class LETKF(EnKF):
         It is (rotated noise + z') v, with z = L^-1 pull and v = L^-1 S of each component.
         """
         if self.finite_size:
-            factor = finite_size_inflation(products, pull, self.members)
+            factor = finite_size_inflation(products, pull, self.members, self.hyperprior)
             products, pull, S = factor.square().unsqueeze(-1) * products, factor * pull, factor.unsqueeze(-1) * S
         lower = root_of(products + torch.eye(self.members - 1, dtype=DOUBLE))
         both = torch.linalg.solve_triangular(lower, torch.cat([pull.unsqueeze(-2), S], -2).mT, upper=False)

@@ -43,6 +43,7 @@ from nida_kit.notes import gathered, warn
 from nida_kit.observing.errors import errors_of
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import Operator, as_operator, is_direct
+from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.multiscale import MultiscalePosterior
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.state import COMPONENT, MEMBER, TIME, Labels
@@ -72,6 +73,7 @@ class Method(ABC):
         template_steps: how many time steps say what a lazy result looks like; None is the whole window.
         fits: whether the answer should agree with the observations.
         takes_first_guess: whether the answer depends on where it starts.
+        doubt_of_robust: what to say where `robust=` is asked for.
     """
 
     labels: Labels
@@ -82,6 +84,7 @@ class Method(ABC):
     template_steps: int | None = None
     fits: bool = True
     takes_first_guess: bool = True
+    doubt_of_robust: str = ""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
@@ -215,17 +218,22 @@ class Method(ABC):
             if robust is not None:
                 weight = reweighted(self, robust, told, read.dt, first_guess)
                 observations = weighted(told, weight)
-                notes += _gross(weight)
+                notes += _gross(weight) + [self.doubt_of_robust] * bool(self.doubt_of_robust)
             given = observations, read.dt, first_guess
             if noise is None:
                 found = self.reconstruct(*given)
-                mean, std = (x.to(told.value.device) for x in (found.posteriors[-1].mean, found.posteriors[-1].std))
+                last = found.posteriors[-1]
+                mean, std = (x.to(told.value.device) for x in (last.mean, last.std))
                 # Of few draws a spread is too rough to tell how far an answer follows each value.
-                std = torch.zeros_like(std) if isinstance(found.posteriors[-1], MultiscalePosterior) else std
+                std = torch.zeros_like(std) if isinstance(last, MultiscalePosterior) else std
+                judged = observations
+                if isinstance(last, Drawn) and isinstance(last.unresolved, Tensor):  # which no answer follows
+                    told, judged = (each.widened(last.unresolved) for each in (told, observations))
+                    std = last.resolved.to(told.value.device)
                 residual, off = standardised(told, mean, std, weight), misfit(observations, mean)
                 if self.fits:
                     counted = residual.where(weight > 0, math.nan)
-                    missed = improbable(observations, mean, std, counted)
+                    missed = improbable(judged, mean, std, counted)
                     notes += _contradictions(off, missed, counted, found.diagnostics.get("converged"), read)
                     notes += _unfinished(found.diagnostics, missed)
                 found = replace(found, diagnostics=found.diagnostics | {"misfit": off})

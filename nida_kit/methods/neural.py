@@ -12,16 +12,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from torch import Tensor
 
 from nida_kit import checks
 from nida_kit import schedule as schedules
 from nida_kit.descent import conditioned
+from nida_kit.edge import check_observations
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import OptimalInterpolation, check_state, first_guess_of, outliers
 from nida_kit.methods.method import Method
+from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
+from nida_kit.observing.operators import is_direct
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.drawn import DRAWS, Drawn
 from nida_kit.priors.field import FieldPrior
@@ -29,8 +33,10 @@ from nida_kit.priors.modes import OfField
 from nida_kit.priors.paper import Network
 from nida_kit.priors.ring import RingPrior
 from nida_kit.priors.weights import load, load_pretrained
-from nida_kit.reconstruction import Reconstruction
+from nida_kit.reconstruction import Reconstruction, of_solver
 from nida_kit.state import GridLabels, Labels, StateLabels
+
+TRAINED = 2  # temperatures of networks of fields
 
 
 def method_of(weights: str | Path, temperatures: int | Sequence[float] | None = None) -> Method:
@@ -55,12 +61,16 @@ def method_of(weights: str | Path, temperatures: int | Sequence[float] | None = 
 class NeuralIncremental(Method):
     """Neural incremental data assimilation: a trained network's priors, coarse to fine.
 
+    Results of a field hold `solver_iterations` and `solver_residual` of each window: those of conjugate gradients, the
+    sum over temperatures and the largest, over the right-hand side. There `robust=` takes fifteen times as long and
+    makes answers worse where no error is gross.
+
     Args:
         prior: trained by `nk.train`.
         labels: the components' names and units, or those of a field.
         dt: the time step of the prior's training.
         temperatures: how many steps, or their temperatures, falling from 1 towards 0; None is 4, and 2 of a field,
-            whose networks are trained for no more.
+            whose networks are trained for no more: more of them make a field worse.
         schedule: spreads a number of steps, one of `nk.schedule`.
 
     Attributes:
@@ -83,8 +93,19 @@ class NeuralIncremental(Method):
         self.labels, self.dt = check_state(prior.climatology, labels, dt)
         self.prior = prior.eval()
         of_field = isinstance(prior, FieldPrior)
-        temperatures = (2 if of_field else 4) if temperatures is None else temperatures
+        temperatures = (TRAINED if of_field else 4) if temperatures is None else temperatures
         self.temperatures = schedules.temperatures(temperatures, schedule)
+        if of_field and len(self.temperatures) > TRAINED:
+            warn(
+                f"temperatures={len(self.temperatures)}: networks of fields are trained with {TRAINED}, and more of "
+                "them make the answer worse. Leave temperatures= out.",
+                stacklevel=2,
+            )
+        if of_field:
+            self.doubt_of_robust = (
+                "robust= makes this method's fields worse where no error is gross: use it where some are. Errors that "
+                "are larger than was told ask for a larger noise_std."
+            )
         self.noise_layers = 2 if of_field else len(self.temperatures)
         self.settings = {"temperatures": self.temperatures}
 
@@ -104,7 +125,8 @@ class NeuralIncremental(Method):
             name: of shipped weights, or a path.
             temperatures: as above.
             schedule: as above.
-            labels: of a ring of another number of sites, or of a finer grid, than the weights were trained on.
+            labels: of a ring of another number of sites, or of a finer grid, than the weights were trained on; of
+                "ocean", 65 x 65, these are 129 x 129, 257 x 257 and so on, between the same ends.
 
         Raises:
             ValueError: no such weights, a file that is damaged or not ours, or labels that the network does not serve.
@@ -132,9 +154,30 @@ class NeuralIncremental(Method):
         method.settings, method.draws = self.settings | method.settings, self.draws
         return method
 
+    def _labelled(self, obs, first_guess, operator, **how):
+        check_observations(obs, self.dims_of(operator)[1:])
+        if isinstance(self.prior, FieldPrior) and is_direct(operator):
+            self._check_grid(obs["value"])
+        return super()._labelled(obs, first_guess, operator, **how)
+
+    def _check_grid(self, value: xr.DataArray) -> None:
+        """Raises a ValueError where observations lie on a finer grid that the network serves as well."""
+        own, dims = self.labels.indexes, self.labels.dims
+        shape = tuple(value.sizes[dim] for dim in dims)
+        if shape in self.prior.climatology.served[1:] and all(
+            np.allclose(value[dim].values[[0, -1]], (own[dim][0], own[dim][-1]), rtol=1e-6) for dim in dims
+        ):
+            weights = self.settings.get("weights", "name")
+            raise ValueError(
+                f"The observations lie on a grid of {shape} points, the method on one of {self.labels.shape}. Its "
+                f"weights serve that grid as well: nk.NeuralIncremental.pretrained({weights!r}, labels=...), with the "
+                f"labels of a system, nk.QuasiGeostrophic(cells={shape[0]}).labels, or nk.GridLabels."
+            )
+
     def doubts(self, observations):
         device = self.prior.climatology.mean.device
-        return outliers(self.prior.climatology, observations.to(device))
+        notes = outliers(self.prior.climatology, observations.to(device))
+        return notes + (_too_exact(self.prior, observations.to(device)) if isinstance(self.prior, FieldPrior) else [])
 
     def implausibility(self, x, observations, dt):
         if isinstance(self.prior, FieldPrior):
@@ -144,9 +187,12 @@ class NeuralIncremental(Method):
     def reconstruct(self, observations, dt, first_guess):
         observations, start = self._start(observations, first_guess)
         posteriors = list(self._steps(observations, start))
-        if isinstance(self.prior, FieldPrior):
-            posteriors = [self._drawn(posterior) for posterior in posteriors]
-        return Reconstruction(posteriors, self.temperatures, start.estimate)
+        if not isinstance(self.prior, FieldPrior):
+            return Reconstruction(posteriors, self.temperatures, start.estimate)
+        drawn = [self._drawn(posterior) for posterior in posteriors]
+        posteriors[-1].mean  # noqa: B018 (solved for now, and kept)
+        reached = of_solver([posterior.reached for posterior in posteriors])
+        return Reconstruction(drawn, self.temperatures, start.estimate, reached)
 
     def _steps(self, observations: Observations, start: Gaussian) -> Iterator[Gaussian]:
         if not isinstance(self.prior, FieldPrior):
@@ -155,7 +201,8 @@ class NeuralIncremental(Method):
 
     def _drawn(self, posterior: Gaussian) -> Drawn:
         """What is known of a field: draws of its network's are too near to each other."""
-        return Drawn(posterior, self.prior.climatology, float(self.prior.wider), self.draws)
+        prior = self.prior
+        return Drawn(posterior, prior.climatology, float(prior.wider), self.draws, prior.unresolved.double())
 
     def draw(self, observations, dt, first_guess, noise):
         """Incremental sampling: each step moves to a draw from its Gaussian instead of its mean.
@@ -181,6 +228,8 @@ class NeuralIncremental(Method):
     def _start(self, observations: Observations, first_guess: Tensor | None) -> tuple[Observations, Gaussian]:
         """The observations where the prior is, and the first guess with its spread."""
         like = self.prior.climatology.mean
+        if isinstance(self.prior, FieldPrior):
+            self.prior.check_steps(observations.value.shape[-2])
         observations = observations.to(like.device, like.dtype if isinstance(self.prior, FieldPrior) else None)
         start = first_guess_of(self.prior.climatology, observations)
         return observations, start if first_guess is None else start.at(first_guess.to(start.centre))
@@ -191,6 +240,19 @@ def steps_of_field(
 ) -> Iterator[Gaussian]:
     """The loop, whose prior is told the first guess's spread at each step: a field's own has no closed form."""
     return incremental(prior, temperatures, observations, start, move=lambda posterior: start.at(posterior.mean))
+
+
+def _too_exact(prior: FieldPrior, observations: Observations) -> list[str]:
+    """What to say of errors far below what the network's noise can hold."""
+    noise_std = observations.noise_std.expand(observations.value.shape)[observations.seen]
+    unresolved = float(prior.unresolved.square().mean().sqrt())
+    if not noise_std.numel() or noise_std.min() >= unresolved / 3:
+        return []
+    return [
+        f"Some errors are told as {float(noise_std.min()):.3g}, and what this prior cannot hold of a field is "
+        f"{unresolved:.3g} (root mean square): where much is observed, that error counts as well, and the answer is "
+        f"better with noise_std=(noise_std**2 + {unresolved:.3g}**2) ** 0.5."
+    ]
 
 
 def _check_same_place(known: GridLabels, labels: GridLabels) -> None:
@@ -204,5 +266,6 @@ def _check_same_place(known: GridLabels, labels: GridLabels) -> None:
     ):
         raise ValueError(
             f"The weights know a field from {ends[0]} in {known.units!r}, labels= one from {ends[1]} in "
-            f"{labels.units!r}: a finer grid has the same ends, dims and units, and points between."
+            f"{labels.units!r}: a finer grid has the same ends, dims and units, and twice (four times, ...) as many "
+            f"intervals between, {[tuple(2**k * (n - 1) + 1 for n in known.shape) for k in (1, 2)]} points and so on."
         )

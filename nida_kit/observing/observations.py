@@ -113,6 +113,16 @@ class Observations:
         """Some of the windows of flattened ones."""
         return replace(self, value=self.value[index], errors=self.errors.windows(lambda x, own: x[index]))
 
+    def widened(self, std: Float[Tensor, " n"]) -> Observations:
+        """The same with errors that also hold this spread of the state, independent at each point.
+
+        Errors that are correlated, and those behind an operator other than interpolation, stay as they are.
+        """
+        if not isinstance(self.errors, Independent) or not (self.direct or self._between is not None):
+            return self
+        more = self.predicted(std.to(self.value).expand(self.value.shape[-2], -1))
+        return replace(self, errors=Independent((self.noise_std.square() + more.square()).sqrt()))
+
     # What they say
 
     def whiten(self, v: Float[Tensor, "*batch T p"]) -> Float[Tensor, "*batch T p"]:

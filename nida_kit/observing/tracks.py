@@ -230,15 +230,29 @@ def clouds(like: xr.DataArray, *, fraction: float, length: float, lifetime, seed
 
 def _smoothed(shape: Sequence[int], widths: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """White noise under Gaussian kernels of these widths, with unit variance everywhere."""
-    from scipy.ndimage import gaussian_filter1d  # here, as all that takes long to import
-
-    reach = [math.ceil(4 * width) for width in widths]  # beyond what is kept, so that no edge is seen
-    field = generator.standard_normal([n + 2 * r for n, r in zip(shape, reach, strict=True)])
-    for axis, (width, r, n) in enumerate(zip(widths, reach, shape, strict=True)):
-        kernel = gaussian_filter1d(np.eye(1, 2 * r + 1, r)[0], width, mode="constant")
-        field = gaussian_filter1d(field, width, axis, mode="constant") / np.linalg.norm(kernel)
-        field = field.take(range(r, r + n), axis)
+    kernels = [_kernel(n, width) for n, width in zip(shape, widths, strict=True)]
+    field = generator.standard_normal([kernel.shape[1] for kernel in kernels])
+    for axis, kernel in enumerate(kernels):
+        along = np.moveaxis(field, axis, 0)
+        found = kernel @ along.reshape(len(along), -1)
+        field = np.moveaxis(found.reshape(-1, *along.shape[1:]), 0, axis)
     return field
+
+
+def _kernel(n: int, width: float):
+    """What makes smooth noise at n points of white noise: sparse, `(n, m)`, with rows of unit length.
+
+    The white noise lies at every point, or eight within a width: more of it would change correlations by less than
+    rounding does. It reaches beyond the n points, so that no edge is seen.
+    """
+    from scipy.sparse import csr_array  # here, as all that takes long to import
+
+    apart = max(1, int(width / 8))
+    reach = math.ceil(4 * width / apart)
+    at = apart * np.arange(-reach, math.ceil((n - 1) / apart) + 1 + reach)
+    away = np.abs(np.arange(n)[:, None] - at)
+    rows = np.exp(-((away / width) ** 2) / 2) * (away <= 4 * width + apart / 2)
+    return csr_array(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 # Fields

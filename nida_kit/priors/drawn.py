@@ -29,21 +29,29 @@ class Drawn:
         climatology: of the field.
         wider: than that all draws are by this factor.
         draws: how many the spread is made of.
+        unresolved: standard deviation of what the generator cannot hold, independent of it. The spread has it, and the
+            draws, which are smooth, have not.
     """
 
     gaussian: Gaussian
     climatology: OfField
     wider: float = 1.0
     draws: int = DRAWS
+    unresolved: Float[Tensor, " n"] | float = 0.0
 
     @property
     def mean(self) -> Float[Tensor, "*batch T n"]:
         """In double precision, as results are."""
         return self.gaussian.mean.double()
 
-    @cached_property
+    @property
     def std(self) -> Float[Tensor, "*batch T n"]:
         """Marginal standard deviations; the same whichever windows are reconstructed together."""
+        return (self.resolved.square() + self.unresolved**2).sqrt()
+
+    @cached_property
+    def resolved(self) -> Float[Tensor, "*batch T n"]:
+        """Those of what the generator holds."""
         own = self.gaussian
         around = replace(own, residual=(None,) * len(own.residual), solver=_rough)  # its draws, about the centre
         drawn = around.draw(self.draws, torch.Generator().manual_seed(0), alike=True) - own.centre

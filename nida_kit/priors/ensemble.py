@@ -106,16 +106,22 @@ class EnsembleClimatology(OfField):
         )
 
     def given(self, statement: Gaussian) -> Gaussian:
+        mean, std, _ = self.solved(statement)
+        return Gaussian.of(mean, Diagonal(1 / std))
+
+    def solved(self, statement: Gaussian) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Mean and spread of each value, as `given`; and how far conjugate gradients came, as `Gaussian.reached`."""
         lead, (steps, n) = statement.centre.shape[:-2], statement.centre.shape[-2:]
-        prior, found = self.prior(steps), []
+        prior, found, reached = self.prior(steps), [], []
         for window in np.ndindex(lead):  # one by one: all members of a window, times 16 draws, fill a memory
             rows = Stack(tuple(_of(part, lead, window, self.mean) for part in statement.rows.parts))
             residual = tuple(r.expand(*lead, *r.shape[-2:])[window].to(self.mean) for r in statement.residual)
             own = Gaussian(prior.centre, rows, residual)
             posterior = Drawn(prior.condition(own), self)
             found.append((posterior.mean, posterior.std))
+            reached.append(posterior.gaussian.reached)
         mean, std = (torch.stack(x).view(*lead, steps, n).to(statement.centre) for x in zip(*found, strict=True))
-        return Gaussian.of(mean, Diagonal(1 / std))
+        return mean, std, tuple(torch.stack(x).view(lead) for x in zip(*reached, strict=True))
 
 
 def _of(part: Rows, lead: tuple[int, ...], window: tuple[int, ...], like: Tensor) -> Rows:

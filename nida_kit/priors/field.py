@@ -131,6 +131,16 @@ class FieldPrior(nn.Module):
         return self.doubt.exp()
 
     @property
+    def unresolved(self) -> Float[Tensor, " n"]:
+        """Standard deviation of what its noise cannot hold: of what the first guess's modes leave over, half.
+
+        The share is chosen on validation windows: with it intervals cover alike where little and where nearly all is
+        observed.
+        """
+        climatology = self.climatology
+        return (climatology.left_over / 2).sqrt() * climatology.varies
+
+    @property
     def octaves(self) -> int:
         """By how many the grid is finer than the network's own."""
         return round(math.log2((self.climatology.shape[0] - 1) / (self.climate.modes.shape[-2] - 1)))
@@ -173,14 +183,19 @@ class FieldPrior(nn.Module):
         generator = Pyramid(tuple(amplitude), tuple(memory(steps, time.exp()) for time in self.memory), sea)
         return replace(Gaussian.generated(estimate + correction, generator, generator.noise), solver=self.solver)
 
-    def _seen(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "B S y x"]:
-        """A field as the network sees it: on its own grid, as many steps as it has channels for."""
-        steps, most, every = x.shape[-2], self.settings["steps"], 2**self.octaves
+    def check_steps(self, steps: int) -> None:
+        """Raises a ValueError where windows are longer than the network takes."""
+        most = self.settings["steps"]
         if steps > most:
             raise ValueError(
                 f"The network takes windows of up to {most} steps, and got {steps}: nk.Cycled(method, window={most}) "
                 "takes a long record window by window."
             )
+
+    def _seen(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "B S y x"]:
+        """A field as the network sees it: on its own grid, as many steps as it has channels for."""
+        steps, most, every = x.shape[-2], self.settings["steps"], 2**self.octaves
+        self.check_steps(steps)
         field = x.reshape(-1, *x.shape[-2:]).unflatten(-1, self.climatology.shape)[..., ::every, ::every]
         return torch.cat([field, field[:, -1:].expand(-1, most - steps, -1, -1)], 1)
 

@@ -146,17 +146,21 @@ class FieldClimatology(OfField):
         outwards = (vectors * root).mT
         return cls(mean, spread, tuple(shape), outwards.unflatten(1, tuple(shape)).contiguous(), lags)
 
+    @property
+    def served(self) -> list[Shape]:
+        """Its own grid and those some octaves finer, which `on` takes."""
+        return [tuple((n - 1) * 2**octaves + 1 for n in self.shape) for octaves in range(6)]
+
     def on(self, shape: Shape) -> FieldClimatology:
         """The same on a grid some octaves finer, of which every second (fourth, ...) point is one of its own.
 
         Raises:
             ValueError: any other grid.
         """
-        served = [tuple((n - 1) * 2**octaves + 1 for n in self.shape) for octaves in range(6)]
-        if tuple(shape) not in served:
+        if tuple(shape) not in self.served:
             raise ValueError(
-                f"The climatology is that of a field of {self.shape} points, and serves {served[1:4]} and so on, of "
-                f"which every second (fourth, eighth) is one of them; not {tuple(shape)}."
+                f"The climatology is that of a field of {self.shape} points, and serves {self.served[1:4]} and so on, "
+                f"of which every second (fourth, eighth) is one of them; not {tuple(shape)}."
             )
         fields = torch.stack([self.mean[0], self.spread]).unflatten(1, self.shape)
         mean, spread = interpolate(fields[None], shape, mode="bicubic", align_corners=True)[0].flatten(1)
@@ -220,6 +224,15 @@ class FieldClimatology(OfField):
         E = self.patterns
         return (self.spread.square() - ((E @ self.lags[0]) * E).sum(1)).clamp(min=0)
 
+    @property
+    def left_over(self) -> Float[Tensor, " n"]:
+        """The variance of past fields that their modes did not hold.
+
+        Where they are many, `rest` is less: what was added to the modes' own variances, for covariances that no window
+        contradicts, is taken from it, and little is left where the field is strong.
+        """
+        return (self.spread.square() - self.patterns.square().sum(1)).clamp(min=0)
+
     def root(self, scale: Float[Tensor, " T"]) -> Modes:
         """What makes independent steps of the field's covariance, a step's in units of its `scale`.
 
@@ -243,8 +256,9 @@ class FieldClimatology(OfField):
         lead, steps = statement.centre.shape[:-2], statement.centre.shape[-2]
         if steps > len(self.lags):
             raise ValueError(
-                f"The windows have {steps} steps, the climatology knows covariances over {len(self.lags)}: fit it with "
-                f"steps={steps}, or take nk.Cycled(method, window={len(self.lags)})."
+                f"The windows have {steps} steps, the climatology knows covariances over {len(self.lags)}: take "
+                f"nk.Cycled(method, window={len(self.lags)}), which reconstructs a long record window by window, or "
+                f"fit one of your own with steps={steps}."
             )
         found, gain = [], None
         for window in np.ndindex(lead):

@@ -40,13 +40,16 @@ class QuasiGeostrophic(System):
 
     Args:
         cells: points along a side, those around included; 9 or more.
-        viscosity: A, of lap^3; None is 2e-12 on 129 points, and ten times more on half as many.
-        friction: b, of the bottom.
-        screening: F, the inverse square of the Rossby radius, in sides of the square.
+        viscosity: A, of lap^3, 0 or more; None is 2e-12 on 129 points, and ten times more on half as many.
+        friction: b, of the bottom, 0 or more.
+        screening: F, the inverse square of the Rossby radius, in sides of the square; 0 or more.
         advection: r.
         beta: gradient of planetary vorticity.
         wind: w, amplitude of its curl.
         longest_substep: None is 1.25 on 129 points, and inversely as many as there are.
+
+    Raises:
+        ValueError: a number that is not finite, or negative where it cannot be.
     """
 
     cells: int = 129
@@ -63,9 +66,11 @@ class QuasiGeostrophic(System):
         cells = checks.count("cells", self.cells, 9)
         coarser = _INTERVALS / (cells - 1)
         found = {"viscosity": 2e-12 * 10 ** math.log2(coarser), "longest_substep": 1.25 * coarser}
-        for name in ("viscosity", "friction", "screening", "advection", "beta", "wind", "longest_substep"):
+        asked = dict.fromkeys(("advection", "beta", "wind"), checks.finite) | {"longest_substep": checks.positive}
+        asked |= dict.fromkeys(("viscosity", "friction", "screening"), checks.number)
+        for name, check in asked.items():
             given = getattr(self, name)
-            checks.store(self, **{name: checks.finite(name, found[name] if given is None else given)})
+            checks.store(self, **{name: check(name, found[name] if given is None else given)})
         along = np.linspace(0.0, 1.0, cells)
         checks.store(self, cells=cells, labels=GridLabels({"y": along, "x": along}, "1", "streamfunction"))
 

@@ -51,6 +51,7 @@ from nida_kit import checks
 from nida_kit.checks import covariance, noise
 from nida_kit.edge import fold, trajectory, unfold
 from nida_kit.linalg.jacobian import WITHOUT_SLOPES, check_slopes
+from nida_kit.notes import warn
 from nida_kit.state import Labels
 
 
@@ -193,8 +194,22 @@ class System(ABC):
             t: the time of x, one for all or one for each state `(...)`; needed if the tendency depends on it.
 
         Raises:
-            ValueError: a longest_substep that is not positive and finite, or a time that is missing.
+            ValueError: states of another shape, a longest_substep that is not positive and finite, or a time that is
+                missing.
         """
+        if x.shape[x.ndim - len(self.shape) :] != self.shape:
+            raise ValueError(
+                f"The states have the shape {tuple(x.shape)}; those of {self.name} end in {self.shape}: leading axes "
+                "are a batch."
+            )
+        substeps = self._substeps(dt)
+        t, h = self.times_of(x, t), dt / substeps
+        for k in range(substeps):
+            x = runge_kutta(self.tendency, x, h, None if t is None else t + k * h)
+        return x
+
+    def _substeps(self, dt: float) -> int:
+        """Into how many a step is cut."""
         longest = self.longest_substep
         if not isinstance(longest, Real) or not 0 < longest < math.inf:
             raise ValueError(
@@ -206,10 +221,22 @@ class System(ABC):
             raise ValueError(
                 f"dt={dt} takes {substeps:.1e} substeps of longest_substep={longest}: is it in the system's time unit?"
             )
-        t, h = self.times_of(x, t), dt / substeps
-        for k in range(substeps):
-            x = runge_kutta(self.tendency, x, h, None if t is None else t + k * h)
-        return x
+        return substeps
+
+    def _check_substeps(self, x: Float[Tensor, "samples n"], dt: float, t: float) -> None:
+        """Warns where a substep is so long that halves of it lead elsewhere: by a tenth of how far it goes."""
+        h = dt / self._substeps(dt)
+        whole, half = self._after_substep(x, t, h), self._after_substep(x, t, h / 2)
+        away = (self._after_substep(half, t + h / 2, h / 2) - whole).square().mean().sqrt()
+        if not away <= (whole - x).square().mean().sqrt() / 10 + 1e-6 * x.square().mean().sqrt():
+            warn(
+                f"Substeps of {h:g} are too long for {self.name}: in the end two of half that length lead elsewhere, "
+                f"by {float(away):.3g} (root mean square). Give a shorter longest_substep, or dt.",
+                stacklevel=3,
+            )
+
+    def _after_substep(self, x: Tensor, t: float, h: float) -> Tensor:
+        return runge_kutta(self.tendency, x, h, self.times_of(x, t))
 
     def trajectories(
         self,
@@ -294,6 +321,7 @@ class System(ABC):
         noise = {"model_noise_std": std if isinstance(std, float) else std.to(x), "model_noise_covariance": Q}
         before = start_time - spinup * dt
         x = self.trajectories(x, spinup + steps, dt, generator=generator, start_time=before, **noise)
+        last = x[:, -1]
         x = fold(self.as_observed(x), self.shape)[..., spinup:, :]
         if not x.isfinite().all():
             raise ValueError(
@@ -301,6 +329,8 @@ class System(ABC):
                 "where the tendency has no value (a log or root of negative numbers): clamp them there, or keep "
                 "positive states as their logarithm, nk.Transformed(system, torch.log, torch.exp)."
             )
+        if type(self).step is System.step:
+            self._check_substeps(last[:4], dt, start_time + (steps - 1) * dt)
         records = {"system": self.name, "dt": dt, "model_noise_std": _recorded(std, Q), "seed": seed}
         records |= {"spinup": spinup} | ({"start_time": float(start_time)} if start_time else {})
         return trajectory(x, self.labels, dt, attrs=records | self.parameters(), start=start_time)

@@ -326,7 +326,7 @@ def calibrate(prior: FieldPrior, windows: Interpolated, temperatures: int = 2) -
     with torch.no_grad():
         prior.doubt.zero_()
         *_, last = steps_of_field(prior, linear(temperatures), observations, start)
-        drawn = Drawn(last, prior.climatology)
+        drawn = Drawn(last, prior.climatology, unresolved=prior.unresolved)
         off = ((x - drawn.mean) / drawn.std).abs()[..., prior.climatology.varies]
         prior.doubt.fill_(math.log(float(np.quantile(off.numpy(), 0.9)) / NORMAL_90))
     return float(prior.wider)

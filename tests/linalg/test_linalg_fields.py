@@ -1,5 +1,6 @@
 """Gaussians of fields by their generator, against dense algebra."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -171,6 +172,49 @@ def test_single_precision_is_enough_for_the_tolerance():
     assert found.mean.dtype == torch.float32
     assert (found.mean.double() - right).norm() < 1e-2 * right.norm()
     assert np.isfinite(found.draw(2, torch.Generator().manual_seed(0)).numpy()).all()
+
+
+def in_single_precision(generator, rows, residual):
+    centre, single = torch.zeros(2, STEPS, N), generator.to(torch.float32)
+    prior = Gaussian.generated(centre, single, single.noise)
+    statement = Gaussian.of(centre, rows.to(torch.float32), residual.float())
+    return Gaussian(centre, prior.rows, prior.residual, single, to_a_tolerance).condition(statement)
+
+
+@pytest.mark.parametrize("exact", [1e4, 1e9])  # the squares of the latter overflow in single precision
+def test_very_exact_observations_are_solved_for_in_double_precision(exact):
+    generator, (rows, residual) = pyramid(), observed()
+    rows, residual = Diagonal(exact * rows.weight), exact * residual
+    mean, _ = dense_posterior(generator, torch.diag_embed(rows.weight.flatten(-2)), residual.flatten(-2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = in_single_precision(generator, rows, residual)
+        off = found.mean.double().flatten(-2) - mean
+        assert found.draw(2, torch.Generator().manual_seed(0)).isfinite().all()
+    assert off.norm() < 1e-2 * mean.norm()
+    left, _ = found.reached
+    assert (left <= 1e-3).all()
+
+
+def test_observations_that_double_precision_cannot_tell_are_refused_with_the_remedy():
+    generator, (rows, residual) = pyramid(), observed()
+    rows = Diagonal(rows.weight * 1e200)
+    with pytest.raises(ValueError, match=r"so exact that double precision cannot tell.*raise noise_std"):
+        posterior(generator, to_a_tolerance, (rows, residual)).mean  # noqa: B018
+
+
+def test_residual_and_iterations_are_those_of_the_answer():
+    found = posterior(pyramid(), partial(to_a_tolerance, tolerance=1e-4))
+    assert found.reached is None  # nothing is solved yet
+    b, J = -found.rows.pull(found.residual), found.rows
+    dz = found._solver.minimise(found.residual)
+    left, taken = found.reached
+    expected = (b - J.pull(J.push(dz))).norm(dim=(-2, -1)) / b.norm(dim=(-2, -1))
+    torch.testing.assert_close(left, expected, rtol=1e-6, atol=0)
+    for n, close in ((int(taken.max()), True), (int(taken.max()) - 1, False)):
+        truncated = posterior(pyramid(), partial(Truncated, iterations=n))
+        truncated.estimate  # noqa: B018
+        assert bool((truncated.reached[0] <= 1e-4).all()) == close and (truncated.reached[1] == n).all()
 
 
 def members(count=6):

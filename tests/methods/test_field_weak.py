@@ -187,3 +187,11 @@ def test_a_prior_of_physics_is_a_prior_of_the_loop():
 def test_what_it_cannot_do_is_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_a_result_says_how_far_conjugate_gradients_came():
+    few = nk.FieldFourDVar(Advection(), OI, outer=2, iterations=3, draws=1).assimilate(OBS)
+    assert (few["solver_iterations"] == 6).all()  # of both outer loops
+    many = nk.FieldFourDVar(Advection(), OI, outer=2, draws=1).assimilate(OBS)
+    assert (many["solver_iterations"] > 6).all() and (many["solver_residual"] <= 1e-3).all()
+    assert (few["solver_residual"] > many["solver_residual"]).all()

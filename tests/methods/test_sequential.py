@@ -259,18 +259,19 @@ def test_perturbed_observations_come_to_the_kalman_filter_with_many_members(line
         np.testing.assert_allclose(result["std"][w, 24], std, rtol=0.2)
 
 
-def test_finite_size_inflation_minimises_its_cost():
+@pytest.mark.parametrize("hyperprior", [1.0, 2.0])
+def test_finite_size_inflation_minimises_its_cost(hyperprior):
     generator = torch.Generator().manual_seed(3)
     Y = torch.randn(4, 6, 3, generator=generator, dtype=torch.float64)
     R, d = torch.full((1, 3), 0.5).double(), 3 * torch.randn(4, 1, 3, generator=generator, dtype=torch.float64)
-    found = enkf.finite_size_inflation((Y / R) @ Y.mT, (Y / R @ d.mT).squeeze(-1), 7).flatten()
+    found = enkf.finite_size_inflation((Y / R) @ Y.mT, (Y / R @ d.mT).squeeze(-1), 7, hyperprior).flatten()
     for w in range(4):
 
         def cost(log_factor, w=w):
             factor = math.exp(log_factor)
             C = factor**2 * (Y[w].mT @ Y[w]) + R[0].diag()
             fit = float(d[w, 0] @ torch.linalg.solve(C, d[w, 0]))
-            return fit + 8 * 6 / 7 / factor**2 + 14 * log_factor
+            return fit + hyperprior * (8 * 6 / 7 / factor**2 + 14 * log_factor)
 
         best = optimize.minimize_scalar(cost, bounds=(-0.7, 3.0), method="bounded")
         assert math.log(found[w]) == pytest.approx(best.x, abs=0.011)
@@ -469,6 +470,7 @@ WRONG = {
     "half a member": lambda: nk.EnKF(nk.Lorenz63(), members=2.5),
     "no inflation": lambda: nk.EnKF(nk.Lorenz63(), inflation=0.0),
     "two inflations": lambda: nk.EnKF(nk.Lorenz63(), inflation=1.1, finite_size=True),
+    "a hyperprior of nothing": lambda: nk.EnKF(nk.Lorenz63(), hyperprior=2.0),
     "negative noise": lambda: nk.EnKF(nk.Lorenz63(), -0.1),
     "noise of another state": lambda: nk.EnKF(nk.Lorenz63(), [0.1, 0.2]),
     "no lag": lambda: nk.IEnKS(nk.Lorenz63(), lag=0),

@@ -724,3 +724,11 @@ def test_whatever_a_users_function_raises_is_said_once():
 
     with pytest.raises(ValueError, match=r"^The operator cannot be applied to states of shape.*: no such thing\. It"):
         nk.observe(TURNING, noise_std=0.3, operator=fails)
+
+
+def test_errors_widened_by_a_spread_of_the_state_add_its_square():
+    value, std = torch.zeros(2, 3, 4), torch.tensor([0.0, 1.0, 2.0, 3.0])
+    wide = Observations(value, torch.full_like(value, 2.0)).widened(std)
+    torch.testing.assert_close(wide.noise_std, (4 + std.square()).sqrt().expand(2, 3, 4))
+    behind = Observations(value[..., :1], torch.ones(2, 3, 1), as_operator(lambda x: x[..., :1], (4,)))
+    assert behind.widened(std) is behind

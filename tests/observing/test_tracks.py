@@ -1,5 +1,7 @@
 """Satellites, moored arrays and clouds: where they measure, what they see there, and what a method makes of it."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -541,3 +543,22 @@ def test_files_of_the_ocean_data_challenges_go_in_and_come_out_as_they_are(tmp_p
 
     whole = nk.grid(xr.load_dataset(tmp_path / "reference.nc"), method, value="sossheig", error=0.05)
     xr.testing.assert_equal(whole["value"].drop_attrs(), reference.drop_attrs())
+
+
+def test_clouds_much_larger_than_the_field_take_no_more_memory():
+    like = field(5, 1.0, y=np.linspace(0, 1, 17), x=np.linspace(0, 1, 17)).expand_dims(sample=400)
+    tracemalloc.start()
+    hidden = nk.clouds(like, fraction=0.3, length=1e3, lifetime=1e4, seed=2)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    share = hidden.mean(["time", "y", "x"])
+    assert ((share < 0.01) | (share > 0.99)).all()  # one cloud, or none
+    assert float(share.mean()) == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / 400))
+
+
+def test_clouds_as_large_as_the_field_hang_together_as_smaller_ones_do():
+    like = field(2, 1.0, y=np.linspace(0, 1, 3), x=np.linspace(0, 1, 129)).expand_dims(sample=4000)
+    hidden = nk.clouds(like, fraction=0.5, length=0.5, lifetime=1.0, seed=1).isel(time=0, y=0).values
+    for lag in (5, 40, 128):  # between points of the white noise, and far apart
+        expected = 0.25 + np.arcsin(np.exp(-((lag / 64) ** 2) / 2)) / (2 * np.pi)
+        assert (hidden[:, 0] & hidden[:, lag]).mean() == pytest.approx(expected, abs=0.05)

@@ -70,6 +70,7 @@ def test_optimal_interpolation_with_it_halves_the_error_of_the_climatology():
     result = method.assimilate(obs)
     spread = float(np.sqrt(CLIMATE.spread.square().mean()))
     assert nk.rmse(result["mean"], truth) < 0.5 * spread
+    assert (result["solver_residual"] <= 1e-3).all() and (result["solver_iterations"] > 1).all()
     short = method.assimilate(obs.isel(time=slice(2)))
     assert short.sizes["time"] == 2
 

@@ -8,6 +8,10 @@ from drifting import drifting
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Diagonal
+from nida_kit.methods.interpolation import first_guess_of
+from nida_kit.methods.neural import steps_of_field
+from nida_kit.observing.observations import Observations
+from nida_kit.priors.drawn import Drawn
 
 PAST = drifting(30, 60, seed=0)
 INTERPOLATION = nk.OptimalInterpolation.fit_field(PAST, steps=4, modes=80)
@@ -17,6 +21,11 @@ TRUTH = drifting(3, 4, seed=1)
 def some(truth, share=0.15, seed=0):
     seen = np.random.default_rng(seed).random(truth.shape) < share
     return nk.observe(truth, noise_std=0.3, seed=2).assign(value=lambda ds: ds["value"].where(seen))
+
+
+def _tensors(obs):
+    value = torch.from_numpy(obs["value"].values).flatten(-2).float()
+    return Observations(value, torch.full_like(value, float(obs["noise_std"])))
 
 
 def network(**settings):
@@ -70,6 +79,9 @@ def test_windows_may_be_shorter_and_records_longer():
     assert short.sizes["time"] == 2
     with pytest.raises(ValueError, match=r"nk.Cycled\(method, window=4\)"):
         METHOD.assimilate(some(PAST.isel(sample=[0], time=slice(0, 6))))
+    whole = nk.OptimalInterpolation(INTERPOLATION.climatology, INTERPOLATION.labels, 5.0)
+    with pytest.raises(ValueError, match=r"knows covariances over 4: take nk.Cycled\(method, window=4\)"):
+        whole.assimilate(some(PAST.isel(sample=[0], time=slice(0, 6))))
     long = PAST.isel(sample=0, time=slice(0, 10))
     cycled = nk.Cycled(METHOD, window=4, overlap=2).assimilate(some(long))
     assert nk.rmse(cycled["mean"], long) < 0.7 * float(long.std())
@@ -83,6 +95,54 @@ def test_results_do_not_depend_on_the_windows_beside_them():
     assert (both["std"] > 0).all()
     lazily = METHOD.assimilate(obs.chunk(sample=1))
     np.testing.assert_allclose(lazily["mean"].values, both["mean"].isel(step=-1).values, rtol=0, atol=1e-3)
+
+
+def test_a_result_says_how_far_conjugate_gradients_came():
+    obs = some(TRUTH)
+    result = METHOD.assimilate(obs)
+    assert result["solver_iterations"].dims == ("sample",) and (result["solver_residual"] <= 1e-3).all()
+    alone = METHOD.with_temperatures([1.0]).assimilate(obs)
+    assert (alone["solver_iterations"] > 0).all()
+    assert (alone["solver_iterations"] < result["solver_iterations"]).all()  # of both temperatures
+    assert "solver_residual" not in INTERPOLATION.assimilate(obs)  # solved directly
+
+
+@pytest.mark.parametrize("noise_std", [3e-3, 1e-8])
+def test_very_exact_observations_are_met_and_make_nothing_worse(noise_std):
+    seen = some(TRUTH)["value"].notnull()
+    exact = nk.observe(TRUTH, noise_std=noise_std, seed=2).assign(value=lambda ds: ds["value"].where(seen))
+    result = METHOD.assimilate(exact)
+    assert "converged" not in result.attrs["note"] and np.isfinite(result["std"]).all()
+    assert "the answer is better with noise_std=(noise_std**2 + " in result.attrs["note"]
+    assert "is better with" not in METHOD.assimilate(some(TRUTH)).attrs.get("note", "")
+    assert nk.rmse(result["mean"], TRUTH) < nk.rmse(METHOD.assimilate(some(TRUTH))["mean"], TRUTH)
+    assert float(np.abs(result["mean"] - TRUTH).where(seen).max()) < 0.05 * float(TRUTH.std())
+
+
+def test_its_spread_has_what_its_noise_cannot_hold():
+    start = first_guess_of(INTERPOLATION.climatology, _tensors(some(TRUTH)))
+    *_, last = steps_of_field(METHOD.prior, [1.0, 0.5], _tensors(some(TRUTH)), start)
+    alone = Drawn(last, METHOD.prior.climatology, float(METHOD.prior.wider)).std
+    expected = (alone.square() + METHOD.prior.climatology.left_over / 2 * METHOD.prior.climatology.varies).sqrt()
+    with torch.no_grad():
+        found = METHOD.assimilate(some(TRUTH))["std"].values.reshape(3, 4, -1)
+    np.testing.assert_allclose(found, expected.detach(), rtol=1e-2)  # solved to a tolerance
+
+
+def test_a_gross_error_is_said_and_nothing_else():
+    obs = some(TRUTH)
+    assert "misses" not in METHOD.assimilate(obs).attrs.get("note", "")
+    where = np.argwhere(obs["value"][1].notnull().values)[50]
+    obs["value"][(1, *where)] += 4 * float(TRUTH.std())
+    assert "In 1 of 3 windows the answer misses what was observed" in METHOD.assimilate(obs).attrs["note"]
+
+
+def test_what_makes_fields_worse_is_said():
+    with pytest.warns(UserWarning, match="temperatures=3: networks of fields are trained with 2"):
+        METHOD.with_temperatures(3)
+    result = METHOD.assimilate(some(TRUTH), robust="student")
+    assert "robust= makes this method's fields worse" in result.attrs["note"]
+    assert "robust" not in METHOD.assimilate(some(TRUTH)).attrs.get("note", "")
 
 
 def test_draws_spread_as_the_std_says():
@@ -104,6 +164,11 @@ def test_a_file_keeps_the_network(tmp_path):
     truth, finer = drifting(2, 4, seed=5, side=33), nk.QuasiGeostrophic(cells=33).labels
     fine = nk.NeuralIncremental.pretrained(tmp_path / "mine.safetensors", labels=finer)
     assert nk.rmse(fine.assimilate(some(truth))["mean"], truth) < 0.5 * float(truth.std())
+    with pytest.raises(ValueError, match=r"grid of \(33, 33\) points.*pretrained\(.*mine.safetensors', labels="):
+        again.assimilate(some(truth))
+    elsewhere = nk.GridLabels({"y": range(33), "x": range(33)}, "1", "streamfunction")
+    with pytest.raises(ValueError, match=r"same ends.*\[\(33, 33\), \(65, 65\)\] points and so on"):
+        nk.NeuralIncremental.pretrained(tmp_path / "mine.safetensors", labels=elsewhere)
     with pytest.raises(ValueError, match="serves"):
         nk.NeuralIncremental.pretrained(tmp_path / "mine.safetensors", labels=nk.QuasiGeostrophic(cells=20).labels)
 

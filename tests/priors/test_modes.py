@@ -86,6 +86,16 @@ def test_values_between_points_of_some_leading_dims():
     torch.testing.assert_close(given.std[0, 0].flatten(), std, rtol=1e-7, atol=1e-9)
 
 
+def test_what_the_modes_leave_over_is_that_of_the_past():
+    x = records()
+    away = (x - x.mean((0, 1))).flatten(2)
+    some = away[:, ::2].flatten(0, 1)  # of which the modes are found
+    _, _, patterns = torch.linalg.svd(some, full_matrices=False)
+    held = (some @ patterns[:30].mT @ patterns[:30]).square().mean(0)
+    left = (away.square().mean((0, 1)) - held).clamp(min=0)
+    torch.testing.assert_close(CLIMATE.left_over, left, rtol=1e-6, atol=1e-9)
+
+
 def test_a_taper_keeps_far_places_apart():
     x = records(samples=2, length=20)
     tapered = FieldClimatology.fit(x, STEPS, N, radius=1.0)
@@ -135,6 +145,10 @@ def test_what_it_cannot_do_is_refused():
     )
     with pytest.raises(ValueError, match="points of its grid or between them"):
         CLIMATE.given(whole)
+    many = torch.randint(STEPS * N, (10_001, 4), generator=torch.Generator().manual_seed(0))
+    between = Sparse(many, torch.ones(10_001, 4).double(), (STEPS, N))
+    with pytest.raises(ValueError, match=r"has 10001 values between points .* up to 10000 are taken.*exact=True"):
+        CLIMATE.given(Gaussian.of(CLIMATE.mean.expand(1, STEPS, N), between, torch.zeros(1, 1, 10_001).double()))
     past = nk.Lorenz63().simulate(3, 40, 0.05)
     with pytest.raises(ValueError, match="two dims"):
         nk.OptimalInterpolation.fit_field(past)

@@ -1,6 +1,7 @@
 """The quasi-geostrophic ocean: conserved quantities, orders of accuracy, exact solutions."""
 
 import math
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -147,8 +148,35 @@ def test_trajectories_are_fields_with_names():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"cells": 8}, {"cells": 9.5}, {"viscosity": math.inf}, {"screening": "large"}, {"longest_substep": 0.0}]
+    "wrong",
+    [
+        {"cells": 8},
+        {"cells": 9.5},
+        {"viscosity": math.inf},
+        {"viscosity": -1e-12},
+        {"friction": -1.0},
+        {"screening": "large"},
+        {"screening": -1.0},
+        {"longest_substep": 0.0},
+    ],
 )
 def test_parameters_out_of_range_are_a_named_value_error(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         nk.QuasiGeostrophic(**wrong).step(torch.zeros(9, 9), 1.0)
+
+
+def test_states_of_another_shape_are_a_named_value_error():
+    with pytest.raises(ValueError, match=r"shape \(2, 9\); those of QuasiGeostrophic end in \(9, 9\)"):
+        nk.QuasiGeostrophic(9).step(torch.zeros(2, 9), 1.0)
+    with pytest.raises(ValueError, match=r"shape \(9,\)"):
+        nk.QuasiGeostrophic(9).step(torch.zeros(9), 1.0)
+
+
+def test_substeps_that_are_too_long_are_said():
+    many = {"samples": 1, "steps": 3, "dt": 500.0, "seed": 0}
+    with pytest.warns(UserWarning, match=r"Substeps of 500 are too long for QuasiGeostrophic.*longest_substep"):
+        x = nk.QuasiGeostrophic(17, longest_substep=500.0).simulate(**many)
+    assert float(x.std()) > 1e3  # far from the turbulence
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nk.QuasiGeostrophic(17).simulate(**many)

@@ -151,6 +151,14 @@ def test_its_upper_layer_is_the_state_of_the_one_layer_model():
         assert np.isfinite(nk.rmse(result["mean"], upper))
 
 
+def test_two_layers_are_no_two_windows_of_the_one_layer_model():
+    truth = TWO.simulate(samples=2, steps=3, dt=5.0, seed=0)
+    obs = nk.observe(truth, every=2, noise_std=1.0, seed=0)
+    for given in (obs, obs.transpose("layer", "y", "x", "sample", "time")):
+        with pytest.raises(ValueError, match=r"'layer', 'y', 'x'.*select one along 'layer', obs.sel\(layer=1, drop"):
+            nk.EnKS(ONE, members=4).assimilate(given)
+
+
 @pytest.mark.parametrize("wrong", [{"depth_ratio": -0.1}, {"bottom_friction": math.inf}, {"upper": nk.Lorenz63()}])
 def test_parameters_out_of_range_are_a_named_value_error(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
