@@ -62,8 +62,8 @@ class NeuralIncremental(Method):
     """Neural incremental data assimilation: a trained network's priors, coarse to fine.
 
     Results of a field hold `solver_iterations` and `solver_residual` of each window: those of conjugate gradients, the
-    sum over temperatures and the largest, over the right-hand side. There `robust=` takes fifteen times as long and
-    makes answers worse where no error is gross.
+    sum over temperatures and the largest, over the right-hand side. There `robust=` solves for every field many times,
+    and makes answers worse where no error is gross.
 
     Args:
         prior: trained by `nk.train`.

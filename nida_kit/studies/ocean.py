@@ -7,8 +7,8 @@ their settings is made; `history` has them over 300 cycles. Where a window takes
 reconstructed: a quarter under the swath, and 16 by methods that run the model.
 
 A network of the same size that corrects optimal interpolation, and meets no observation but through it, is trained on
-the same windows: `python -c "from nida_kit.studies import ocean; ocean.regression()"` does that beforehand, in some
-forty minutes. It leaves its windows, 5 GB, and its checkpoint in the current folder.
+the same windows: `python -c "from nida_kit.studies import ocean; ocean.regression()"` does that beforehand, in
+about an hour of one core. It leaves its windows, 5 GB, and its checkpoint in the current folder.
 """
 
 from __future__ import annotations
