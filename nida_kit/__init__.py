@@ -63,6 +63,7 @@ Each folder's own `__init__` lists its modules.
     plots, lab      figures and labs, which are imported by their own names only
     studies         the measurements behind README and notebooks
     doctor          what a machine lacks for all this
+    exercises       checks of the exercises in notebooks
     commands        what the shell command `nida` does
     notebook, html  the parameters of notebooks are checked; how objects show themselves there
 
