@@ -64,6 +64,7 @@ Each folder's own `__init__` lists its modules.
     studies         the measurements behind README and notebooks
     doctor          what a machine lacks for all this
     exercises       checks of the exercises in notebooks
+    challenges      games with a score
     commands        what the shell command `nida` does
     notebook, html  the parameters of notebooks are checked; how objects show themselves there
 

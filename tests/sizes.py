@@ -33,6 +33,7 @@ SMALL: dict[str, dict] = {
     "10_model_error": {"batches": 1, "samples": 2, "window": 1, "starts": 2},
     "11_real_data": {"batches": 1},
     "12_fields": {"samples": 1, "spinup": 10, "satellites": 1, "draws": 3, "record": 9, "cells": [65]},
+    "13_challenges": {"spinup": 10},
 }
 
 # By notebook: other small sizes, none of them a default.
@@ -150,6 +151,7 @@ OTHER: dict[str, dict] = {
         "seed": 3,
         "export": True,
     },
+    "13_challenges": {"player": "Ada", "seed": 7, "spinup": 5},
 }
 
 # Wrong values, at least one for each notebook.
@@ -168,4 +170,5 @@ WRONG: list[tuple[str, dict]] = [
     ("10_model_error", {"rho": 100.0}),
     ("11_real_data", {"month": 6, "year": 4}),
     ("12_fields", {"window": 9}),
+    ("13_challenges", {"scores": "nowhere"}),
 ]

@@ -7,6 +7,7 @@
     page      where things lie in a page of any width, and what stays without a kernel
     render    the figure as an image
     line      the lab of Bayes on a line
+    challenge the labs of three challenges
     ocean     the lab of an ocean seen by satellites
     turns     threads take turns
     speed     how fast labs answer
@@ -17,10 +18,11 @@
 0.2
 """
 
+from nida_kit.lab.challenge import FourLab, SeedsLab, TenLab
 from nida_kit.lab.line import LineLab
 from nida_kit.lab.model import LabModel
 from nida_kit.lab.ocean import OceanLab, OceanModel
 from nida_kit.lab.record import RecordModel
 from nida_kit.lab.view import Lab
 
-__all__ = ["Lab", "LabModel", "LineLab", "OceanLab", "OceanModel", "RecordModel"]
+__all__ = ["FourLab", "Lab", "LabModel", "LineLab", "OceanLab", "OceanModel", "RecordModel", "SeedsLab", "TenLab"]
