@@ -36,7 +36,7 @@ REFERENCE = "blanke2024-lorenz63"
 ORDER = 4  # steps that the climatology looks back, as in the trainings
 CLIMATE, CLIMATE_SEED = 2000, 2**31 - 1  # believed windows behind a climatology
 STARTS = 8  # of 4D-Var: its error is to be the belief's, not that of a local minimum
-RANGES = {"rho": (15.0, 40.0), "sigma": (5.0, 20.0), "noise": (0.05, 3.0)}
+RANGES = {"rho": (15.0, 40.0), "sigma": (5.0, 20.0), "noise": (0.04, 3.0)}
 """What parameters of the physics can be, true and believed."""
 
 

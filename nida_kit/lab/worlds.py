@@ -49,7 +49,7 @@ class WorldsModel(Model):
             right,
             right | {"rho": round(low_rho, 1)},
             right | {"sigma": round(low_sigma, 1)},
-            {"noise": min(4 * p.noise, RANGES["noise"][1])},
+            {"noise": min(4 * p.noise, 2.8)},
         )
         heard = {"method": "4D-Var"} if p.method in NETWORKS else {}  # networks have a belief of their own
         return {name: changes | heard for name, changes in zip(PRESETS, found, strict=True)}
@@ -103,7 +103,7 @@ class WorldsLab(Explorer):
             "true_rho": Control("true rho", "Rayleigh number of the truth.", lambda: even(*RANGES["rho"], 0.1)),
             "true_sigma": Control("true sigma", "Prandtl number of the truth.", lambda: even(*RANGES["sigma"], 0.1)),
             "true_noise": Control(
-                "true noise", "Model noise of the truth, per step, in state units.", lambda: logarithmic(-1.3, 0.48)
+                "true noise", "Model noise of the truth, per step, in state units.", lambda: logarithmic(-1.35, 0.45)
             ),
             "method": Control("method", "Who reconstructs, knowing the belief alone.", lambda: choice(tuple(METHODS))),
             "rho": Control("believed rho", "Rayleigh number of the model.", lambda: even(*RANGES["rho"], 0.1)),
@@ -111,7 +111,7 @@ class WorldsLab(Explorer):
             "noise": Control(
                 "believed sqrt Q",
                 "Model error that is believed in, per step, in state units.",
-                lambda: logarithmic(-1.3, 0.48),
+                lambda: logarithmic(-1.35, 0.45),
             ),
             "every": Control("every n-th step", "Steps from one measurement of x to the next.", lambda: whole(1, 32)),
             "seed": Control("seed", "Another number, another truth.", lambda: typed(0, 9999)),
