@@ -12,13 +12,12 @@ from nida_kit.training.own import RECIPE, begin
 from nida_kit.training.train import Settings, train
 
 PAST = nk.Pendulum().simulate(samples=60, steps=9, dt=0.1, model_noise_std=0.05, seed=1)
-QUICK = {"odd": ["angle", "momentum"], "order": 1, "batches": 24, "batch": 4, "width": 4}
+QUICK = {"odd": ["angle", "momentum"], "order": 1, "batches": 8, "batch": 4, "width": 4}
 
 
 @pytest.fixture
 def lab(monkeypatch, tmp_path):
     monkeypatch.delenv("NIDA_STRICT", raising=False)
-    monkeypatch.setattr(training, "PAUSE", 0.0)
     made = TrainingLab(PAST, export=tmp_path / "mine.png", **QUICK)
     yield made
     made.model.stop()
@@ -43,7 +42,7 @@ def test_untrained_it_shows_optimal_interpolation(lab):
     own = begin(PAST, 4, 1, QUICK["odd"], 0, 0.1)
     interpolation = nk.OptimalInterpolation(own.prior.climatology, own.labels, own.dt)
     found = interpolation.assimilate(lab.model.obs)["mean"]
-    np.testing.assert_allclose(lab.model.result["mean"].isel(step=0), found, atol=1e-8)
+    np.testing.assert_allclose(lab.model.result["mean"].isel(step=0), found, atol=1e-5)  # networks compute in single precision
     assert lab.buttons["stop"].disabled and not lab.buttons["train"].disabled
 
 
@@ -51,7 +50,7 @@ def test_it_comes_to_the_weights_of_the_same_training_without_a_lab(lab):
     lab.buttons["train"].click()
     lab.model.wait()
     own = begin(PAST, 4, 1, QUICK["odd"], 0, 0.1)
-    settings = Settings(24, 4, **RECIPE, look=2)
+    settings = Settings(8, 4, **RECIPE, look=1)
     history = train(own.prior, own.windows, own.law, settings, validation=own.validation, progress=False)
     np.testing.assert_array_equal(lab.model.result["batch_rmse"], history["mse"] ** 0.5)
     np.testing.assert_array_equal(lab.model.result["after"], history["after"])
@@ -64,24 +63,24 @@ def test_it_comes_to_the_weights_of_the_same_training_without_a_lab(lab):
 
 
 def test_while_it_trains_the_lab_answers_and_stop_ends_it(lab, monkeypatch):
-    there, go = held(lab.model, monkeypatch, after=5)
+    there, go = held(lab.model, monkeypatch, after=3)
     lab.buttons["train"].click()
     assert there.wait(60)
     assert lab.model.running and lab.controls["rate"].disabled and lab.buttons["train"].disabled
     before = lab.image.value
     lab.controls["window"].value = 3  # this very thread is served
-    assert lab.image.value != before and "Training: 4 of 24" in lab.summary.value
+    assert lab.image.value != before and "Training: 2 of 8" in lab.summary.value
     lab.buttons["stop"].click()
     go.set()
     lab.model.wait()
-    assert lab.model.result.sizes["batch"] == 5 and not lab.model.running
-    assert "Trained: 5 of 24" in lab.summary.value and not lab.controls["rate"].disabled
+    assert lab.model.result.sizes["batch"] == 3 and not lab.model.running
+    assert "Trained: 3 of 8" in lab.summary.value and not lab.controls["rate"].disabled
     lab.controls["step"].value = 1
     assert "After 0 of them" in lab.summary.value
 
 
 def test_a_training_of_other_parameters_is_not_heard_any_more(lab, monkeypatch):
-    there, go = held(lab.model, monkeypatch, after=5)
+    there, go = held(lab.model, monkeypatch, after=3)
     lab.buttons["train"].click()
     assert there.wait(60)
     lab.buttons["reset"].click()
