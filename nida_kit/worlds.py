@@ -63,8 +63,8 @@ class WorldParameters:
     sigma: float = 10.0
     noise: float = 0.22
     method: str = "4D-Var"
-    every: int = 4
-    seed: int = 4
+    every: int = 8
+    seed: int = 20  # a window that goes from one lobe to the other
 
     def __post_init__(self):
         for name, (low, high) in RANGES.items():

@@ -16,7 +16,7 @@ import xarray as xr
 
 from nida_kit import checks, plots
 from nida_kit.lab.controls import choice, even, logarithmic, typed, whole
-from nida_kit.lab.model import Model
+from nida_kit.lab.model import CAUTION, Model
 from nida_kit.lab.render import Drawing
 from nida_kit.lab.view import Control, Explorer
 from nida_kit.notes import quiet
@@ -65,8 +65,10 @@ class WorldsModel(Model):
             f"deviations; {a['coverage_90']:.0%} of the truth lies within the 90% interval. "
         )
         if p.method in NETWORKS:
-            return f"{said}Its belief is that of its training."
-        return f"{said}The believed model leaves per step {left}, and {p.noise:.2g} is believed."
+            said += "Its belief is that of its training."
+        else:
+            said += f"The believed model leaves per step {left}, and {p.noise:.2g} is believed."
+        return said + (f"{CAUTION}{a['note']}" if "note" in a else "")
 
     @property
     def alt_text(self):

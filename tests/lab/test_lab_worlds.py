@@ -22,7 +22,7 @@ def lab(monkeypatch, tmp_path):
     ("name", "value"),
     [
         *[("rho", 25.0), ("sigma", 8.0), ("noise", 1.0), ("true_rho", 25.0), ("true_sigma", 12.0), ("true_noise", 0.5)],
-        *[("method", NETWORKS[0]), ("method", "optimal interpolation"), ("every", 8), ("seed", 7)],
+        *[("method", NETWORKS[0]), ("method", "optimal interpolation"), ("every", 4), ("seed", 7)],
     ],
 )
 def test_each_control_moves_the_picture_and_the_line_about_it(lab, name, value):
