@@ -22,7 +22,7 @@ def model_error_cost(answer: Callable) -> str:
     component.
     """
     generator = np.random.default_rng(0)
-    for steps, q in ((2, [0.5, 0.5]), (5, [0.3, 2.0])):
+    for steps, q in ((3, [0.5, 0.5]), (5, [0.3, 2.0])):
         x, q = generator.normal(size=(steps, 2)), np.array(q)
         found = tried(answer, x, _step, q)
         if found.size != 1:
