@@ -234,9 +234,9 @@ class _State:
         """Batches so far."""
         return len(self.history)
 
-    def look(self) -> None:
+    def look(self, now: bool = False) -> None:
         """At the validation windows, if it is time and there are any; the best weights are kept."""
-        due = self.done % self.settings.look == 0 or self.done == self.settings.steps
+        due = now or self.done % self.settings.look == 0 or self.done == self.settings.steps
         if self.validation is None or not due or (self.looks and self.looks[-1][0] == self.done):
             return
         error = self.validation.error(self.prior)
@@ -354,7 +354,8 @@ def train(
             climatology, and windows, law and validation must be given again as they were.
         every: batches between checkpoints, positive.
         progress: show a progress bar.
-        watch: called after each batch with the history so far, as it is returned; training ends where it says False.
+        watch: called after each batch with the history so far, as it is returned; training ends where it says False,
+            after a last look at the validation windows.
 
     Returns:
         The history: `loss` and `mse` (climatological units) of each batch, along `batch`; settings and seconds in
@@ -404,6 +405,7 @@ def train(
             bar.update()
             goes_on = watch is None or watch(state.dataset())
             ends = state.over or not goes_on
+            state.look(now=ends)
             if state.done % 20 == 1 or ends:
                 bar.set_postfix(state.errors)
             if path is not None and processes.rank == 0 and (state.done % every == 0 or ends):

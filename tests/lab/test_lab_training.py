@@ -42,7 +42,8 @@ def test_untrained_it_shows_optimal_interpolation(lab):
     own = begin(PAST, 4, 1, QUICK["odd"], 0, 0.1)
     interpolation = nk.OptimalInterpolation(own.prior.climatology, own.labels, own.dt)
     found = interpolation.assimilate(lab.model.obs)["mean"]
-    np.testing.assert_allclose(lab.model.result["mean"].isel(step=0), found, atol=1e-5)  # networks compute in single precision
+    # Networks compute in single precision.
+    np.testing.assert_allclose(lab.model.result["mean"].isel(step=0), found, atol=1e-5)
     assert lab.buttons["stop"].disabled and not lab.buttons["train"].disabled
 
 

@@ -226,6 +226,6 @@ def test_who_watches_sees_every_batch_and_can_end_it_with_the_best_weights_so_fa
     whole, prior = run(small_prior()), small_prior()
     history = run(prior, watch=watch, checkpoint=tmp_path / "c.ckpt")
     assert seen == [1, 2, 3, 4, 5] and history["mse"].equals(whole["mse"][:5])
-    assert history["after"].values.tolist() == [0, 2, 4]
+    assert history["after"].values.tolist() == [0, 2, 4, 5]
     assert error_of(prior) == history["validation"].values.min()
     assert run(small_prior(), checkpoint=tmp_path / "c.ckpt")["loss"].equals(whole["loss"])  # it goes on from there
