@@ -59,6 +59,7 @@ Each folder's own `__init__` lists its modules.
     line            Bayes on a line, the smallest assimilation
     experiment      one function behind every lab: parameters in, a dataset out
     ocean           the same of an ocean seen by satellites
+    worlds          the same of a truth, and of a belief about it
     table, show     results as tables and figures: `nk.table`, `nk.plot`
     plots, lab      figures and labs, which are imported by their own names only
     studies         the measurements behind README and notebooks

@@ -30,7 +30,7 @@ SMALL: dict[str, dict] = {
         "steps": 16,
     },
     "09_train_your_own": {"batches": 2, "own_batches": 2, "batch": 4, "width": 8, "samples": 4},
-    "10_model_error": {"batches": 1, "samples": 2, "window": 1, "starts": 2},
+    "10_model_error": {"samples": 2, "window": 1, "starts": 2},
     "11_real_data": {"batches": 1},
     "12_fields": {"samples": 1, "spinup": 10, "satellites": 1, "draws": 3, "record": 9, "cells": [65]},
     "13_challenges": {"spinup": 10},

@@ -2,6 +2,9 @@
 
     verdict                 what a check returns
     gaussian_assimilation   notebook 01
+    train_your_own          notebook 09
+    model_error             notebook 10
+    real_data               notebook 11
 
 An exercise is three cells of a notebook, tagged `exercise`, `check` and `solution`: a function to complete, a call of
 its check, and a solution that unfolds. `tests/exercises` runs every solution, every empty cell, and typical mistakes.
@@ -12,6 +15,9 @@ Not yet. You return the measurement alone. The prior knows something too: weigh 
 """
 
 from nida_kit.exercises.gaussian_assimilation import kalman_update
+from nida_kit.exercises.model_error import model_error_cost
+from nida_kit.exercises.real_data import withheld_rmse
+from nida_kit.exercises.train_your_own import solve_gradient
 from nida_kit.exercises.verdict import Verdict
 
-__all__ = ["Verdict", "kalman_update"]
+__all__ = ["Verdict", "kalman_update", "model_error_cost", "solve_gradient", "withheld_rmse"]

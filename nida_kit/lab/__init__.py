@@ -9,6 +9,8 @@
     line      the lab of Bayes on a line
     challenge the labs of three challenges
     ocean     the lab of an ocean seen by satellites
+    training  the lab that trains a prior, and shows how that goes
+    worlds    the lab of model error
     turns     threads take turns
     speed     how fast labs answer
 
@@ -23,6 +25,22 @@ from nida_kit.lab.line import LineLab
 from nida_kit.lab.model import LabModel
 from nida_kit.lab.ocean import OceanLab, OceanModel
 from nida_kit.lab.record import RecordModel
+from nida_kit.lab.training import TrainingLab, TrainingModel
 from nida_kit.lab.view import Lab
+from nida_kit.lab.worlds import WorldsLab, WorldsModel
 
-__all__ = ["FourLab", "Lab", "LabModel", "LineLab", "OceanLab", "OceanModel", "RecordModel", "SeedsLab", "TenLab"]
+__all__ = [
+    "FourLab",
+    "Lab",
+    "LabModel",
+    "LineLab",
+    "OceanLab",
+    "OceanModel",
+    "RecordModel",
+    "SeedsLab",
+    "TenLab",
+    "TrainingLab",
+    "TrainingModel",
+    "WorldsLab",
+    "WorldsModel",
+]

@@ -115,6 +115,10 @@ class Model(HasTraits, metaclass=_Meta):
         """Parameters that make no difference to what is asked for."""
         return set()
 
+    def idle(self) -> set[str]:
+        """Buttons that can do nothing now, by their names."""
+        return set()
+
     @property
     def steps(self) -> int:
         """How many steps the result has."""

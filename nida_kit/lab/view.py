@@ -45,6 +45,9 @@ _HINTS = {
     PLAY: "The estimates on the way, from the first step to the last.",
     "export figure": "Writes the figure as PNG and PDF, and its numbers as JSON.",
     "save result": "Writes what is shown, and what was withheld, as NetCDF.",
+    "train": "From the first batch on; the notebook goes on meanwhile.",
+    "stop": "Ends the training after this batch; the best weights so far are kept.",
+    "save weights": "Writes the weights and their card.",
 }
 
 
@@ -219,7 +222,7 @@ class Explorer(widgets.VBox):
                 else:
                     control.value = getattr(self.model.params, name)
         presets = self.model.presets()
-        usable = {*presets, *self._actions} - ({PLAY} if self.model.steps == 1 else set())
+        usable = {*presets, *self._actions} - self.model.idle() - ({PLAY} if self.model.steps == 1 else set())
         for name, button in self.buttons.items():
             button.disabled = name not in usable
             button.tooltip = _HINTS.get(name) or self._told(presets.get(name, {}))

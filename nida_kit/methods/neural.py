@@ -119,7 +119,8 @@ class NeuralIncremental(Method):
     ) -> NeuralIncremental:
         """With shipped weights, or a file's.
 
-        Shipped are "lorenz63", "lorenz63_small", "lorenz63_paper", "lorenz96", "pendulum" and "ocean".
+        Shipped are "lorenz63", "lorenz63_small", "lorenz63_paper", "lorenz96", "pendulum" and "ocean"; and
+        "lorenz63_rho22", which was taught a wrong rho, to see what that does.
 
         Args:
             name: of shipped weights, or a path.

@@ -11,6 +11,7 @@
     line            Bayes on a line, ellipses, matrices
     scores          errors, costs and calibration
     scaling         how a cost grows with a size, an error falls with training
+    training        a training as it goes
     model_error     scores of several methods, case by case
 
 Figures are drawn with matplotlib alone; no module here knows widgets.
@@ -38,6 +39,7 @@ from nida_kit.plots.scores import (
 )
 from nida_kit.plots.spectra import spectra
 from nida_kit.plots.style import BLUE, RED, STYLE, figure, pick, save
+from nida_kit.plots.training import Training, make_training, update_training
 
 __all__ = [
     "BAND",
@@ -48,6 +50,7 @@ __all__ = [
     "Artists",
     "LineArtists",
     "Plane",
+    "Training",
     "against",
     "animate",
     "by_case",
@@ -61,6 +64,7 @@ __all__ = [
     "make_field",
     "make_line",
     "make_plane",
+    "make_training",
     "maps",
     "matrices",
     "pareto",
@@ -80,4 +84,5 @@ __all__ = [
     "update_field",
     "update_line",
     "update_plane",
+    "update_training",
 ]

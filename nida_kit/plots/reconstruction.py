@@ -227,13 +227,14 @@ def update(artists: Artists, ds: xr.Dataset) -> None:
 
 
 @styled
-def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) -> np.ndarray:
+def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0, skip: int = 0) -> np.ndarray:
     """Trajectories over one another: a column per component against time.
 
     Args:
         fig: from `figure`.
         arrays: `(..., time, component)` each, by the label of their line; the first is black, as the truth is.
         window: which one to draw of each, over the leading dims.
+        skip: colours of the cycle that are left out after black: they stand for something else in other figures.
 
     Returns:
         The axes, `(1, columns)`.
@@ -242,7 +243,8 @@ def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) 
     first = next(iter(arrays.values()))
     n = first.sizes[COMPONENT]
     axes = trajectory_panels(fig, 1, n, n)
-    for (name, array), style, colour in zip(arrays.items(), cycle(STYLES), cycle(["black", *colours()])):
+    looks = list(zip(cycle(STYLES), ["black", *colours()]))
+    for (name, array), (style, colour) in zip(arrays.items(), cycle(looks[:1] + looks[1 + skip :])):
         for ax, component in zip(axes[0], first[COMPONENT].values, strict=True):
             line = pick(array, window).sel({COMPONENT: component})
             ax.plot(numbers_of(array[TIME]), line, linestyle=style, color=colour, label=name)

@@ -69,22 +69,23 @@ def growth(
 def learning(
     fig: Figure, histories: dict[str, xr.Dataset], levels: dict[str, float] | None = None, smooth: int = 25
 ) -> Axes:
-    """Error of each batch against the number of batches, as points, and a running median as a line.
+    """Root mean squared error of each batch against the number of batches, as points, and a running median as a line.
 
     Args:
         fig: from `figure`.
         histories: from `nk.train`, by the label of their line.
-        levels: errors to compare with, by their name.
+        levels: root mean squared errors to compare with, by their name.
         smooth: batches that a median is taken over.
     """
     ax = one_panel(fig)
     for (name, history), style, colour in zip(histories.items(), cycle(STYLES), cycle(colours())):
-        ax.plot(history["batch"], history["mse"], linestyle="none", marker=".", markersize=2, color=colour, alpha=0.4)
-        median = history["mse"].rolling(batch=smooth, center=True, min_periods=1).median()
+        error = history["mse"] ** 0.5
+        ax.plot(history["batch"], error, linestyle="none", marker=".", markersize=2, color=colour, alpha=0.4)
+        median = error.rolling(batch=smooth, center=True, min_periods=1).median()
         ax.plot(history["batch"], median, linestyle=style, color=colour, label=name)
     for (name, level), dashes in zip((levels or {}).items(), cycle([(0, (3, 2)), (0, (1, 1.5))])):
         ax.axhline(level, color="black", linewidth=1, linestyle=dashes, label=name)
-    ax.set(yscale="log", xlabel="batches", ylabel="mean squared error\n[climatological variances]")
+    ax.set(yscale="log", xlabel="batches", ylabel="RMSE\n[climatological std]")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(NullLocator())

@@ -97,6 +97,8 @@ BELIEFS = {
     "sigma 20% low": Belief(Lorenz63(sigma=8.0)),
     "no model noise": Belief(Lorenz63(), model_noise_std=0.0),
 }
+SHIPPED = {BELIEFS["right"]: "lorenz63_small", BELIEFS["rho 20% low"]: "lorenz63_rho22"}
+"""Weights that were trained three times as long, by belief."""
 HEDGED = {
     "rho 20% low, uncertain": Belief(Lorenz63(rho=22.4), rho_std=0.2 * 22.4),
     "rho 20% low, more noise": Belief(Lorenz63(rho=22.4), model_noise_std=0.8),
@@ -139,6 +141,20 @@ def believer(belief: Belief, batches: int, checkpoint: Path | None = None, seed:
     windows = belief.windows(RECIPES["lorenz63_small"].latest)
     climate = windows(CLIMATE, torch.Generator().manual_seed(seed))
     return trained(windows, climate, batches, checkpoint, seed)
+
+
+def network_of(belief: Belief, batches: int = 0) -> NeuralPrior:
+    """The shipped network of a belief; with `batches`, one that is trained on it now.
+
+    Raises:
+        ValueError: there is none, and no batches are given.
+    """
+    if batches:
+        return believer(belief, batches)
+    if belief not in SHIPPED:
+        known = [name for name, each in BELIEFS.items() if each in SHIPPED]
+        raise ValueError(f"{belief} has no shipped network: give batches=500, say. Shipped are those of {known}.")
+    return NeuralIncremental.pretrained(SHIPPED[belief]).prior
 
 
 def empiricist(data: Float[Tensor, "N T n"], batches: int, checkpoint: Path | None = None) -> NeuralPrior:
@@ -307,10 +323,11 @@ def lines(findings: dict[str, Any], what: str, methods: Sequence[str], score: st
         findings: as recorded.
         what: the law, one of `LAWS`.
         methods: names of rows; a belief that lacks one is left out of its line.
-        score: as in a row.
+        score: as in a row, or "rmse", the root of its "mse".
     """
+    key, power = ("mse", 0.5) if score == "rmse" else (score, 1)
     rows = {belief: found["laws"][what]["methods"] for belief, found in findings["beliefs"].items()}
-    return {m: {belief: row[m][score] for belief, row in rows.items() if m in row} for m in methods}
+    return {m: {belief: row[m][key] ** power for belief, row in rows.items() if m in row} for m in methods}
 
 
 def main() -> None:

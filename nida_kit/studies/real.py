@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
@@ -111,6 +112,24 @@ class Task:
         seen, _ = self.reporting(shape, torch.Generator().manual_seed(seed))
         mask = many.copy(data=seen.numpy().reshape(many.shape)).astype(bool)
         return many, observe(many, operator=mask, noise_std=self.noise, seed=seed)
+
+
+def by_buoy(
+    methods: dict[str, Method], obs: xr.Dataset, score: Callable[[Method, xr.Dataset, float, float], float]
+) -> pd.DataFrame:
+    """A score of each method at each buoy, a row for each, of observations of the Pacific.
+
+    Args:
+        methods: by name.
+        obs: of the Pacific, `value (time, latitude, longitude)`.
+        score: of a method, the observations, and the latitude and longitude of a box, in degrees.
+    """
+    rows = {}
+    for buoy, (latitude, longitude) in BUOYS.items():
+        box = obs.sel(latitude=latitude, longitude=longitude, method="nearest")
+        place = float(box["latitude"]), float(box["longitude"])
+        rows[buoy] = {name: score(method, obs, *place) for name, method in methods.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("withheld buoy")
 
 
 def ostia() -> xr.DataArray:

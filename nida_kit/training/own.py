@@ -7,22 +7,27 @@ of every spacing and noise that fit the window. The last windows are held out: t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.methods.interpolation import OptimalInterpolation
 from nida_kit.notes import warn
-from nida_kit.observing.laws import mixture
+from nida_kit.observing.laws import Law, mixture
 from nida_kit.priors.parts import Seeded
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.priors.weights import Card
-from nida_kit.state import COMPONENT, SAMPLE, TIME
-from nida_kit.training.train import Settings, fixed, train
+from nida_kit.state import COMPONENT, SAMPLE, TIME, StateLabels
+from nida_kit.training.train import Settings, Windows, fixed, train
+
+RECIPE = {"rate": 5e-3, "longest": 4, "log_score": 0.1}
+"""Of all trainings here."""
 
 
 def load_trajectories(path: str | Path) -> xr.DataArray:
@@ -38,6 +43,59 @@ def load_trajectories(path: str | Path) -> xr.DataArray:
     if set(found.dims) != {SAMPLE, TIME, COMPONENT}:
         raise ValueError(f"{str(path)!r} has the dims {found.dims}; trajectories lie along sample, time, component.")
     return found.transpose(SAMPLE, TIME, COMPONENT)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What is there before the first batch.
+
+    Attributes:
+        prior: untrained, so it answers as optimal interpolation does.
+        labels: of the state.
+        dt: time step.
+        windows: to learn from.
+        law: that observes them.
+        unseen: windows that are held out.
+    """
+
+    prior: NeuralPrior
+    labels: StateLabels
+    dt: float
+    windows: Windows
+    law: Law
+    unseen: xr.DataArray
+
+    @property
+    def held_out(self) -> int:
+        """How many windows are."""
+        return len(self.unseen)
+
+    @property
+    def validation(self) -> tuple[Tensor, Law] | None:
+        """As `train` takes it."""
+        return (torch.from_numpy(self.unseen.values).double(), self.law) if self.held_out else None
+
+
+def begin(
+    trajectories: xr.DataArray, width: int, order: int, odd: Sequence[str], seed: int, held_out: float
+) -> Beginning:
+    """Fit the climatology, and make the network; arguments and errors are those of `learn`."""
+    order, odd = checks.count("order", order, 0), checks.names("odd", odd)
+    checks.known("components in odd", odd, trajectories[COMPONENT].values.tolist())
+    sign = xr.DataArray([-1.0 if c in odd else 1.0 for c in trajectories[COMPONENT].values], dims=COMPONENT)
+    _check_enough(trajectories, order)
+    steps = trajectories.sizes[TIME]
+    some = round(len(trajectories) * checks.within("held_out", held_out, 0.0, 0.5))
+    past, rest = (trajectories[part] for part in (slice(None, -some or None), slice(len(trajectories) - some, None)))
+    images = xr.concat([past, past * sign], SAMPLE) if odd else past
+    interpolation = OptimalInterpolation.fit(images, order=order)
+    climatology, labels = interpolation.climatology, interpolation.labels
+    with Seeded(seed):
+        mirrored = [labels.components.index(name) for name in odd]
+        prior = NeuralPrior(climatology, width=width, odd=mirrored, anchored=True)
+    law = partial(mixture, scale=climatology.spread, spacing=(2, max(2, steps // 3)), count=(4, 12))
+    windows = fixed(torch.from_numpy(past.values).double())
+    return Beginning(prior, labels, interpolation.dt, windows, law, rest)
 
 
 def learn(
@@ -79,29 +137,14 @@ def learn(
         Of so few trajectories that none is held out, and of a training that did not help; the card's `note` says the
         same.
     """
-    batches, order = checks.count("batches", batches, 1), checks.count("order", order, 0)
-    odd = checks.names("odd", odd)
-    checks.known("components in odd", odd, trajectories[COMPONENT].values.tolist())
-    sign = xr.DataArray([-1.0 if c in odd else 1.0 for c in trajectories[COMPONENT].values], dims=COMPONENT)
-    _check_enough(trajectories, order)
-    steps = trajectories.sizes[TIME]
-    some = round(len(trajectories) * checks.within("held_out", held_out, 0.0, 0.5))
-    past, rest = (trajectories[part] for part in (slice(None, -some or None), slice(len(trajectories) - some, None)))
-    images = xr.concat([past, past * sign], SAMPLE) if odd else past
-    interpolation = OptimalInterpolation.fit(images, order=order)
-    climatology, labels = interpolation.climatology, interpolation.labels
-    with Seeded(seed):
-        mirrored = [labels.components.index(name) for name in odd]
-        prior = NeuralPrior(climatology, width=width, odd=mirrored, anchored=True)
-    law = partial(mixture, scale=climatology.spread, spacing=(2, max(2, steps // 3)), count=(4, 12))
-    settings = Settings(steps=batches, batch=batch, rate=5e-3, longest=4, log_score=0.1, seed=seed)
-    windows, unseen = (torch.from_numpy(x.values).double() for x in (past, rest))
-    validation = (unseen, law) if some else None
-    history = train(prior, fixed(windows), law, settings, validation=validation, progress=progress)
-    about = {"windows": len(windows), "batches": batches, "seed": seed}
+    batches = checks.count("batches", batches, 1)
+    own = begin(trajectories, width, order, odd, seed, held_out)
+    settings = Settings(batches, batch, **RECIPE, seed=seed)
+    history = train(own.prior, own.windows, own.law, settings, validation=own.validation, progress=progress)
+    about = {"windows": len(trajectories) - own.held_out, "batches": batches, "seed": seed}
     about |= {"minutes": round(history.attrs["seconds"] / 60, 1)}
-    if some:
-        about |= {"held_out": some, "validation": float(history["validation"].min())}
+    if own.held_out:
+        about |= {"held_out": own.held_out, "validation": float(history["validation"].min())}
         told = ("interpolation", "kept_after", "note")
         about |= {name: history.attrs[name] for name in told if name in history.attrs}
     elif held_out:
@@ -110,7 +153,7 @@ def learn(
             "give more, or a larger held_out."
         )
         warn(about["note"], stacklevel=2)
-    return prior, Card(labels, interpolation.dt, about)
+    return own.prior, Card(own.labels, own.dt, about)
 
 
 def _check_enough(trajectories: xr.DataArray, order: int) -> None:

@@ -234,9 +234,9 @@ class _State:
         """Batches so far."""
         return len(self.history)
 
-    def look(self) -> None:
+    def look(self, now: bool = False) -> None:
         """At the validation windows, if it is time and there are any; the best weights are kept."""
-        due = self.done % self.settings.look == 0 or self.done == self.settings.steps
+        due = now or self.done % self.settings.look == 0 or self.done == self.settings.steps
         if self.validation is None or not due or (self.looks and self.looks[-1][0] == self.done):
             return
         error = self.validation.error(self.prior)
@@ -330,6 +330,7 @@ def train(
     checkpoint: str | Path | None = None,
     every: int = 100,
     progress: bool = True,
+    watch: Callable[[xr.Dataset], bool] | None = None,
 ) -> xr.Dataset:
     """Train a prior in place.
 
@@ -353,6 +354,8 @@ def train(
             climatology, and windows, law and validation must be given again as they were.
         every: batches between checkpoints, positive.
         progress: show a progress bar.
+        watch: called after each batch with the history so far, as it is returned; training ends where it says False,
+            after a last look at the validation windows.
 
     Returns:
         The history: `loss` and `mse` (climatological units) of each batch, along `batch`; settings and seconds in
@@ -386,8 +389,9 @@ def train(
         state.resume(path, device)
     began = time.perf_counter() - state.seconds
     state.look()
+    goes_on = True
     with tqdm(initial=state.done, total=settings.steps, disable=not progress or processes.rank > 0) as bar:
-        while not state.over:
+        while goes_on and not state.over:
             x = windows(settings.batch * processes.count, state.generator)
             if not x.isfinite().all():
                 raise ValueError(
@@ -399,9 +403,12 @@ def train(
             state.look()
             state.seconds = time.perf_counter() - began
             bar.update()
-            if state.done % 20 == 1 or state.over:
+            goes_on = watch is None or watch(state.dataset())
+            ends = state.over or not goes_on
+            state.look(now=ends)
+            if state.done % 20 == 1 or ends:
                 bar.set_postfix(state.errors)
-            if path is not None and processes.rank == 0 and (state.done % every == 0 or state.over):
+            if path is not None and processes.rank == 0 and (state.done % every == 0 or ends):
                 state.save(path)
     state.keep_the_best()
     prior.eval()

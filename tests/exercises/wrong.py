@@ -19,4 +19,82 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("def kalman_update(mean, std, value, noise_std):\n    return mena, std", "NameError"),
         ("kalman_update = 3", "A function is asked for"),
     ],
+    "solve_gradient": [
+        (
+            "import numpy as np\ndef solve_gradient(A, b, g):\n"
+            "    x, l = np.linalg.solve(A, b), np.linalg.solve(A, g)\n    return -np.outer(l, x), l",
+            "transposed",
+        ),
+        (
+            "import numpy as np\ndef solve_gradient(A, b, g):\n"
+            "    x, l = np.linalg.solve(A, b), np.linalg.solve(A.T, g)\n    return np.outer(l, x), l",
+            "wrong sign",
+        ),
+        (
+            "import numpy as np\ndef solve_gradient(A, b, g):\n"
+            "    x, l = np.linalg.solve(A, b), np.linalg.solve(A.T, g)\n    return -np.outer(x, l), l",
+            "-lambda_i x_j",
+        ),
+        (
+            "import numpy as np\ndef solve_gradient(A, b, g):\n"
+            "    x, l = np.linalg.solve(A, b), np.linalg.solve(A.T, g)\n    return -l * x, l",
+            "the shape (2, 2)",
+        ),
+        (
+            "import numpy as np\ndef solve_gradient(A, b, g):\n    return np.outer(g, b), g",
+            "Between them lies the solve",
+        ),
+        ("import numpy as np\ndef solve_gradient(A, b, g):\n    return np.linalg.solve(A.T, g)", "Return two things"),
+        ("def solve_gradient(A, b, g):\n    return A, 'b'", "must return numbers"),
+        ("solve_gradient = None", "A function is asked for"),
+    ],
+    "model_error_cost": [
+        ("def model_error_cost(x, step, q):\n    return (((x[1:] - step(x[:-1])) / q) ** 2).sum()", "factor 1/2"),
+        ("def model_error_cost(x, step, q):\n    return ((x[1:] - step(x[:-1])) ** 2 / q).sum() / 2", "q squared"),
+        ("def model_error_cost(x, step, q):\n    return (((x[:-1] - step(x[1:])) / q) ** 2).sum() / 2", "backwards"),
+        ("def model_error_cost(x, step, q):\n    return (((x - step(x)) / q) ** 2).sum() / 2", "the next time"),
+        ("def model_error_cost(x, step, q):\n    return (((x[1:] - step(x[:-1])) / q) ** 2).sum(0) / 2", "one number"),
+        ("def model_error_cost(x, step, q):\n    return ((x[1:] - step(x[:-1])) ** 2).sum() / 2", "count alike"),
+        ("def model_error_cost(x, step, q):\n    return (((x[1:] - step(x)) / q) ** 2).sum() / 2", "ValueError"),
+    ],
+    "withheld_rmse": [
+        (
+            "def withheld_rmse(method, obs, latitude, longitude):\n"
+            "    here = {'latitude': latitude, 'longitude': longitude}\n"
+            "    error = (method.assimilate(obs)['mean'] - obs['value']).sel(here)\n"
+            "    return float((error**2).mean() ** 0.5)",
+            "shown the buoy",
+        ),
+        (
+            "def withheld_rmse(method, obs, latitude, longitude):\n"
+            "    here = {'latitude': latitude, 'longitude': longitude}\n"
+            "    truth = obs['value'].sel(here).copy()\n"
+            "    obs['value'].loc[here] = float('nan')\n"
+            "    error = method.assimilate(obs)['mean'].sel(here) - truth\n"
+            "    return float((error**2).mean() ** 0.5)",
+            "Work on a copy",
+        ),
+        (
+            "def withheld_rmse(method, obs, latitude, longitude):\n"
+            "    others = obs['value'].where((obs.latitude != latitude) & (obs.longitude != longitude))\n"
+            "    found = method.assimilate(obs.assign(value=others))['mean'] - obs['value']\n"
+            "    return float((found.sel(latitude=latitude, longitude=longitude)**2).mean() ** 0.5)",
+            "Only that one buoy",
+        ),
+        (
+            "def withheld_rmse(method, obs, latitude, longitude):\n"
+            "    others = obs['value'].where((obs.latitude != latitude) | (obs.longitude != longitude))\n"
+            "    found = method.assimilate(obs.assign(value=others))['mean'] - obs['value']\n"
+            "    return float((found.sel(latitude=latitude, longitude=longitude)**2).mean())",
+            "Take its root",
+        ),
+        (
+            "def withheld_rmse(method, obs, latitude, longitude):\n"
+            "    others = obs['value'].where((obs.latitude != latitude) | (obs.longitude != longitude))\n"
+            "    found = method.assimilate(obs.assign(value=others))['mean'] - obs['value']\n"
+            "    return float((found**2).mean() ** 0.5)",
+            "at all buoys",
+        ),
+        ("def withheld_rmse(method, obs, latitude, longitude):\n    return 0.3", "was not asked"),
+    ],
 }

@@ -69,6 +69,21 @@ def test_lines_leave_out_what_a_belief_has_not(findings):
     assert list(found["NIDA"]) == list(findings["beliefs"])
 
 
+def test_root_mean_squared_errors_are_the_roots_of_what_is_on_record(findings):
+    rmse, mse = (model_error.lines(findings, LAW, ["NIDA"], score)["NIDA"] for score in ("rmse", "mse"))
+    assert {name: value**2 for name, value in rmse.items()} == pytest.approx(mse)
+
+
+def test_shipped_networks_are_those_of_their_belief_and_of_no_other():
+    for name in ("right", "rho 20% low"):
+        belief = model_error.BELIEFS[name]
+        prior = model_error.network_of(belief)
+        climate = belief.windows(16)(4000, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(prior.climatology.spread[2], climate.std((0, 1))[2], rtol=0.03, atol=0)
+    with pytest.raises(ValueError, match="no shipped network: give batches"):
+        model_error.network_of(model_error.BELIEFS["sigma 20% low"])
+
+
 @pytest.mark.parametrize("name", ["rho 20% low", "sigma 20% low", "no model noise"])
 def test_four_d_var_runs_the_wrong_model(name):
     belief = model_error.BELIEFS[name]

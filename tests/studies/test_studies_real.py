@@ -100,3 +100,15 @@ def test_the_study_runs_small():
     assert rows[real.NEURAL]["rmse"] == pytest.approx(rows[real.INTERPOLATION]["rmse"], rel=0.1)
     assert all(rows[name]["rmse"] < rows[real.CLIMATOLOGY]["rmse"] for name in (real.INTERPOLATION, real.NEURAL))
     assert found["blocks"][0]["withheld"] == ["2000-01", "2010-12"]
+
+
+def test_each_buoy_is_scored_at_its_own_box():
+    task = real.pacific()
+    obs = task.observe(task.block(0), 1, 1)[1].isel(sample=0)
+
+    def values_there(method, obs, latitude, longitude):
+        return int(obs["value"].sel(latitude=latitude, longitude=longitude).notnull().sum())
+
+    found = real.by_buoy({"any": None}, obs, values_there)
+    assert list(found.index) == list(real.BUOYS)
+    assert (found["any"] > 0).all() and found["any"].sum() == obs["value"].notnull().sum()

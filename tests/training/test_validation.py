@@ -214,3 +214,18 @@ def test_a_checkpoint_without_the_same_validation_is_another_training(tmp_path):
 def test_what_cannot_be_validated_on_is_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
         run(small_prior(), validation=wrong)
+
+
+def test_who_watches_sees_every_batch_and_can_end_it_with_the_best_weights_so_far(tmp_path):
+    seen = []
+
+    def watch(history):
+        seen.append(history.sizes["batch"])
+        return len(seen) < 5
+
+    whole, prior = run(small_prior()), small_prior()
+    history = run(prior, watch=watch, checkpoint=tmp_path / "c.ckpt")
+    assert seen == [1, 2, 3, 4, 5] and history["mse"].equals(whole["mse"][:5])
+    assert history["after"].values.tolist() == [0, 2, 4, 5]
+    assert error_of(prior) == history["validation"].values.min()
+    assert run(small_prior(), checkpoint=tmp_path / "c.ckpt")["loss"].equals(whole["loss"])  # it goes on from there
