@@ -163,6 +163,7 @@ def test_the_ablation_shows_every_variant_and_the_first_guess():
 def test_errors_are_shown_from_step_zero_on():
     ax = plots.error_by_step(plots.figure(), {"neural": [0.9, 0.5, 0.4]})
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 1, 2])
+    np.testing.assert_allclose(ax.lines[0].get_ydata() ** 2, [0.9, 0.5, 0.4])
 
 
 def labelled(lines):
