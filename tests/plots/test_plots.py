@@ -30,7 +30,9 @@ def pixels(fig) -> np.ndarray:
 def test_rows_are_temperatures_and_columns_are_components_with_a_phase_portrait(lorenz):
     artists = plots.make(plots.figure(rows=2), lorenz)
     assert artists.axes.shape == (2, 4)
-    assert [label.get_text() for label in artists.labels] == ["s = 1", "s = 0.5"]
+    errors = [f"{float(error):.3f}" for error in lorenz["step_rmse"]]
+    labels = [label.get_text() for label in artists.labels]
+    assert labels == [f"s = 1, RMSE {errors[0]}", f"s = 0.5, RMSE {errors[1]}"]
     titles = [ax.get_title() for ax in artists.axes[0]]
     assert titles == [*lorenz["long_name"].values, "phase portrait"]
 
