@@ -1,6 +1,6 @@
 """What the labs need, looked up where they run; each line that is not well says what to do.
 
-In a notebook `print(doctor())`; where not even notebooks run, `python -m nida_kit.doctor` in a terminal.
+In a notebook `doctor()`, which unfolds; where not even notebooks run, `python -m nida_kit.doctor` in a terminal.
 
 >>> report = doctor()
 >>> [finding.what for finding in report.findings if finding.what.startswith("weights")][0]
@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
+from html import escape
 from importlib import metadata
 from pathlib import Path
 
@@ -52,9 +53,9 @@ class Finding:
         return line if self.ok else f"{line}\n      -> {self.to_do}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """All findings; printed, a line each."""
+    """All findings; printed, a line each. A notebook folds them where all is well."""
 
     findings: tuple[Finding, ...]
 
@@ -65,6 +66,14 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.findings))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        bad = [finding.what for finding in self.findings if not finding.ok]
+        said = f"The doctor: look at {', '.join(bad)}" if bad else "The doctor: the labs have all that they need"
+        opened = " open" if bad else ""
+        return f"<details{opened}><summary>{escape(said)}</summary><pre>{escape(str(self))}</pre></details>"
 
 
 def doctor(folder: str | Path = ".") -> Report:

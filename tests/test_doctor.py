@@ -51,6 +51,7 @@ def test_all_is_well_here(tmp_path):
     report = doctor(tmp_path)
     assert report.ok and failing(report) == {}
     assert len(str(report).splitlines()) == len(report.findings)
+    assert repr(report) == str(report) and report._repr_html_().startswith("<details><summary>")
     assert f"torch {metadata.version('torch')}" in str(report)
     whats = {finding.what for finding in report.findings}
     assert {f"weights {path.stem}" for path in PRETRAINED.glob("*.safetensors")} <= whats
@@ -145,7 +146,9 @@ def test_more_threads_than_cores(monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
-    assert str(tmp_path / "missing") in failing(doctor(tmp_path / "missing"))["files"].says
+    report = doctor(tmp_path / "missing")
+    assert str(tmp_path / "missing") in failing(report)["files"].says
+    assert report._repr_html_().startswith("<details open><summary>The doctor: look at files<")
 
 
 def test_chromium_is_only_a_hint(monkeypatch):

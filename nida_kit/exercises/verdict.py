@@ -51,11 +51,11 @@ def exercise(check: Callable[[Any], str]) -> Callable[[Any], Verdict]:
     return judged
 
 
-def tried(answer: Callable, *given: Any) -> np.ndarray:
-    """What an answer makes of this, as an array of numbers.
+def called(answer: Callable, *given: Any) -> Any:
+    """What an answer makes of this.
 
     Raises:
-        NotYet: it is no function, it stops with an error, or it returns nothing or no numbers.
+        NotYet: it is no function, it stops with an error, or it returns nothing.
     """
     if not callable(answer):
         raise NotYet(
@@ -67,6 +67,16 @@ def tried(answer: Callable, *given: Any) -> np.ndarray:
         raise NotYet(f"Your function stops with {type(error).__name__}: {error}.") from error
     if found is None or found is Ellipsis:
         raise NotYet("Your function returns nothing. Replace the dots, and end with return.")
+    return found
+
+
+def tried(answer: Callable, *given: Any) -> np.ndarray:
+    """The same as an array of numbers.
+
+    Raises:
+        NotYet: as `called`, or it returns no numbers.
+    """
+    found = called(answer, *given)
     try:
         return np.asarray(found, dtype=float)
     except (TypeError, ValueError):

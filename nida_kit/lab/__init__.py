@@ -4,6 +4,7 @@
     record    the same of observations of one's own, of which some are withheld
     view      its controls and its figure, by ipywidgets
     controls  lists, boxes to tick, sliders beside a number, each with its label
+    handles   what is laid over a figure, to drag what it shows
     page      where things lie in a page of any width, and what stays without a kernel
     render    the figure as an image
     line      the lab of Bayes on a line

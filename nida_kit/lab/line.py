@@ -1,4 +1,4 @@
-"""The lab of Bayes on a line: drag the prior, the measurement, and how sure each of them is.
+"""The lab of Bayes on a line: prior and measurement are dragged in the picture.
 
 >>> lab = LineLab(prior_mean=0.0, value=2.0, prior_std=1.0, noise_std=1.0)
 >>> round(lab.model.result.attrs["mean"], 6)
@@ -15,6 +15,7 @@ import xarray as xr
 
 from nida_kit import checks, plots
 from nida_kit.lab.controls import choice, even
+from nida_kit.lab.handles import handle
 from nida_kit.lab.model import Model
 from nida_kit.lab.render import Drawing
 from nida_kit.lab.view import Control, Explorer
@@ -77,6 +78,7 @@ class LineLab(Explorer):
     Attributes:
         model: the state.
         controls: by name: prior_mean, prior_std, value, noise_std, operator.
+        handles: in the figure, by name: prior, likelihood (where x itself is measured), value.
         buttons: by name: the presets, "reset", "export figure".
 
     Raises:
@@ -92,6 +94,20 @@ class LineLab(Explorer):
             "noise_std": Control("error std", "How unsure the instrument is.", lambda: even(0.1, 3.0, 0.1)),
         }
         super().__init__(LineModel(**params), controls, list(PRESETS), _drawing, export, rows=2)
+        below, above = self.figure.axes
+        self.handles = {
+            "prior": handle(above, "x", self.controls["prior_mean"], "drag the prior", "prior"),
+            "likelihood": handle(above, "x", self.controls["value"], "drag the measurement", "measurement"),
+            "value": handle(below, "y", self.controls["value"], "drag the measurement", "measurement"),
+        }
+        self.stage.children += tuple(self.handles.values())
+        self.model.observe(lambda _: self._place(), "revision")
+        self._place()
+
+    def _place(self) -> None:
+        """The likelihood of x has its peak at the value where x itself is measured, and can be dragged there only."""
+        measured = self.model.params.operator == "identity"
+        self.handles["likelihood"].layout.display = None if measured else "none"
 
 
 _LINE = Drawing(plots.make_line, plots.update_line, lambda ds: None)

@@ -12,6 +12,8 @@ from html import escape
 
 import ipywidgets as widgets
 
+from nida_kit.lab.handles import STYLE as HANDLES
+
 GONE = "The kernel of this lab has ended or was restarted, so the controls do nothing. Run the cell again."
 STILL = "This lab is a picture now, for no kernel runs it. Run the cell again to use it."
 
@@ -40,10 +42,13 @@ STYLE = """<style>
 .nida-lab .widget-html-content { line-height: 18px; font-size: 13px; }
 .nida-choices > .widget-html .widget-html-content { line-height: 22px; }
 .nida-image .widget-html-content { line-height: 0; overflow-x: auto; }
+.nida-stage { position: relative; display: block; width: fit-content; max-width: 100%; overflow: visible; }
+.nida-stage > .nida-image { display: block; margin: 0; }
 .nida-summary { min-height: 54px; }
 .nida-status { min-height: 20px; }
 .nida-status .widget-html-content { color: var(--jp-error-color1, #b00020); font-weight: 600; }
-.nida-figure { max-width: 100%; height: auto; max-height: max(300px, 100vh - 300px); width: auto; background: white; }
+.nida-figure { display: block; max-width: 100%; height: auto; max-height: max(300px, 100vh - 300px); width: auto;
+  background: white; }
 .nida-gone { display: none; }
 .nida-lab.jupyter-widgets-disconnected .nida-gone { display: block; margin: 0 0 6px; padding: 6px 10px;
   border-left: 4px solid var(--jp-warn-color1, #ef6c00); background: var(--jp-layout-color2, #eeeeee);
@@ -76,7 +81,7 @@ def arranged(
         controls: with their labels.
         buttons: below the controls.
     """
-    note = widgets.HTML(f'{STYLE}<p class="nida-gone" role="alert">{escape(GONE)}</p>')
+    note = widgets.HTML(f'{STYLE}{HANDLES}<p class="nida-gone" role="alert">{escape(GONE)}</p>')
     side = [_of_class("nida-controls", widgets.Box(controls)), _of_class("nida-buttons", widgets.Box(buttons))]
     parts = [_of_class("nida-side", widgets.VBox(side)), _of_class("nida-main", widgets.VBox(shown))]
     return [note, _of_class("nida-body", widgets.Box(parts))]
@@ -85,6 +90,11 @@ def arranged(
 def _of_class(name: str, widget: widgets.Widget) -> widgets.Widget:
     widget.add_class(name)
     return widget
+
+
+def stage(image: widgets.Widget) -> widgets.Box:
+    """The figure, and room for what is laid over it: it is as large as the figure."""
+    return _of_class("nida-stage", widgets.Box([image]))
 
 
 def line(name: str) -> widgets.HTML:

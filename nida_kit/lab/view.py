@@ -28,7 +28,7 @@ from nida_kit import checks, plots
 from nida_kit.experiment import LARGE, SETUPS
 from nida_kit.lab.controls import choice, even, labelled, logarithmic, several, switch, typed, whole
 from nida_kit.lab.model import CAUTION, LabModel, Model, guarded, listed, preset_names
-from nida_kit.lab.page import arranged, line, still
+from nida_kit.lab.page import arranged, line, stage, still
 from nida_kit.lab.record import RecordModel
 from nida_kit.lab.render import Drawing, Renderer
 from nida_kit.lab.turns import in_turn
@@ -82,6 +82,7 @@ class Explorer(widgets.VBox):
         model: the state.
         controls: by name.
         buttons: by name: the presets, "reset", "play the steps" if there are steps, "export figure", and the actions.
+        stage: the figure, and what is laid over it.
 
     Raises:
         ValueError: the controls cannot show what the model starts with.
@@ -117,7 +118,8 @@ class Explorer(widgets.VBox):
         }
         self.image, self.summary, self.status = map(line, ("nida-image", "nida-summary", "nida-status"))
         self.caution = line("nida-caution")
-        shown = [self.summary, self.status, self.image, self.caution]
+        self.stage = stage(self.image)
+        shown = [self.summary, self.status, self.stage, self.caution]
         super().__init__(arranged(shown, list(self._rows.values()), list(self.buttons.values())))
         self.add_class("nida-lab")
         self._connect()

@@ -91,10 +91,13 @@ def _lines(ds: xr.Dataset) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def _row_label(ds: xr.Dataset, row: int) -> str:
-    """Its temperature, or for priors without one the number of the step, if there are steps."""
+    """Its temperature, or for priors without one the number of the step, if there are steps; of several its error."""
     s = float(ds["temperature"][row]) if "temperature" in ds.coords else 0.0
     number = f"step {int(ds['step'][row])}" if "step" in ds.coords else ""
-    return f"s = {s:.2g}" if s > 0 else number
+    name = f"s = {s:.2g}" if s > 0 else number
+    if "step_rmse" not in ds or ds.sizes["step"] == 1:
+        return name
+    return f"{name}, RMSE {float(ds['step_rmse'][row]):.3f}"
 
 
 def _row_of(ds: xr.Dataset, name: str, row: int) -> np.ndarray | None:
@@ -184,7 +187,8 @@ def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Art
     Args:
         fig: from `figure`, or any other.
         ds: as `experiment.run` or `assimilate` return it, of which the first window is drawn: `mean` and, where
-            there are any, `std`, `truth`, `first_guess`, `value` and `beside`; with or without the dim `step`.
+            there are any, `std`, `truth`, `first_guess`, `value` and `beside`; with or without the dim `step`. Rows are
+            labelled with `step_rmse`, if there is one.
         steps: which steps to draw, a row each; None is all. Of more than three components the first three are drawn.
 
     Returns:

@@ -39,20 +39,22 @@ def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
 
 @styled
 def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
-    """Error of the estimate after each step.
+    """Error of the estimate after each step, from that of the first guess on.
 
     Args:
         fig: from `figure`.
         errors: mean squared errors in climatological variances of the first guess and of each step's estimate, by
-            the label of their line.
+            the label of their line; their roots are drawn.
     """
     ax = one_panel(fig)
     for (name, values), style, marker in zip(errors.items(), cycle(STYLES), cycle(MARKERS)):
-        ax.plot(range(len(values)), values, linestyle=style, marker=marker, label=name)
-    ax.set(xlabel="step (0 is the first guess)", ylabel=_MSE)
+        roots = np.sqrt(values)
+        ax.plot(range(len(roots)), roots, linestyle=style, marker=marker, color=RED, label=name)
+        ax.plot(0, roots[0], marker=marker, color=BLUE, markersize=9, linestyle="none")
+    ax.set(xlabel="step (0 is the first guess)", ylabel="RMSE [climatological std]")
     _log(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fig.legend(loc="outside right upper")
+    fig.legend(loc="outside right upper", title="NIDA, begun with")
     return ax
 
 

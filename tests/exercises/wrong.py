@@ -1,5 +1,12 @@
 """Typical wrong answers: by exercise, code that takes the place of its cell, and words that the verdict must have."""
 
+
+def observing(law: str, returned: str = "nk.method_of('lorenz63').assimilate(obs)") -> str:
+    """An answer that observes by this law."""
+    head = "import nida_kit as nk\n\n\ndef reconstruct(truth):\n"
+    return f"{head}    obs = nk.observe(truth, {law}, seed=1)\n    return {returned}"
+
+
 WRONG: dict[str, list[tuple[str, str]]] = {
     "kalman_update": [
         ("def kalman_update(mean, std, value, noise_std):\n    return value, noise_std", "measurement alone"),
@@ -96,5 +103,29 @@ WRONG: dict[str, list[tuple[str, str]]] = {
             "at all buoys",
         ),
         ("def withheld_rmse(method, obs, latitude, longitude):\n    return 0.3", "was not asked"),
+    ],
+    "interpolate_pair": [
+        ("def interpolate_pair(c, y, r):\n    return y / (1 + r**2), (1 - 1 / (1 + r**2)) ** 0.5", "This is x1"),
+        ("def interpolate_pair(c, y, r):\n    return c * y, (1 - c**2) ** 0.5", "as if it had no error"),
+        ("def interpolate_pair(c, y, r):\n    return c * y / (1 + r**2), 1 - c**2 / (1 + r**2)", "square root"),
+        ("def interpolate_pair(c, y, r):\n    return c * y / (1 + r**2), (1 - c**2) ** 0.5", "without an error"),
+        ("def interpolate_pair(c, y, r):\n    return c * y / (1 + r**2), (1 - abs(c) / (1 + r**2)) ** 0.5", "twice"),
+        ("def interpolate_pair(c, y, r):\n    return c * y / (1 + r**2)", "two numbers"),
+    ],
+    "blend": [
+        ("def D(x, s, first_guess):\n    return s * x + (1 - s) * first_guess", "swapped"),
+        ("def D(x, s, first_guess):\n    return x", "estimate itself"),
+        ("def D(x, s, first_guess):\n    return first_guess", "first guess alone"),
+        ("def D(x, s, first_guess):\n    return (x + first_guess) / 2", "every temperature"),
+        ("def D(x, s, first_guess):\n    return x + s * first_guess", "add up to one"),
+        ("def D(x, s, first_guess):\n    return s", "whole trajectory"),
+    ],
+    "reconstruct": [
+        (observing("components=['x', 'z'], every=4, noise_std=0.5", "obs"), "return the observations"),
+        ("def reconstruct(truth):\n    return truth", "nobody knows"),
+        (observing("components=['x'], every=4, noise_std=0.5"), "observe x, and x and z"),
+        (observing("every=4, noise_std=0.5"), "x and y and z"),
+        (observing("components=['x', 'z'], every=8, noise_std=0.5"), "every 4th"),
+        (observing("components=['x', 'z'], every=4, noise_std=2.0"), "noise_std=0.5"),
     ],
 }

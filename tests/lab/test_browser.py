@@ -32,7 +32,9 @@ import pytest
 from sizes import SMALL
 
 import nida_kit as nk
+from nida_kit.lab import LineLab
 from nida_kit.lab.view import PLAY
+from nida_kit.plots.line import ACROSS, UP
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -402,7 +404,8 @@ FAULTS = """() => {
     const lab = document.querySelector('.nida-lab'), edge = lab.getBoundingClientRect(), faults = []
     if (lab.scrollWidth > lab.clientWidth) faults.push(`the lab is ${lab.scrollWidth - lab.clientWidth} px too wide`)
     const name = e => e.className.match(/nida-[\\w-]+/)?.[0] || e.innerText.trim() || e.className
-    const all = [...lab.querySelectorAll('.jupyter-widgets')].filter(e => e.getClientRects().length)
+    const here = e => e.getClientRects().length && !e.matches('.nida-handle')  // which lie over the picture
+    const all = [...lab.querySelectorAll('.jupyter-widgets')].filter(here)
     const box = e => {  // of what is seen of it, for long lists of boxes and wide pictures scroll
         const a = e.getBoundingClientRect(), list = e.closest('.nida-choices > .widget-box')?.getBoundingClientRect()
         const bottom = Math.min(a.bottom, list?.bottom ?? Infinity), top = Math.max(a.top, list?.top ?? -Infinity)
@@ -471,6 +474,7 @@ def unnamed(page) -> list[str]:
 
 WITHOUT_A_LABELLED_NUMBER = """sliders => sliders.filter(
     slider => !slider.closest('.jupyter-widgets').parentElement.querySelector('input')?.labels[0]?.innerText
+        && !slider.closest('.nida-handle')?.innerText
 ).length"""
 
 
@@ -646,6 +650,28 @@ def test_presets_export_and_errors(lab):
     the_picture_again(page, lab.first)
     assert alert.count() == 0
     assert number_beside(page, "every").input_value() == "8"
+
+
+@pytest.mark.parametrize("shown", ["01_gaussian_assimilation"], indirect=True)
+@pytest.mark.parametrize(("grip", "across", "up"), [(0, 60, 0), (1, -60, 0), (2, 0, 40)])
+def test_prior_and_measurement_are_dragged_in_the_picture(lab, grip, across, up):
+    page, number = lab.page, "prior-mean" if grip == 0 else "value"
+    handle = part(page, ".nida-handle .noUi-handle").nth(grip)
+    before, start = float(number_beside(page, number).input_value()), handle.bounding_box()
+    image = part(page, "img.nida-figure").bounding_box()
+    below, above = LineLab().figure.axes
+    units = (ACROSS[1] - ACROSS[0]) / above.get_position().width, (UP[1] - UP[0]) / below.get_position().height
+    there = before + units[0] * across / image["width"] + units[1] * up / image["height"]
+    x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + across, y - up, steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "([name, there]) => Math.abs(document.querySelector(`.nida-${name} input`).value - there) < 0.15",
+        arg=[number, there],
+    )
+    assert new_picture(page, lab.first).summary != lab.first.summary
 
 
 @pytest.mark.parametrize("stem", USUAL)

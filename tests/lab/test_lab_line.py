@@ -33,6 +33,39 @@ def test_it_says_what_the_line_says(lab):
     assert lab.model.status in lab.model.alt_text
 
 
+@pytest.mark.parametrize(
+    ("name", "control", "value"), [("prior", "prior_mean", 1.2), ("likelihood", "value", 0.4), ("value", "value", -2.0)]
+)
+def test_what_is_drawn_is_dragged_by_a_handle_that_is_tied_to_its_control(lab, name, control, value):
+    before = lab.image.value
+    lab.handles[name].value = value
+    assert lab.controls[control].value == getattr(lab.model.params, control) == value
+    assert lab.image.value != before and lab.status.value == ""
+    lab.buttons["reset"].click()
+    assert lab.handles[name].value == lab.controls[control].value and lab.image.value == before
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn", "along"), [("prior", "prior_mean", 0), ("likelihood", "mode", 0), ("value", "value", 1)]
+)
+def test_handles_lie_where_their_values_are_drawn(lab, name, drawn, along):
+    lab.controls["prior_std"].value = 2.5
+    lab.controls["noise_std"].value = 0.1  # the posterior is highest where the likelihood is
+    grip, artist = lab.handles[name], lab.renderer._artists.drawn[drawn]
+    point = artist.axes.transData.transform(artist.get_xydata()[0])
+    at = lab.figure.transFigure.inverted().transform(point)[along]
+    begin, length = (
+        float(getattr(grip.layout, side)[:-1]) / 100 for side in (("left", "width"), ("bottom", "height"))[along]
+    )
+    assert begin + length * (grip.value - grip.min) / (grip.max - grip.min) == pytest.approx(at, abs=0.003)
+
+
+def test_the_likelihood_is_dragged_where_it_has_its_peak_at_the_value_alone(lab):
+    assert lab.handles["likelihood"].layout.display is None
+    lab.controls["operator"].value = "square"
+    assert lab.handles["likelihood"].layout.display == "none" != lab.handles["value"].layout.display
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_sets_the_controls(lab, name):
     start = lab.model.params

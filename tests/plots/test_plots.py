@@ -30,7 +30,9 @@ def pixels(fig) -> np.ndarray:
 def test_rows_are_temperatures_and_columns_are_components_with_a_phase_portrait(lorenz):
     artists = plots.make(plots.figure(rows=2), lorenz)
     assert artists.axes.shape == (2, 4)
-    assert [label.get_text() for label in artists.labels] == ["s = 1", "s = 0.5"]
+    errors = [f"{float(error):.3f}" for error in lorenz["step_rmse"]]
+    labels = [label.get_text() for label in artists.labels]
+    assert labels == [f"s = 1, RMSE {errors[0]}", f"s = 0.5, RMSE {errors[1]}"]
     titles = [ax.get_title() for ax in artists.axes[0]]
     assert titles == [*lorenz["long_name"].values, "phase portrait"]
 
@@ -163,6 +165,7 @@ def test_the_ablation_shows_every_variant_and_the_first_guess():
 def test_errors_are_shown_from_step_zero_on():
     ax = plots.error_by_step(plots.figure(), {"neural": [0.9, 0.5, 0.4]})
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 1, 2])
+    np.testing.assert_allclose(ax.lines[0].get_ydata() ** 2, [0.9, 0.5, 0.4])
 
 
 def labelled(lines):
