@@ -8,6 +8,8 @@
     render    the figure as an image
     line      the lab of Bayes on a line
     ocean     the lab of an ocean seen by satellites
+    spread    the lab of a told spread
+    cost      the lab of what a size costs
     turns     threads take turns
     speed     how fast labs answer
 
@@ -17,10 +19,12 @@
 0.2
 """
 
+from nida_kit.lab.cost import CostLab
 from nida_kit.lab.line import LineLab
 from nida_kit.lab.model import LabModel
 from nida_kit.lab.ocean import OceanLab, OceanModel
 from nida_kit.lab.record import RecordModel
+from nida_kit.lab.spread import SpreadLab
 from nida_kit.lab.view import Lab
 
-__all__ = ["Lab", "LabModel", "LineLab", "OceanLab", "OceanModel", "RecordModel"]
+__all__ = ["CostLab", "Lab", "LabModel", "LineLab", "OceanLab", "OceanModel", "RecordModel", "SpreadLab"]
