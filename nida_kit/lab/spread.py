@@ -29,7 +29,7 @@ from nida_kit.lab.view import Control, Explorer
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.state import COMPONENT, TIME
-from nida_kit.studies.calibration import RANKED, drawn, methods
+from nida_kit.studies.calibration import RANKED, drawn, methods, ranks_in_words
 from nida_kit.studies.common import LAWS, Z_ONLY, lorenz63
 from nida_kit.studies.sampling import LastGaussian
 
@@ -133,14 +133,6 @@ def run(p: SpreadParameters) -> xr.Dataset:
     )
 
 
-def shape_of(outside: float) -> str:
-    """A rank histogram in words, by the share of truths outside all draws."""
-    expected = 2 / (RANKED + 1)
-    if outside > 1.5 * expected:
-        return "is a U: too sure"
-    return "is a hump: too unsure" if outside < expected / 1.5 else "is nearly flat at its ends"
-
-
 class SpreadModel(Model):
     """A forecast whose spread is stretched, see `run`.
 
@@ -164,8 +156,7 @@ class SpreadModel(Model):
     def about(self, ds):
         a = ds.attrs
         return (
-            f"The 90% interval holds {a['coverage_90']:.0%} of the truth. The rank histogram {shape_of(a['outside'])}; "
-            f"{a['outside']:.0%} of the truth lies outside all draws, and {2 / (RANKED + 1):.0%} would. CRPS "
+            f"The 90% interval holds {a['coverage_90']:.0%} of the truth. {ranks_in_words(ds['ranks'])} CRPS "
             f"{a['crps']:.3f}, against {a['crps_told']:.3f} as told; it is least near a stretch of {a['best']:.2g}. "
             f"RMSE {a['rmse']:.3f}, whatever the stretch. Errors are in climatological standard deviations."
         )
