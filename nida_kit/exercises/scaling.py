@@ -20,7 +20,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
     The numbers have variance 1, and neighbours the correlation `MEMORY`: their precision is a band.
 
     >>> smooth(np.array([0.0, 1.0, 0.0])).round(2)
-    array([0.22, 0.5 , 0.22])
+    array([0.21, 0.45, 0.21])
     """
     y = np.asarray(values, float)
     between = 1 - MEMORY**2

@@ -65,7 +65,8 @@ def make_cost(fig: Figure, ds: xr.Dataset) -> Cost:
             (drawn[name][f"law {way}"],) = ax.plot([], [], label="expected power", **thin)
             (drawn[name][way],) = ax.plot([], [], label=way, **looks)
             (drawn[name][f"here {way}"],) = ax.plot([], [], color=looks["color"], marker="D", markersize=9)
-            place = {"transform": ax.transAxes, "ha": "left", "va": "top", "color": looks["color"]}
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+            place = {"transform": ax.transAxes, "ha": "left", "va": "top", "color": looks["color"], "bbox": ground}
             texts[name][way] = ax.text(0.03, 0.97 - 0.08 * k, "", **place)
         ax.set(xscale="log", yscale="log", xlim=ends, ylim=_SECONDS, xlabel=label)
         ax.xaxis.set_major_formatter("{x:g}")
@@ -85,7 +86,7 @@ def update_cost(made: Cost, ds: xr.Dataset) -> None:
     """Show what else was measured."""
     for name, other in (("steps", "components"), ("components", "steps")):
         symbol = {"steps": "n", "components": "T"}[name]
-        made.axes[name].set_title(f"{symbol} = {ds.attrs[other]}")
+        made.axes[name].title.set_text(f"{symbol} = {ds.attrs[other]}")
         line = ds.isel(point=np.flatnonzero(ds[other].values == ds.attrs[other])).sortby(name)
         for way in _LOOKS:
             seconds, sizes = line["seconds"].sel(way=way).values, line[name].values
@@ -98,5 +99,5 @@ def update_cost(made: Cost, ds: xr.Dataset) -> None:
             ends = np.array(_SIZES[name][1])
             guide = seconds[-1] * (ends / sizes[-1]) ** law if len(sizes) else np.full(2, np.nan)
             made.drawn[name][f"law {way}"].set_data(ends, guide)
-            measured = f"measured power {found:.2f}, " if np.isfinite(found) else ""
+            measured = f"power {found:.2f}, " if np.isfinite(found) else ""
             made.texts[name][way].set_text(f"{way}: {measured}law {law}")

@@ -106,5 +106,5 @@ def update_spread(made: Spread, ds: xr.Dataset) -> None:
     drawn["curve"].set_data(curve["stretch"].values, curve.values)
     drawn["here"].set_data([ds.attrs["stretch"]], [ds.attrs["crps"]])
     top, *_, score = made.axes
-    top.set_title(f"draws of {ds.attrs['component']}, one window")
+    top.title.set_text(f"draws of {ds.attrs['component']}, one window")
     score.set_ylim(0.8 * curve.values.min(), 1.2 * curve.values.max())
