@@ -12,6 +12,8 @@
     ocean     the lab of an ocean seen by satellites
     training  the lab that trains a prior, and shows how that goes
     worlds    the lab of model error
+    spread    the lab of a told spread
+    cost      the lab of what a size costs
     turns     threads take turns
     speed     how fast labs answer
 
@@ -22,15 +24,18 @@
 """
 
 from nida_kit.lab.challenge import FourLab, SeedsLab, TenLab
+from nida_kit.lab.cost import CostLab
 from nida_kit.lab.line import LineLab
 from nida_kit.lab.model import LabModel
 from nida_kit.lab.ocean import OceanLab, OceanModel
 from nida_kit.lab.record import RecordModel
+from nida_kit.lab.spread import SpreadLab
 from nida_kit.lab.training import TrainingLab, TrainingModel
 from nida_kit.lab.view import Lab
 from nida_kit.lab.worlds import WorldsLab, WorldsModel
 
 __all__ = [
+    "CostLab",
     "FourLab",
     "Lab",
     "LabModel",
@@ -39,6 +44,7 @@ __all__ = [
     "OceanModel",
     "RecordModel",
     "SeedsLab",
+    "SpreadLab",
     "TenLab",
     "TrainingLab",
     "TrainingModel",

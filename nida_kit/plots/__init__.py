@@ -7,17 +7,22 @@
     maps            fields on a plane, with the places of instruments
     plane           a field on a plane at one time: truth, observations, estimate, error and std, and a cut
     moving          the same as an animation
+    ensemble        an ensemble that spreads and contracts, as an animation
     spectra         which scales of a field are recovered
     line            Bayes on a line, ellipses, matrices
     scores          errors, costs and calibration
+    spread          what a stretched spread does to draws, ranks, coverage and score
     scaling         how a cost grows with a size, an error falls with training
     training        a training as it goes
+    cost            what a size costs, measured size by size
     model_error     scores of several methods, case by case
 
 Figures are drawn with matplotlib alone; no module here knows widgets.
 """
 
 from nida_kit.evaluate import BAND
+from nida_kit.plots.cost import Cost, make_cost, update_cost
+from nida_kit.plots.ensemble import animate_members
 from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
 from nida_kit.plots.maps import maps
@@ -38,6 +43,7 @@ from nida_kit.plots.scores import (
     temperature_ablation,
 )
 from nida_kit.plots.spectra import spectra
+from nida_kit.plots.spread import Spread, make_spread, update_spread
 from nida_kit.plots.style import BLUE, RED, STYLE, figure, pick, save
 from nida_kit.plots.training import Training, make_training, update_training
 
@@ -48,11 +54,14 @@ __all__ = [
     "STYLE",
     "Animation",
     "Artists",
+    "Cost",
     "LineArtists",
     "Plane",
+    "Spread",
     "Training",
     "against",
     "animate",
+    "animate_members",
     "by_case",
     "by_effort",
     "ellipses",
@@ -61,9 +70,11 @@ __all__ = [
     "growth",
     "learning",
     "make",
+    "make_cost",
     "make_field",
     "make_line",
     "make_plane",
+    "make_spread",
     "make_training",
     "maps",
     "matrices",
@@ -81,8 +92,10 @@ __all__ = [
     "temperature_ablation",
     "trajectories",
     "update",
+    "update_cost",
     "update_field",
     "update_line",
     "update_plane",
+    "update_spread",
     "update_training",
 ]

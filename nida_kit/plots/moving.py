@@ -1,11 +1,14 @@
-"""A field on a plane as an animation, which plays wherever a picture is shown: in a notebook without a kernel, too.
+"""Animations, which play in a page without a kernel and without a script, and can be paused at any frame.
 
-The frames are those of `plane.make_plane`, a GIF within a page of HTML. Who has asked their system for less motion sees
-the still instead, and so does everyone who unfolds it below.
+All frames are one picture, a sheet of which the page's style shows one frame after the other; a box to tick pauses it.
+Who has asked their system for less motion sees the still instead, as do pages that take styles away, and everyone who
+unfolds it below. `Animation.save` writes the same as a file: GIF, film or still.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 import shutil
 import subprocess
 from base64 import b64encode
@@ -63,18 +66,49 @@ class Animation:
         self.frames[-1].quantize(_COLOURS, dither=Image.Dither.NONE).save(out, "png", optimize=True)
         return out.getvalue()
 
+    @cached_property
+    def sheet(self) -> tuple[bytes, int, int]:
+        """All frames in rows, a WebP; how many are in a row; and how many rows. The last frame fills the last row."""
+        across = max(2, math.ceil(math.sqrt(len(self.frames))))
+        down = max(2, math.ceil(len(self.frames) / across))
+        width, height = self.frames[0].size
+        sheet = Image.new("RGB", (across * width, down * height))
+        for k in range(across * down):
+            frame = self.frames[min(k, len(self.frames) - 1)].quantize(_COLOURS, dither=Image.Dither.NONE)
+            sheet.paste(frame.convert("RGB"), (k % across * width, k // across * height))
+        # Lines are smaller without losses, maps with some.
+        return min((_webp(sheet, lossless=True, quality=60), _webp(sheet, quality=75)), key=len), across, down
+
     def _repr_png_(self) -> bytes:
         return self.still
 
     def _repr_html_(self) -> str:
         still = f"data:image/png;base64,{b64encode(self.still).decode()}"
-        moving = f"data:image/gif;base64,{b64encode(self.gif).decode()}"
         width, alt = self.frames[0].width, escape(self.alt, quote=True)
-        size = f'width="{width}" style="max-width: 100%; height: auto"'
+        picture = f'alt="{alt}" src="{still}" width="{width}" style="max-width: 100%; height: auto"'
+        key = f"nida-film-{hashlib.sha256(self.sheet[0]).hexdigest()[:12]}"
         return (
-            f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{still}">'
-            f'<img class="nida-animation" alt="{alt}" src="{moving}" {size}></picture>'
-            f'<details><summary>The last picture, still</summary><img alt="{alt}" src="{still}" {size}></details>'
+            f'<div class="nida-animation {key}"><style>{self._style(key)}</style>'
+            f'<label class="{key}-pause" hidden><input type="checkbox"> pause</label>'
+            f'<div class="{key}-film" role="img" aria-label="{alt}" hidden></div><img class="{key}-still" {picture}>'
+            f"<details><summary>The last picture, still</summary><img {picture}></details></div>"
+        )
+
+    def _style(self, key: str) -> str:
+        """What makes a sheet of frames play: a step to the right for each frame, and one down for each row."""
+        (width, height), (data, across, down) = self.frames[0].size, self.sheet
+        row = across / self.per_second
+        return (
+            f".{key}-still {{ display: none }} .{key}-pause {{ display: inline-block; cursor: pointer }} "
+            f".{key}-film {{ display: block; width: min(100%, {width}px); aspect-ratio: {width} / {height}; "
+            f"background: url(data:image/webp;base64,{b64encode(data).decode()}) 0 0 / {100 * across}% {100 * down}%; "
+            f"animation: {key}-right {row:.4g}s steps({across}) infinite, "
+            f"{key}-down {down * row:.4g}s steps({down}) infinite }} "
+            f"@keyframes {key}-right {{ to {{ background-position-x: {100 * across / (across - 1):.6g}% }} }} "
+            f"@keyframes {key}-down {{ to {{ background-position-y: {100 * down / (down - 1):.6g}% }} }} "
+            f".{key}-pause:has(:checked) + .{key}-film {{ animation-play-state: paused }} "
+            f"@media (prefers-reduced-motion: reduce) {{ .{key}-pause {{ display: none }} "
+            f".{key}-film {{ animation: none; background-position: 100% 100% }} }}"
         )
 
     def save(self, path: str | Path) -> None:
@@ -149,11 +183,22 @@ def animate(
     for k, time in enumerate(times):
         update_plane(made, ds, k, along, at)
         line.set_text(", ".join(filter(None, [title, f"time {_said(time)}"])))
-        canvas.draw()
-        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        frames.append(frame_of(canvas))
     shown = " and ".join(made.images)
     what = f"{title}: " if title else ""
     return Animation(frames, per_second, f"{what}maps of {shown}, from time {_said(times[0])} to {_said(times[-1])}.")
+
+
+def _webp(image: Image.Image, **how) -> bytes:
+    out = BytesIO()
+    image.save(out, "webp", **how)
+    return out.getvalue()
+
+
+def frame_of(canvas: FigureCanvasAgg) -> Image.Image:
+    """A figure as it is now."""
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _said(time) -> str:

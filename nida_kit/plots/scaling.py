@@ -23,12 +23,14 @@ def growth(
 ) -> np.ndarray:
     """Quantities against a size, both logarithmic, a column each: a power law is a straight line.
 
+    A measured power is the slope of a line's last four points in logarithms.
+
     Args:
         fig: from `figure`.
         panels: pairs (size, value), rising, by the line's name, by the quantity's name with its unit.
         xlabel: the size.
         powers: expected of some lines, by their name, by the quantity's: a thin line of that slope goes through their
-            last point.
+            last point, and both powers, the measured one and this, stand in the panel.
 
     Returns:
         The axes, `(columns,)`.
@@ -48,6 +50,7 @@ def growth(
             size, value = np.transpose(lines[name])
             guide = value[-1] * (size / size[-1]) ** power
             (shown["expected power"],) = ax.plot(size, guide, **thin)
+        _say_powers(ax, lines, (powers or {}).get(ylabel, {}), looks)
         sizes = sorted({x for pairs in lines.values() for x, _ in pairs})
         values = [y for pairs in lines.values() for _, y in pairs]
         ends = min(values) / 1.4, max(values) * 1.4
@@ -63,6 +66,17 @@ def growth(
     shown |= guides  # last
     fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=3, handlelength=2.8)
     return axes
+
+
+def _say_powers(
+    ax: Axes, lines: dict[str, Sequence[tuple[float, float]]], laws: dict[str, int], looks: dict[str, list]
+) -> None:
+    """The power that a line grows with, beside that of its law, in the line's colour."""
+    for place, (name, law) in enumerate(laws.items()):
+        size, value = np.log(np.array(lines[name][-4:], float)).T
+        measured = f"{np.polyfit(size, value, 1)[0]:.2f}" if len(size) > 1 else "not measured"
+        about = {"transform": ax.transAxes, "va": "top", "fontsize": "small", "color": looks[name][2]}
+        ax.text(0.03, 0.97 - 0.08 * place, f"power {measured}, law {law}", **about)
 
 
 @styled

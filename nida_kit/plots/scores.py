@@ -15,6 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from nida_kit.plots.style import BLUE, MARKERS, RED, STYLES, colours, component_names, one_panel, styled
 from nida_kit.state import COMPONENT
 
+_UNIT = "[climatological std]"
 _MSE = "mean squared error\n[climatological variances]"
 
 
@@ -124,7 +125,8 @@ def spread_error(fig: Figure, pairs: dict[str, xr.Dataset]) -> Axes:
 
     Args:
         fig: from `figure`.
-        pairs: from `evaluate.spread_error`, `spread (bin)` and `error (bin)` each, by the label of their line.
+        pairs: from `evaluate.spread_error`, `spread (bin)` and `error (bin)` each, in climatological standard
+            deviations, by the label of their line.
     """
     ax = one_panel(fig)
     for (name, ds), style, marker in zip(pairs.items(), cycle(STYLES), cycle(MARKERS)):
@@ -132,7 +134,7 @@ def spread_error(fig: Figure, pairs: dict[str, xr.Dataset]) -> Axes:
     shown = np.concatenate([ds[k].values for ds in pairs.values() for k in ("spread", "error")])
     ends = shown[shown > 0].min() / 1.3, shown.max() * 1.3
     ax.plot(ends, ends, **_IDEAL)
-    ax.set(xlim=ends, ylim=ends, xlabel="predicted spread", ylabel="rms error", box_aspect=1)
+    ax.set(xlim=ends, ylim=ends, xlabel=f"predicted spread {_UNIT}", ylabel=f"RMSE {_UNIT}", box_aspect=1)
     _log(ax)
     ax.legend(**_BESIDE)
     return ax

@@ -104,6 +104,11 @@ class Cycling:
         """Climatological covariance, `(n, n)`, of one state."""
         return np.cov(self.states.T)
 
+    @cached_property
+    def climatological_std(self) -> float:
+        """One number for the whole state, a root mean square over its components: the error of the mean of the past."""
+        return float(self.states.var(0).mean() ** 0.5)
+
     def scores(self, result: xr.Dataset, truth: xr.DataArray) -> dict[str, float]:
         """Root mean squared errors over the state, meaned over the observed times after the burn-in and experiments.
 

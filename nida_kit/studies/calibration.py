@@ -235,7 +235,7 @@ def measure(samples: int, reference: int = 60, members: int = 256, particles: in
 def table(findings: dict[str, Any]) -> pd.DataFrame:
     """The scores of `measure`: a row per law and method, and what is outside the bounds."""
     rows = {
-        (law, name): row["scores"] | {"outside the bounds": ", ".join(row["outside"]) or "none"}
+        (law, name): shown(row["scores"]) | {"outside the bounds": ", ".join(row["outside"]) or "none"}
         for law, found in findings["laws"].items()
         for name, row in found["methods"].items()
     }
@@ -244,8 +244,54 @@ def table(findings: dict[str, Any]) -> pd.DataFrame:
 
 def particle_table(beside: dict[str, Any]) -> pd.DataFrame:
     """What `against_particles` returns: a row per method."""
-    rows = {name: row["scores"] | {k: v for k, v in row.items() if k != "scores"} for name, row in beside.items()}
+    rows = {
+        name: shown(row["scores"]) | {k: v for k, v in row.items() if k != "scores"} for name, row in beside.items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def shown(scores: dict[str, float]) -> dict[str, float]:
+    """Scores as tables have them: the error is a root mean square.
+
+    >>> shown({"mse": 0.25, "crps": 0.3})
+    {'rmse': 0.5, 'crps': 0.3}
+    """
+    rest = {name: value for name, value in scores.items() if name != "mse"}
+    return {"rmse": math.sqrt(scores["mse"])} | rest
+
+
+def in_words(name: str, scores: dict[str, float]) -> str:
+    """What coverage and spread of a method say, a sentence.
+
+    >>> in_words("OI", {"coverage_90": 0.7, "spread_error_ratio": 0.6})
+    'OI is too sure: its 90% intervals hold 70% of the truth, and its spread is 0.60 of its error.'
+    """
+    (low, high), (small, large) = BOUNDS["coverage_90"], BOUNDS["spread_error_ratio"]
+    covered, ratio = scores["coverage_90"], scores["spread_error_ratio"]
+    if covered < low or ratio < small:
+        verdict = "is in two minds" if covered > high or ratio > large else "is too sure"
+    else:
+        verdict = "is too unsure" if covered > high or ratio > large else "is calibrated by both"
+    held = f"its 90% intervals hold {covered:.0%} of the truth, and its spread is {ratio:.2f} of its error"
+    return f"{name} {verdict}: {held}."
+
+
+def ranks_in_words(counts: xr.DataArray) -> str:
+    """The ends of a rank histogram, a sentence."""
+    ends = float(counts.isel(rank=[0, -1]).sum() / counts.sum())
+    expected = 2 / counts.sizes["rank"]
+    return f"{ends:.0%} of the truth lies outside all draws, where {expected:.0%} would: {shape_of(ends / expected)}."
+
+
+def shape_of(ends: float) -> str:
+    """A rank histogram in words, by how many times as often as it should the truth lies outside all draws.
+
+    >>> shape_of(2.0)
+    'a U, too sure'
+    """
+    if ends > 1.5:
+        return "a U, too sure"
+    return "a hump, too unsure" if ends < 1 / 1.5 else "nearly flat at its ends"
 
 
 if __name__ == "__main__":

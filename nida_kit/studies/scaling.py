@@ -42,6 +42,7 @@ from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.particle_filter import ParticleFilter
 from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.notes import quiet
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.observe import observe
 from nida_kit.priors.climatology import Climatology
@@ -99,9 +100,10 @@ def sweep(sizes: Sequence[int], calls_of: Callable[[int], dict[str, Call]], repe
         repeats: turns that count.
     """
     lines: dict[str, Line] = {}
-    for size in sizes:
-        for name, seconds in in_turns(calls_of(size), repeats).items():
-            lines.setdefault(name, []).append((size, float(f"{seconds:.4g}")))
+    with quiet():  # of answers that are only timed
+        for size in sizes:
+            for name, seconds in in_turns(calls_of(size), repeats).items():
+                lines.setdefault(name, []).append((size, float(f"{seconds:.4g}")))
     exponents = {name: round(exponent(line), 2) for name, line in lines.items() if len(line) > 1}
     return {"seconds": lines, "exponents": exponents}
 

@@ -99,6 +99,14 @@ def test_an_animation_has_a_frame_for_each_time_and_a_still(tmp_path):
     assert np.abs(np.asarray(film.convert("RGB"), int) - shown[2]).mean() < 4  # of 255: 128 colours
     html = moving._repr_html_()
     assert "prefers-reduced-motion: reduce" in html and "a &lt;gyre&gt;" in html and len(html) < 1_000_000
+    data, across, down = moving.sheet
+    sheet = Image.open(BytesIO(data)).convert("RGB")
+    width, height = moving.frames[0].size
+    assert sheet.size == (across * width, down * height) and across * down >= len(moving.frames)
+    for k in range(across * down):  # what is left over shows the last one
+        left, top = k % across * width, k // across * height
+        tile = np.asarray(sheet.crop((left, top, left + width, top + height)), int)
+        assert np.abs(tile - shown[min(k, len(shown) - 1)]).mean() < 4
     for name in ("a.gif", "a.png"):
         moving.save(tmp_path / name)
         Image.open(tmp_path / name).load()

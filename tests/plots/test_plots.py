@@ -373,3 +373,14 @@ def test_maps_lie_side_by_side_and_are_empty_where_nothing_is_known():
     assert [ax.get_title() for ax in axes] == ["truth", "seen", "mean"]
     np.testing.assert_array_equal(axes[1].collections[0].get_array(), seen)
     assert axes[1].collections[0].get_clim() == (0, 5) and not axes[1].lines
+
+
+def test_an_animation_of_members_has_a_frame_for_each_observed_time():
+    truth = nk.Lorenz63().simulate(samples=1, steps=17, dt=0.02, seed=0)
+    obs = nk.observe(truth, every=8, noise_std=1.0, seed=1)
+    members = nk.EnKF(nk.Lorenz63(), members=6).sample(obs, 6)[:, 0]
+    moving = plots.animate_members(members, truth[0], obs["value"][0], unit=8.0, every=5)
+    assert len(moving.frames) == len({0, 5, 10, 15} | {0, 8, 16})
+    assert "contract at each of 3" in moving.alt and len(moving._repr_html_()) < 1_000_000
+    with pytest.raises(ValueError, match="of two or three; the state has 1"):
+        plots.animate_members(members[..., :1], truth[0, :, :1], obs["value"][0, :, :1])
