@@ -1,8 +1,8 @@
 """One pure function behind every lab and notebook: parameters in, an `xr.Dataset` out.
 
 >>> ds = run(Parameters(samples=2, temperatures=3))
->>> sorted(ds.data_vars)
-['first_guess', 'mean', 'misfit', 'noise_std', 'observed', 'std', 'step_coverage', 'step_rmse', 'truth', 'value']
+>>> [name for name in ds.data_vars if "step" in ds[name].dims]
+['mean', 'std', 'step_rmse', 'step_coverage', 'before', 'before_rmse']
 >>> ds.sizes["step"]
 3
 """
@@ -222,7 +222,8 @@ def run(parameters: Parameters) -> xr.Dataset:
 
     Returns:
         `truth`, `value`, `noise_std`, `first_guess`, and `mean`, `std`, `step_rmse` and `step_coverage` (of the 90%
-        interval) along `step` with the coordinate `temperature`; if asked, `beside` and `beside_rmse` along `other`; in
+        interval) along `step` with the coordinate `temperature`, beside the estimate that each step began with,
+        `before`, and its `before_rmse`; if asked, `beside` and `beside_rmse` along `other`; in
         `attrs` the method's records, `first_guess_rmse`, the last step's `rmse` and `coverage_90`, and how many values
         were `observed`. Root mean squared errors are in climatological units.
 
@@ -257,6 +258,8 @@ def run(parameters: Parameters) -> xr.Dataset:
         first_guess=first_guess,
         step_rmse=step_rmse,
         step_coverage=step_coverage,
+        before=result["mean"].shift(step=1).fillna(first_guess).transpose(*result["mean"].dims),
+        before_rmse=step_rmse.shift(step=1, fill_value=scores["first_guess_rmse"]),
     )
     if parameters.beside:
         found = [METHODS[name](parameters).assimilate(obs, first_guess)["mean"] for name in parameters.beside]

@@ -7,6 +7,7 @@
     page      where things lie in a page of any width, and what stays without a kernel
     render    the figure as an image
     line      the lab of Bayes on a line
+    minima    the lab of a descent and its minima
     ocean     the lab of an ocean seen by satellites
     turns     threads take turns
     speed     how fast labs answer
@@ -18,9 +19,10 @@
 """
 
 from nida_kit.lab.line import LineLab
+from nida_kit.lab.minima import MinimaLab
 from nida_kit.lab.model import LabModel
 from nida_kit.lab.ocean import OceanLab, OceanModel
 from nida_kit.lab.record import RecordModel
 from nida_kit.lab.view import Lab
 
-__all__ = ["Lab", "LabModel", "LineLab", "OceanLab", "OceanModel", "RecordModel"]
+__all__ = ["Lab", "LabModel", "LineLab", "MinimaLab", "OceanLab", "OceanModel", "RecordModel"]

@@ -6,9 +6,11 @@
     field           a large state as images
     maps            fields on a plane, with the places of instruments
     plane           a field on a plane at one time: truth, observations, estimate, error and std, and a cut
-    moving          the same as an animation
+    moving          animations: of a field in time, of an estimate from step to step
     spectra         which scales of a field are recovered
     line            Bayes on a line, ellipses, matrices
+    added           what one step adds, beside what was missing
+    minima          a descent, and the cost between its start, its minimum and the truth
     scores          errors, costs and calibration
     scaling         how a cost grows with a size, an error falls with training
     model_error     scores of several methods, case by case
@@ -17,17 +19,20 @@ Figures are drawn with matplotlib alone; no module here knows widgets.
 """
 
 from nida_kit.evaluate import BAND
+from nida_kit.plots.added import make_added, update_added
 from nida_kit.plots.field import make_field, update_field
 from nida_kit.plots.line import LineArtists, ellipses, make_line, matrices, update_line
 from nida_kit.plots.maps import maps
+from nida_kit.plots.minima import make_minima, update_minima
 from nida_kit.plots.model_error import by_case
-from nida_kit.plots.moving import Animation, animate
+from nida_kit.plots.moving import Animation, animate, descend, morph
 from nida_kit.plots.plane import Plane, make_plane, rows_of, update_plane
 from nida_kit.plots.reconstruction import Artists, make, samples, shown, trajectories, update
 from nida_kit.plots.scaling import growth, learning
 from nida_kit.plots.scores import (
     against,
     by_effort,
+    epochs,
     error_by_step,
     pareto,
     rank_histogram,
@@ -37,11 +42,12 @@ from nida_kit.plots.scores import (
     temperature_ablation,
 )
 from nida_kit.plots.spectra import spectra
-from nida_kit.plots.style import BLUE, RED, STYLE, figure, pick, save
+from nida_kit.plots.style import BLUE, ERROR, RED, STYLE, figure, pick, save
 
 __all__ = [
     "BAND",
     "BLUE",
+    "ERROR",
     "RED",
     "STYLE",
     "Animation",
@@ -52,17 +58,22 @@ __all__ = [
     "animate",
     "by_case",
     "by_effort",
+    "descend",
     "ellipses",
+    "epochs",
     "error_by_step",
     "figure",
     "growth",
     "learning",
     "make",
+    "make_added",
     "make_field",
     "make_line",
+    "make_minima",
     "make_plane",
     "maps",
     "matrices",
+    "morph",
     "pareto",
     "pick",
     "rank_histogram",
@@ -77,7 +88,9 @@ __all__ = [
     "temperature_ablation",
     "trajectories",
     "update",
+    "update_added",
     "update_field",
     "update_line",
+    "update_minima",
     "update_plane",
 ]

@@ -35,10 +35,9 @@ from nida_kit.plots.style import (
     OTHER_STYLES,
     OTHERS,
     RED,
-    STYLES,
-    colours,
     label_panels,
     legend,
+    looks_of,
     numbers_of,
     pick,
     portrait,
@@ -134,14 +133,17 @@ def _band(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> np.nda
 def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.ndarray) -> None:
     """Each column's panels share their limits.
 
-    These hold truth and observations, so that estimates are compared within the same frame; one that goes far astray
-    leaves it. Where no truth is known they hold everything.
+    These hold truth and observations, and estimates that are lost, up to where nobody would ask how far. Where no truth
+    is known they hold everything.
     """
     everything = [values for row in rows for name, values in row.items() if name != "std"]
-    everything += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
-    choices = [np.concatenate(everything).T]
+    spreads = [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
+    choices = [np.concatenate([*everything, *spreads]).T]
     if "truth" in rows[0]:
-        choices.insert(0, np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]]).T)
+        known = np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]])
+        low, high = np.nanmin(known, 0), np.nanmax(known, 0)
+        estimates = np.clip(np.concatenate(everything), low - (high - low), high + (high - low))
+        choices.insert(0, np.concatenate([known, estimates]).T)
     bounds = [round_bounds(*of_component) for of_component in zip(*choices, strict=True)]
     n = len(bounds)
     for ax in artists.axes[:, :n].T.flat:
@@ -204,8 +206,8 @@ def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Art
     return artists
 
 
-def update(artists: Artists, ds: xr.Dataset) -> None:
-    """Show another dataset of the same rows, components and variables: data, limits and row labels change.
+def update(artists: Artists, ds: xr.Dataset, limits: bool = True) -> None:
+    """Show another dataset of the same rows, components and variables: data, row labels, and limits if they may change.
 
     Raises:
         ValueError: the dataset does not fit what was made.
@@ -223,7 +225,8 @@ def update(artists: Artists, ds: xr.Dataset) -> None:
                 drawn[name].set_data(*points.T)
             if "band" in drawn:
                 drawn["band"].set_xy(_band(values, time, column))
-    _set_limits(artists, rows, time)
+    if limits:
+        _set_limits(artists, rows, time)
 
 
 @styled
@@ -242,7 +245,9 @@ def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) 
     first = next(iter(arrays.values()))
     n = first.sizes[COMPONENT]
     axes = trajectory_panels(fig, 1, n, n)
-    for (name, array), style, colour in zip(arrays.items(), cycle(STYLES), cycle(["black", *colours()])):
+    looks = looks_of(list(arrays))
+    for name, array in arrays.items():
+        style, colour = looks[name]["linestyle"], "black" if array is first else looks[name]["color"]
         for ax, component in zip(axes[0], first[COMPONENT].values, strict=True):
             line = pick(array, window).sel({COMPONENT: component})
             ax.plot(numbers_of(array[TIME]), line, linestyle=style, color=colour, label=name)
