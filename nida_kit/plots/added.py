@@ -77,8 +77,8 @@ def make_added(fig: Figure, ds: xr.Dataset) -> AddedArtists:
             label, looks = _SHOWN[name]
             (made[name],) = ax.plot([], [], label=label, **looks)
     for ax, made in zip(axes[1], drawn[1], strict=True):
-        (made["missing"],) = ax.plot([], [], color="black", linewidth=1.3, label="what was missing")
-        (made["added"],) = ax.plot([], [], label="what the step adds", **LINES["mean"][1])
+        (made["missing"],) = ax.plot([], [], color="black", linewidth=1.3, label="missing before")
+        (made["added"],) = ax.plot([], [], label="added", **LINES["mean"][1])
     for ax, name in zip(axes[0], component_names(shown), strict=True):
         ax.set_title(name)
         ax.tick_params(labelbottom=False)
@@ -87,7 +87,7 @@ def make_added(fig: Figure, ds: xr.Dataset) -> AddedArtists:
     legend(fig, drawn[0][0])
     below = {"fontsize": "small", "handlelength": 2.4, "columnspacing": 1.0, "ncols": 2, "borderaxespad": 0}
     axes[1, -1].legend(*axes[1, 0].get_legend_handles_labels(), loc="lower right", bbox_to_anchor=(1.0, 1.03), **below)
-    said = axes[1, 0].text(0, 1.06, "", transform=axes[1, 0].transAxes, fontsize="medium")
+    said = axes[1, 0].text(0, 1.06, "", transform=axes[1, 0].transAxes, fontsize="small")
     artists = AddedArtists(fig, axes, drawn, said)
     update_added(artists, ds)
     return artists

@@ -264,8 +264,8 @@ def descend(ds: xr.Dataset, between: int = 3, per_second: float = 8.0) -> Animat
 
     frames = _frames(fig, show, _glide(ds.sizes["step"] - 1, between))
     said = (
-        f"4D-Var descends from its start to a minimum of cost {ds.attrs['minimum_cost']:.1f}, "
-        f"{ds.attrs['barrier']:.0f} below the highest point between there and the truth."
+        f"4D-Var descends from its start to a minimum of cost {ds.attrs['minimum_cost']:.1f}; from there to the truth "
+        f"the cost has to rise by {ds.attrs['barrier']:.0f} above both."
     )
     return Animation(frames + frames[-1:] * HELD, checks.positive("per_second", per_second), said)
 

@@ -82,7 +82,8 @@ def _log(ax: Axes, which: str = "xy") -> None:
     ax.set(**{f"{name}scale": "log" for name in which})
     for axis in (getattr(ax, f"{name}axis") for name in which):
         low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+        short = (1, 2, 3, 4, 5, 6, 8) if high < 5 * low else (1, 2, 5)
+        axis.set_major_locator(LogLocator(subs=short if high < 1e3 * low else (1,)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
 

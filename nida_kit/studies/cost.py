@@ -33,6 +33,7 @@ from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.minima import cost
+from nida_kit.notes import quiet
 from nida_kit.setups import Setup
 from nida_kit.studies import common, limit
 from nida_kit.systems.system import System
@@ -285,7 +286,7 @@ def measure(
     truth, obs = common.observed(setup, law, samples, seed)
     temperatures = sorted({*temperatures, DEFAULT})
     taking_part = contestants(setup, networks, temperatures, steps, starts, budgets)
-    with one_thread():
+    with one_thread(), quiet():  # that some stop too early is what is measured
         rows, answers = zip(*(_score(c, setup, truth, obs) for c in taking_part), strict=True)
         times = _time(taking_part, setup, truth, obs, repeats, min(alone, samples))
         ideal = _posterior_mean(setup, truth, obs, particles)
