@@ -141,7 +141,7 @@ def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.nd
     choices = [np.concatenate([*everything, *spreads]).T]
     if "truth" in rows[0]:
         known = np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]])
-        low, high = np.nanmin(known, 0), np.nanmax(known, 0)
+        low, high = np.nanmin(known, 0, initial=np.inf), np.nanmax(known, 0, initial=-np.inf)
         estimates = np.clip(np.concatenate(everything), low - 2 * (high - low), high + 2 * (high - low))
         choices.insert(0, np.concatenate([known, estimates]).T)
     bounds = [round_bounds(*of_component) for of_component in zip(*choices, strict=True)]

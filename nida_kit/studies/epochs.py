@@ -73,7 +73,7 @@ def measure(
             line.append(float(f"{setup.score(found.isel(step=k), truth):.4g}"))
 
     windows = watched(recipe.windows(), batches, look)
-    history = train(prior, windows, recipe.observing(prior), recipe.settings, progress=False)
+    train(prior, windows, recipe.observing(prior), recipe.settings, progress=False)
     look()
     return {
         "temperatures": falls,
@@ -83,7 +83,6 @@ def measure(
         "windows of an epoch": batches * recipe.settings.batch,
         "validation": f"{samples} windows, {law.what}; seed {VALIDATION}, observed with seed {VALIDATION + 1}",
         "seed": recipe.settings.seed,
-        "minutes": round(history.attrs["seconds"] / 60, 1),
     }
 
 

@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def differ(one, other) -> float:
 def test_a_morph_leads_from_the_first_guess_over_all_steps_and_stays_at_the_last(sharpening):
     frames = sharpening.frames
     assert len(frames) == 1 + 2 * 2 + HELD
-    assert all(differ(*pair) > 0 for pair in zip(frames[:4], frames[1:5], strict=True))
+    assert all(differ(*pair) > 0 for pair in pairwise(frames[:5]))
     assert all(differ(frames[4], frame) == 0 for frame in frames[5:])
     ds = run(Parameters(temperatures=1))
     fig = plots.figure(1, 8.0, 2.2)
@@ -64,7 +65,7 @@ def test_a_descent_falls_and_leaves_out_steps_that_were_refused():
     assert ds["step_cost"][2] == ds["step_cost"][1]  # refused
     moving = plots.descend(ds, between=1)
     assert len(moving.frames) == 1 + 3 - 1 + HELD
-    assert all(differ(*pair) > 0 for pair in zip(moving.frames[:2], moving.frames[1:3], strict=True))
+    assert all(differ(*pair) > 0 for pair in pairwise(moving.frames[:3]))
 
 
 @pytest.mark.parametrize("wrong", [{"between": 0}, {"per_second": 0.0}])

@@ -320,7 +320,8 @@ def test_a_method_has_its_colour_in_every_figure():
 
 
 def test_panels_hold_an_estimate_that_is_lost(lorenz):
-    lost = lorenz.assign(mean=lorenz["mean"] + 1.5 * (lorenz["truth"].max() - lorenz["truth"].min()))
+    of_time = [lorenz["truth"].isel(sample=0).reduce(bound, "time") for bound in (np.min, np.max)]
+    lost = lorenz.assign(mean=lorenz["mean"] + 1.5 * (of_time[1] - of_time[0]))
     low, high = plots.make(plots.figure(), lost, steps=[-1]).axes[0, 2].get_ylim()
     one = lost.isel(sample=0, step=-1, component=2)
     assert low < one["truth"].min() and high > one["mean"].max()

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 import nida_kit as nk
 from nida_kit import plots
