@@ -237,7 +237,7 @@ def descend(ds: xr.Dataset, between: int = 3, per_second: float = 8.0) -> Animat
     """4D-Var from its start to its minimum, over the cost between these and the truth.
 
     >>> from nida_kit.minima import MinimaParameters, run_minima
-    >>> len(descend(run_minima(MinimaParameters(iterations=2)), between=3).frames) - HELD
+    >>> len(descend(run_minima(MinimaParameters(iterations=4)), between=3).frames) - HELD
     7
 
     Args:
