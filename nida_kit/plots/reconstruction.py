@@ -133,17 +133,14 @@ def _band(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> np.nda
 def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.ndarray) -> None:
     """Each column's panels share their limits.
 
-    These hold truth and observations, and estimates that are lost, up to where nobody would ask how far. Where no truth
-    is known they hold everything.
+    These hold truth and observations, so that estimates are compared within the same frame; one that goes far astray
+    leaves it. Where no truth is known they hold everything.
     """
     everything = [values for row in rows for name, values in row.items() if name != "std"]
-    spreads = [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
-    choices = [np.concatenate([*everything, *spreads]).T]
+    everything += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
+    choices = [np.concatenate(everything).T]
     if "truth" in rows[0]:
-        known = np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]])
-        low, high = np.nanmin(known, 0, initial=np.inf), np.nanmax(known, 0, initial=-np.inf)
-        estimates = np.clip(np.concatenate(everything), low - 2 * (high - low), high + 2 * (high - low))
-        choices.insert(0, np.concatenate([known, estimates]).T)
+        choices.insert(0, np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]]).T)
     bounds = [round_bounds(*of_component) for of_component in zip(*choices, strict=True)]
     n = len(bounds)
     for ax in artists.axes[:, :n].T.flat:
