@@ -57,6 +57,7 @@ Each folder's own `__init__` lists its modules.
     reference       what a reference experiment is made of
     setups          reference experiments, a short file each, with published scores
     line            Bayes on a line, the smallest assimilation
+    minima          4D-Var's cost between a start, its minimum and the truth
     experiment      one function behind every lab: parameters in, a dataset out
     ocean           the same of an ocean seen by satellites
     worlds          the same of a truth, and of a belief about it

@@ -1,8 +1,8 @@
 """One pure function behind every lab and notebook: parameters in, an `xr.Dataset` out.
 
 >>> ds = run(Parameters(samples=2, temperatures=3))
->>> sorted(ds.data_vars)
-['first_guess', 'mean', 'misfit', 'noise_std', 'observed', 'std', 'step_coverage', 'step_rmse', 'truth', 'value']
+>>> [name for name in ds.data_vars if "step" in ds[name].dims]
+['mean', 'std', 'step_rmse', 'step_coverage', 'before', 'before_rmse']
 >>> ds.sizes["step"]
 3
 """
@@ -26,6 +26,7 @@ from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.particle_filter import ParticleFilter
 from nida_kit.methods.weak import WeakFourDVar
+from nida_kit.notes import quiet
 from nida_kit.observing.observe import observe
 from nida_kit.priors.weights import shipped
 from nida_kit.schedule import SCHEDULES
@@ -222,7 +223,8 @@ def run(parameters: Parameters) -> xr.Dataset:
 
     Returns:
         `truth`, `value`, `noise_std`, `first_guess`, and `mean`, `std`, `step_rmse` and `step_coverage` (of the 90%
-        interval) along `step` with the coordinate `temperature`; if asked, `beside` and `beside_rmse` along `other`; in
+        interval) along `step` with the coordinate `temperature`, beside the estimate that each step began with,
+        `before`, and its `before_rmse`; if asked, `beside` and `beside_rmse` along `other`; in
         `attrs` the method's records, `first_guess_rmse`, the last step's `rmse` and `coverage_90`, and how many values
         were `observed`. Root mean squared errors are in climatological units.
 
@@ -257,6 +259,8 @@ def run(parameters: Parameters) -> xr.Dataset:
         first_guess=first_guess,
         step_rmse=step_rmse,
         step_coverage=step_coverage,
+        before=result["mean"].shift(step=1).fillna(first_guess).transpose(*result["mean"].dims),
+        before_rmse=step_rmse.shift(step=1, fill_value=scores["first_guess_rmse"]),
     )
     if parameters.beside:
         found = [METHODS[name](parameters).assimilate(obs, first_guess)["mean"] for name in parameters.beside]
@@ -298,7 +302,8 @@ def ablate_temperature(
     obs = setup.observe(truth, p.seed + 1)
 
     def errors(temperatures: Sequence[float]) -> list[float]:
-        found = method.with_temperatures(temperatures).assimilate(obs, trace=True)["mean"]
+        with quiet():  # that some are poor is what is measured
+            found = method.with_temperatures(temperatures).assimilate(obs, trace=True)["mean"]
         return [setup.score(found.isel(step=k), truth) for k in range(len(temperatures))]
 
     mse = {name: [errors(falls(k))[-1] for k in range(1, p.temperatures + 1)] for name, falls in SCHEDULES.items()}

@@ -9,6 +9,7 @@
     render    the figure as an image
     line      the lab of Bayes on a line
     challenge the labs of three challenges
+    minima    the lab of a descent and its minima
     ocean     the lab of an ocean seen by satellites
     training  the lab that trains a prior, and shows how that goes
     worlds    the lab of model error
@@ -26,6 +27,7 @@
 from nida_kit.lab.challenge import FourLab, SeedsLab, TenLab
 from nida_kit.lab.cost import CostLab
 from nida_kit.lab.line import LineLab
+from nida_kit.lab.minima import MinimaLab
 from nida_kit.lab.model import LabModel
 from nida_kit.lab.ocean import OceanLab, OceanModel
 from nida_kit.lab.record import RecordModel
@@ -40,6 +42,7 @@ __all__ = [
     "Lab",
     "LabModel",
     "LineLab",
+    "MinimaLab",
     "OceanLab",
     "OceanModel",
     "RecordModel",

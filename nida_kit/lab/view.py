@@ -292,6 +292,7 @@ def _panels(ds: xr.Dataset) -> tuple:
 
 
 _TRAJECTORIES = Drawing(plots.make, plots.update, _panels)
+_ADDED = Drawing(plots.make_added, plots.update_added, _panels)
 _FIELD = Drawing(plots.make_field, plots.update_field, _panels)
 
 CONTROLS: dict[str, Control] = {
@@ -350,6 +351,8 @@ class Lab(Explorer):
             a system instead.
         prior: for these observations, shipped weights by name, or a file that `nk.save` wrote.
         methods: for these observations, more methods by name, as `{"smoother": nk.KalmanSmoother(system, 0.1)}`.
+        added: whether the figure shows below each estimate what the step added, beside what was missing; of systems
+            with few components.
         params: where to start, see `experiment.Parameters`, where the rest is the reference experiment's; with
             observations `withheld.Parameters`, `steps` of a window, and `flag` of good values, as in
             `nk.load_observations`.
@@ -370,8 +373,11 @@ class Lab(Explorer):
         observations: str | Path | xr.Dataset | None = None,
         prior: str | Path | None = None,
         methods: Mapping[str, Method] | None = None,
+        added: bool = False,
         **params,
     ):
+        if added and observations is not None:
+            raise ValueError("added=True shows what was missing, and of observations of your own no truth is known.")
         if observations is None:
             for name, given in (("prior", prior), ("methods", methods)):
                 if given is not None:
@@ -386,7 +392,8 @@ class Lab(Explorer):
         made = {name: CONTROLS[name] for name in dict.fromkeys((*names, "step"))}
         presets = _presets_of(model, "system" in names)
         actions = {"save result": self._save} if isinstance(model, RecordModel) else {}
-        super().__init__(model, made, presets, _drawing, export, rows=1.9, actions=actions)
+        drawing = _drawing_added if added else _drawing
+        super().__init__(model, made, presets, drawing, export, rows=1.9, actions=actions)
 
     def _save(self) -> None:
         path = self.export.with_suffix(".nc")
@@ -403,3 +410,8 @@ def _presets_of(model: Model, of_all: bool) -> list[str]:
 def _drawing(ds: xr.Dataset) -> Drawing:
     few = state_dims(ds["mean"]) == (COMPONENT,) and ds.sizes[COMPONENT] <= LARGE
     return _TRAJECTORIES if few else _FIELD
+
+
+def _drawing_added(ds: xr.Dataset) -> Drawing:
+    usual = _drawing(ds)
+    return _ADDED if usual is _TRAJECTORIES else usual

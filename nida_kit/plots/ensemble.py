@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import LogLocator, NullLocator
 
 from nida_kit import checks
-from nida_kit.plots.moving import Animation, frame_of
+from nida_kit.plots.moving import Animation, frames_of
 from nida_kit.plots.style import BLUE, CROSSES, RED, component_names, figure, numbers_of, portrait, round_bounds, styled
 from nida_kit.state import COMPONENT, TIME
 
@@ -86,15 +85,16 @@ def animate_members(
         handlelength=2.0,
     )
 
-    canvas, frames = FigureCanvasAgg(fig), []
-    for t in sorted({*range(0, len(time), checks.count("every", every, 1)), *np.flatnonzero(observed), len(time) - 1}):
+    def show(t: int) -> None:
         dots.set_data(x[t, :, across], x[t, :, up])
         mean.set_data(*x[t].mean(0)[[across, up], None])
         now.set_data(*true[t][[across, up], None])
         cross.set_data(*(seen[t][[across, up], None] if observed[t] else ([], [])))
         wide.set_data(time[: t + 1], spread[: t + 1])
         wrong.set_data(time[: t + 1], error[: t + 1])
-        frames.append(frame_of(canvas))
+
+    moments = {*range(0, len(time), checks.count("every", every, 1)), *np.flatnonzero(observed), len(time) - 1}
+    frames = frames_of(fig, show, sorted(moments))
     alt = (
         f"{x.shape[1]} members of an ensemble in the plane of {names[across]} and {names[up]}: they spread from one "
         f"observation to the next, and contract at each of {int(observed.sum())}; beside it their spread, which rises "

@@ -1,35 +1,39 @@
-"""Animations, which play in a page without a kernel and without a script, and can be paused at any frame.
+"""Animations: of a field in time, and of an estimate from step to step. They play in a notebook without a kernel, too.
 
-All frames are one picture, a sheet of which the page's style shows one frame after the other; a box to tick pauses it.
-Who has asked their system for less motion sees the still instead, as do pages that take styles away, and everyone who
-unfolds it below. `Animation.save` writes the same as a file: GIF, film or still.
+In a page all frames are one picture, of which a box shows one after the other by CSS alone. A box to tick stops it
+where it is. Who has asked their system for less motion sees the last frame, and so do all where styles are not allowed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import subprocess
+import zlib
 from base64 import b64encode
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from nida_kit import checks
+from nida_kit.plots.minima import make_minima, update_minima
 from nida_kit.plots.plane import Point, make_plane, rows_of, update_plane
-from nida_kit.plots.style import figure, styled
-from nida_kit.state import TIME
+from nida_kit.plots.reconstruction import make, update
+from nida_kit.plots.style import figure, pick, styled
+from nida_kit.state import COMPONENT, TIME
 
 _COLOURS = 128  # of a picture: its size grows with them
+HELD = 6  # frames for which the last one stays
 _WIDTH, _ROW = 8.0, 2.2  # inches, as in labs
 
 
@@ -66,53 +70,51 @@ class Animation:
         self.frames[-1].quantize(_COLOURS, dither=Image.Dither.NONE).save(out, "png", optimize=True)
         return out.getvalue()
 
-    @cached_property
-    def sheet(self) -> tuple[bytes, int, int]:
-        """All frames in rows, a WebP; how many are in a row; and how many rows. The last frame fills the last row."""
-        across = max(2, math.ceil(math.sqrt(len(self.frames))))
-        down = max(2, math.ceil(len(self.frames) / across))
-        width, height = self.frames[0].size
-        sheet = Image.new("RGB", (across * width, down * height))
-        for k in range(across * down):
-            frame = self.frames[min(k, len(self.frames) - 1)].quantize(_COLOURS, dither=Image.Dither.NONE)
-            sheet.paste(frame.convert("RGB"), (k % across * width, k // across * height))
-        # Lines are smaller without losses, maps with some.
-        return min((_webp(sheet, lossless=True, quality=60), _webp(sheet, quality=75)), key=len), across, down
-
     def _repr_png_(self) -> bytes:
         return self.still
 
+    @cached_property
+    def sheet(self) -> tuple[bytes, int, int]:
+        """All frames in one WebP, with its columns and rows; the last frame fills what is left."""
+        columns = math.ceil(math.sqrt(len(self.frames)))
+        rows = -(-len(self.frames) // columns)
+        width, height = self.frames[0].size
+        sheet = Image.new("RGB", (columns * width, rows * height))
+        for k in range(columns * rows):
+            frame = self.frames[min(k, len(self.frames) - 1)].quantize(_COLOURS, dither=Image.Dither.NONE)
+            sheet.paste(frame.convert("RGB"), (k % columns * width, k // columns * height))
+        # Lines are smaller without losses, maps with some.
+        return min((_webp(sheet, lossless=True, quality=60), _webp(sheet, quality=75)), key=len), columns, rows
+
     def _repr_html_(self) -> str:
         still = f"data:image/png;base64,{b64encode(self.still).decode()}"
-        width, alt = self.frames[0].width, escape(self.alt, quote=True)
-        picture = f'alt="{alt}" src="{still}" width="{width}" style="max-width: 100%; height: auto"'
-        key = f"nida-film-{hashlib.sha256(self.sheet[0]).hexdigest()[:12]}"
-        return (
-            f'<div class="nida-animation {key}"><style>{self._style(key)}</style>'
-            f'<label class="{key}-pause" hidden><input type="checkbox"> pause</label>'
-            f'<div class="{key}-film" role="img" aria-label="{alt}" hidden></div><img class="{key}-still" {picture}>'
-            f"<details><summary>The last picture, still</summary><img {picture}></details></div>"
+        alt, (width, height) = escape(self.alt, quote=True), self.frames[0].size
+        if len(self.frames) == 1:
+            return f'<img alt="{alt}" src="{still}" width="{width}" style="max-width: 100%; height: auto">'
+        sheet, columns, rows = self.sheet
+        key = f"nida-{zlib.crc32(sheet):08x}"
+        across, down = columns / self.per_second, columns * rows / self.per_second
+        # "jump-none" shows the first and the last column for as long as any other; of one row there is nothing to move.
+        moves = [f"{key}-across {across:.3f}s steps({columns}, jump-none) infinite"]
+        moves += [f"{key}-down {down:.3f}s steps({rows}, jump-none) infinite"] if rows > 1 else []
+        moving = (
+            f"background: url(data:image/webp;base64,{b64encode(sheet).decode()}) "
+            f"0 0 / {100 * columns}% {100 * rows}%; "
+            f"animation: {', '.join(moves)}"
         )
-
-    def _style(self, key: str) -> str:
-        """What makes a sheet of frames play: a step to the right for each frame, and one down for each row."""
-        (width, height), (data, across, down) = self.frames[0].size, self.sheet
-        row = across / self.per_second
         return (
-            f".{key}-still {{ display: none }} .{key}-pause {{ display: inline-block; cursor: pointer }} "
-            f".{key}-film {{ display: block; width: min(100%, {width}px); aspect-ratio: {width} / {height}; "
-            f"background: url(data:image/webp;base64,{b64encode(data).decode()}) 0 0 / {100 * across}% {100 * down}%; "
-            f"animation: {key}-right {row:.4g}s steps({across}) infinite, "
-            f"{key}-down {down * row:.4g}s steps({down}) infinite }} "
-            f"@keyframes {key}-right {{ to {{ background-position-x: {100 * across / (across - 1):.6g}% }} }} "
-            f"@keyframes {key}-down {{ to {{ background-position-y: {100 * down / (down - 1):.6g}% }} }} "
-            f".{key}-pause:has(:checked) + .{key}-film {{ animation-play-state: paused }} "
-            f"@media (prefers-reduced-motion: reduce) {{ .{key}-pause {{ display: none }} "
-            f".{key}-film {{ animation: none; background-position: 100% 100% }} }}"
+            f"<style>.{key} {{ max-width: {width}px }} .{key} div {{ aspect-ratio: {width} / {height}; {moving} }} "
+            f".{key} input:checked ~ div {{ animation-play-state: paused }} .{key} img {{ display: none }} "
+            f"@keyframes {key}-across {{ to {{ background-position-x: 100% }} }} "
+            f"@keyframes {key}-down {{ to {{ background-position-y: 100% }} }} "
+            f"@media (prefers-reduced-motion: reduce) {{ .{key} div, .{key} input, .{key} label {{ display: none }} "
+            f".{key} img {{ display: block; max-width: 100%; height: auto }} }}</style>"
+            f'<div class="nida-animation {key}"><input type="checkbox" id="{key}"> <label for="{key}">pause</label>'
+            f'<div role="img" aria-label="{alt}"></div><img alt="{alt}" src="{still}" width="{width}"></div>'
         )
 
     def save(self, path: str | Path) -> None:
-        """Write it as a file that ends in .gif, in .mp4 (by ffmpeg), or, still, in .png.
+        """Write it as a file that ends in .html (a page with a pause), .gif, .mp4 (by ffmpeg), or, still, in .png.
 
         Raises:
             ValueError: another ending, or no ffmpeg.
@@ -120,10 +122,14 @@ class Animation:
         path = Path(path)
         if path.suffix == ".mp4":
             self._film(path)
+        elif path.suffix == ".html":
+            title = escape(self.alt)
+            head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            path.write_text(f"{head}{self._repr_html_()}</html>\n")
         elif path.suffix in (".gif", ".png"):
             path.write_bytes(self.gif if path.suffix == ".gif" else self.still)
         else:
-            raise ValueError(f"An animation is written as .gif, .mp4 or, still, as .png; not as {path.name!r}.")
+            raise ValueError(f"An animation is written as .html, .gif, .mp4 or, still, as .png; not as {path.name!r}.")
 
     def _film(self, path: Path) -> None:
         ffmpeg = shutil.which("ffmpeg")
@@ -175,30 +181,116 @@ def animate(
     """
     per_second = checks.positive("per_second", per_second)
     fig = figure(rows_of(ds, along is not None), _WIDTH, _ROW)
-    canvas = FigureCanvasAgg(fig)
     times = ds["mean"][TIME].values
     made = make_plane(fig, ds, 0, along, at)
     line = fig.text(0.995, 0.995, "", ha="right", va="top", fontsize="small")
-    frames = []
-    for k, time in enumerate(times):
+
+    def show(k: int) -> None:
         update_plane(made, ds, k, along, at)
-        line.set_text(", ".join(filter(None, [title, f"time {_said(time)}"])))
-        frames.append(frame_of(canvas))
+        line.set_text(", ".join(filter(None, [title, f"time {_said(times[k])}"])))
+
+    frames = frames_of(fig, show, range(len(times)))
     shown = " and ".join(made.images)
     what = f"{title}: " if title else ""
     return Animation(frames, per_second, f"{what}maps of {shown}, from time {_said(times[0])} to {_said(times[-1])}.")
+
+
+@styled
+def morph(ds: xr.Dataset, between: int = 6, per_second: float = 8.0) -> Animation:
+    """A reconstruction from the first guess over all its steps, coarse to fine.
+
+    >>> from nida_kit.experiment import Parameters, run
+    >>> len(morph(run(Parameters(temperatures=2)), between=3).frames) - HELD
+    7
+
+    Args:
+        ds: as `make` takes it, of which the first window is drawn, with `mean`, `std` and `first_guess`.
+        between: frames from one step to the next.
+        per_second: frames.
+
+    Raises:
+        ValueError: numbers that are not positive.
+    """
+    one = pick(ds).transpose("step", ...)
+    guess = one["first_guess"].reindex_like(one["mean"].isel(step=0)).values
+    means = np.concatenate([guess[None], one["mean"].values])
+    stds = np.concatenate([one["std"].values[:1], one["std"].values])
+    fig = figure(1, _WIDTH, _ROW)
+    # The widest of all steps has the limits, so that only lines move.
+    widest = int(abs(one["mean"]).max((TIME, COMPONENT)).argmax("step"))
+    artists = make(fig, one.isel(step=[widest]))
+
+    def show(at: tuple[int, float]) -> None:
+        k, w = at
+        mean, std = ((1 - w) * x[k - 1] + w * x[k] for x in (means, stds))
+        here = one.isel(step=[k - 1])
+        blend = {"mean": here["mean"].copy(data=mean[None]), "std": here["std"].copy(data=std[None])}
+        update(artists, here.assign(blend), limits=False)
+
+    frames = frames_of(fig, show, _glide(one.sizes["step"], between))
+    said = "A reconstruction of each component sharpens from the first guess, step by step, as the temperature falls."
+    return Animation(frames + frames[-1:] * HELD, checks.positive("per_second", per_second), said)
+
+
+@styled
+def descend(ds: xr.Dataset, between: int = 3, per_second: float = 8.0) -> Animation:
+    """4D-Var from its start to its minimum, over the cost between these and the truth.
+
+    >>> from nida_kit.minima import MinimaParameters, run_minima
+    >>> len(descend(run_minima(MinimaParameters(iterations=4)), between=3).frames) - HELD
+    7
+
+    Args:
+        ds: from `nida_kit.minima`.
+        between: frames from one step to the next.
+        per_second: frames.
+
+    Raises:
+        ValueError: numbers that are not positive.
+    """
+    costs = ds["step_cost"].values
+    moved = [0, *(k for k in range(1, len(costs)) if costs[k] < 0.999 * costs[k - 1])]  # others were refused, or rest
+    ds = ds.isel(step=moved, descent=moved)
+    fig = figure(1.9, _WIDTH, _ROW)
+    artists = make_minima(fig, ds)
+    names = [name for name in ds if "step" in ds[name].dims]
+
+    def show(at: tuple[int, float]) -> None:
+        k, w = at
+        a, b = ds[names].isel(step=k - 1, drop=True), ds[names].isel(step=k, drop=True)
+        here = (1 - w) * a + w * b
+        cost = a["step_cost"] ** (1 - w) * b["step_cost"] ** w  # as its axis is logarithmic
+        update_minima(artists, ds.drop_vars(names).assign(here).assign(step_cost=cost))
+
+    frames = frames_of(fig, show, _glide(ds.sizes["step"] - 1, between))
+    said = (
+        f"4D-Var descends from its start to a minimum of cost {ds.attrs['minimum_cost']:.1f}; from there to the truth "
+        f"the cost has to rise by {ds.attrs['barrier']:.0f} above both."
+    )
+    return Animation(frames + frames[-1:] * HELD, checks.positive("per_second", per_second), said)
+
+
+def _glide(steps: int, between: int) -> list[tuple[int, float]]:
+    """The step that a frame is on its way to, and how much of it is done; it lingers where a step ends."""
+    between = checks.count("between", between, 1)
+    ways = [(1 - math.cos(math.pi * i / between)) / 2 for i in range(1, between + 1)]
+    return [(1, 0.0), *((k, w) for k in range(1, steps + 1) for w in ways)]
+
+
+def frames_of(fig: Figure, show: Callable[[Any], None], moments: Iterable[Any]) -> list[Image.Image]:
+    """What a figure shows at some moments, each of which `show` sets."""
+    canvas, frames = FigureCanvasAgg(fig), []
+    for moment in moments:
+        show(moment)
+        canvas.draw()
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    return frames
 
 
 def _webp(image: Image.Image, **how) -> bytes:
     out = BytesIO()
     image.save(out, "webp", **how)
     return out.getvalue()
-
-
-def frame_of(canvas: FigureCanvasAgg) -> Image.Image:
-    """A figure as it is now."""
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _said(time) -> str:

@@ -35,10 +35,9 @@ from nida_kit.plots.style import (
     OTHER_STYLES,
     OTHERS,
     RED,
-    STYLES,
-    colours,
     label_panels,
     legend,
+    looks_of,
     numbers_of,
     pick,
     portrait,
@@ -208,8 +207,8 @@ def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Art
     return artists
 
 
-def update(artists: Artists, ds: xr.Dataset) -> None:
-    """Show another dataset of the same rows, components and variables: data, limits and row labels change.
+def update(artists: Artists, ds: xr.Dataset, limits: bool = True) -> None:
+    """Show another dataset of the same rows, components and variables: data, row labels, and limits if they may change.
 
     Raises:
         ValueError: the dataset does not fit what was made.
@@ -227,18 +226,18 @@ def update(artists: Artists, ds: xr.Dataset) -> None:
                 drawn[name].set_data(*points.T)
             if "band" in drawn:
                 drawn["band"].set_xy(_band(values, time, column))
-    _set_limits(artists, rows, time)
+    if limits:
+        _set_limits(artists, rows, time)
 
 
 @styled
-def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0, skip: int = 0) -> np.ndarray:
+def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0) -> np.ndarray:
     """Trajectories over one another: a column per component against time.
 
     Args:
         fig: from `figure`.
         arrays: `(..., time, component)` each, by the label of their line; the first is black, as the truth is.
         window: which one to draw of each, over the leading dims.
-        skip: colours of the cycle that are left out after black: they stand for something else in other figures.
 
     Returns:
         The axes, `(1, columns)`.
@@ -247,8 +246,9 @@ def trajectories(fig: Figure, arrays: dict[str, xr.DataArray], window: int = 0, 
     first = next(iter(arrays.values()))
     n = first.sizes[COMPONENT]
     axes = trajectory_panels(fig, 1, n, n)
-    looks = list(zip(cycle(STYLES), ["black", *colours()]))
-    for (name, array), (style, colour) in zip(arrays.items(), cycle(looks[:1] + looks[1 + skip :])):
+    looks = looks_of(list(arrays))
+    for name, array in arrays.items():
+        style, colour = looks[name]["linestyle"], "black" if array is first else looks[name]["color"]
         for ax, component in zip(axes[0], first[COMPONENT].values, strict=True):
             line = pick(array, window).sel({COMPONENT: component})
             ax.plot(numbers_of(array[TIME]), line, linestyle=style, color=colour, label=name)

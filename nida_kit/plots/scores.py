@@ -12,11 +12,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from nida_kit.plots.style import BLUE, MARKERS, RED, STYLES, colours, component_names, one_panel, styled
+from nida_kit.plots.style import (
+    BLUE,
+    ERROR,
+    LINES,
+    MARKERS,
+    OTHERS,
+    RED,
+    STYLES,
+    component_names,
+    looks_of,
+    one_panel,
+    styled,
+)
 from nida_kit.state import COMPONENT
 
 _UNIT = "[climatological std]"
 _MSE = "mean squared error\n[climatological variances]"
+_FIRST_GUESS = LINES["first_guess"][1]
 
 
 @styled
@@ -28,10 +41,14 @@ def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
         ds: from `experiment.ablate_temperature`: `mse (variant, steps)` and the scalar `first_guess_mse`.
     """
     ax = one_panel(fig)
-    for name, style, marker in zip(ds["variant"].values, cycle(STYLES), cycle(MARKERS)):
-        ax.plot(ds["steps"], ds["mse"].sel(variant=name), linestyle=style, marker=marker, label=str(name))
-    ax.axhline(float(ds["first_guess_mse"]), color="black", linewidth=1, linestyle=(0, (3, 2)), label="first guess")
-    ax.set(xlabel="number of steps", ylabel=_MSE)
+    names = [str(name) for name in ds["variant"].values]
+    falls = [name for name in names if "held" not in name]
+    held = dict(zip([name for name in names if "held" in name], cycle(OTHERS)))
+    for name, style, marker in zip(names, cycle(STYLES), cycle(MARKERS)):
+        looks = {"linestyle": style, "marker": marker, "color": RED if name in falls else held[name]}
+        ax.plot(ds["steps"], ds["mse"].sel(variant=name) ** 0.5, label=name, **looks)
+    ax.axhline(float(ds["first_guess_mse"]) ** 0.5, label="first guess", **_FIRST_GUESS)
+    ax.set(xlabel="number of steps", ylabel=ERROR)
     _log(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside right upper", title="temperature")
@@ -68,7 +85,8 @@ def _log(ax: Axes, which: str = "xy") -> None:
     ax.set(**{f"{name}scale": "log" for name in which})
     for axis in (getattr(ax, f"{name}axis") for name in which):
         low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+        short = (1, 2, 3, 4, 5, 6, 8) if high < 5 * low else (1, 2, 5)
+        axis.set_major_locator(LogLocator(subs=short if high < 1e3 * low else (1,)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
 
@@ -160,8 +178,9 @@ def pareto(
         floor_label: what it is called.
     """
     ax = one_panel(fig)
-    for (name, pairs), style, marker in zip(points.items(), cycle(STYLES), cycle(MARKERS)):
-        ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, label=name)
+    looks = looks_of(list(points))
+    for name, pairs in points.items():
+        ax.plot(*np.transpose(pairs), label=name, **looks[name])
     if floor is not None:
         ax.axhline(floor, **_IDEAL | {"label": floor_label})
     _log(ax)
@@ -194,13 +213,11 @@ def by_effort(
     fig.clear()
     fig.set_layout_engine("constrained")
     axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    looks = {name: look for name, *look in zip(names, cycle(STYLES), cycle(MARKERS), cycle(colours()))}
+    looks = looks_of(list(dict.fromkeys(name for lines in panels.values() for name in lines)))
     shown: dict[str, Artist] = {}
     for ax, (xlabel, lines) in zip(axes, panels.items(), strict=True):
         for name, pairs in lines.items():
-            style, marker, colour = looks[name]
-            (shown[name],) = ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, color=colour, label=name)
+            (shown[name],) = ax.plot(*np.transpose(pairs), label=name, **looks[name])
         if floor is not None:
             shown[floor_label] = ax.axhline(floor, **_IDEAL | {"label": floor_label})
         _log(ax)
@@ -234,9 +251,10 @@ def against(
         logarithmic: both axes.
     """
     ax = one_panel(fig)
-    for (name, pairs), style, marker, colour in zip(lines.items(), cycle(STYLES), cycle(MARKERS), cycle(colours())):
+    looks = looks_of(list(lines))
+    for name, pairs in lines.items():
         kept = [(x, y) for x, y in pairs if np.isfinite(y)]
-        ax.plot(*np.transpose(kept or [(np.nan, np.nan)]), linestyle=style, marker=marker, color=colour, label=name)
+        ax.plot(*np.transpose(kept or [(np.nan, np.nan)]), label=name, **looks[name])
     for (name, level), style in zip((levels or {}).items(), cycle(STYLES[::-1])):
         ax.axhline(level, color="black", linewidth=1.2, linestyle=style, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -251,7 +269,7 @@ def against(
 
 
 @styled
-def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str) -> Axes:
+def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str, repeats: Sequence[str] = ()) -> Axes:
     """Errors as dots on a line each, best first, with a line through the one that the others are compared with.
 
     Args:
@@ -259,13 +277,47 @@ def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str) 
         errors: by what they belong to.
         xlabel: the error, with its unit.
         reference: one of the names.
+        repeats: names of the same as the reference, which differ by chance alone. The range of all of them is drawn:
+            a difference within it may be chance as well.
     """
     ax = one_panel(fig)
     names = sorted(errors, key=errors.get, reverse=True)
-    ax.axvline(errors[reference], **_IDEAL | {"label": reference})
+    same = [reference, *repeats]
+    if repeats:
+        ends = [errors[name] for name in same]
+        ax.axvspan(min(ends), max(ends), color=RED, alpha=0.15, linewidth=0, label=f"{len(same)} seeds of {reference}")
+    else:
+        ax.axvline(errors[reference], **_IDEAL | {"label": reference})
     for place, name in enumerate(names):
-        marker, face = ("D", RED) if name == reference else ("o", "black")
+        marker, face = ("D", RED) if name in same else ("o", "black")
         ax.plot(errors[name], place, marker=marker, color=face, linestyle="none", label=name)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel=xlabel)
+    if repeats:
+        ax.legend(*(x[:1] for x in ax.get_legend_handles_labels()), loc="upper right")
+    return ax
+
+
+@styled
+def epochs(
+    fig: Figure, lines: dict[str, Sequence[float]], first_guess: float, xlabel: str = "epochs", ylabel: str = ERROR
+) -> Axes:
+    """Error against training epoch, a line per temperature.
+
+    Args:
+        fig: from `figure`.
+        lines: errors before the first epoch and after each, by the line's name, from the coarsest temperature on.
+        first_guess: error of the first guess, which knows no network.
+        xlabel: what is counted.
+        ylabel: the error, with its unit.
+    """
+    ax = one_panel(fig)
+    shades = np.linspace(0.45, 1.0, len(lines))
+    for (name, values), style, shade in zip(lines.items(), cycle(STYLES[::-1]), shades):
+        ax.plot(range(len(values)), values, linestyle=style, color=RED, alpha=float(shade), label=name)
+    ax.axhline(first_guess, label="first guess", **_FIRST_GUESS)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    _log(ax, "y")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fig.legend(loc="outside right upper", title="temperature")
     return ax

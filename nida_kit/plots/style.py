@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,15 @@ LINES = {
 BESIDE = "beside "  # before the name of another method's line
 OTHERS = ["#964a8b", "#7a21dd", "#9c9ca1"]  # of the style's cycle
 OTHER_STYLES = [(0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (4, 1))]
+ERROR = "RMSE [climatological std]"  # the unit of error of all notebooks
+# colour of a line in all figures that compare methods, by what its name holds; the first that fits counts
+METHODS = {
+    "NIDA + ": OTHERS[1],
+    "NIDA.* then 4D-Var": OTHERS[1],
+    "NIDA|reconstruction": RED,
+    "^OI$|first guess|optimal interpolation": BLUE,
+    "4D-Var": OTHERS[0],
+}
 CROSSES = {
     "color": "black",
     "linestyle": "none",
@@ -233,6 +244,20 @@ def one_panel(fig: Figure) -> Axes:
 def colours() -> list[str]:
     """The style's cycle."""
     return matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+
+
+def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Line style, marker and colour by name: a method has its own colour, whatever else a figure shows."""
+    own = {name: _method_colour(name) for name in names}
+    rest = cycle([colour for colour in colours() if colour not in own.values()])
+    return {
+        name: {"linestyle": style, "marker": marker, "color": own[name] or next(rest)}
+        for name, style, marker in zip(names, cycle(STYLES), cycle(MARKERS))
+    }
+
+
+def _method_colour(name: str) -> str | None:
+    return next((colour for pattern, colour in METHODS.items() if re.search(pattern, name)), None)
 
 
 def panels(fig: Figure) -> list[dict[str, Any]]:

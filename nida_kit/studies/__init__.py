@@ -3,6 +3,7 @@
     limit         the least error that any method can have, and the posterior itself under the paper's law (NetCDF)
     laws          error of every method under many observation laws, beside that limit
     training      what matters in training, by ablation on validation windows
+    epochs        error against training epoch, a line per temperature
     few           a prior from few windows of a real record
     real          two real records, reconstructed where values were withheld
     calibration   whether the spread is a probability forecast

@@ -27,13 +27,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from nida_kit.edge import read_observations
 from nida_kit.methods.compose import Chain
 from nida_kit.methods.interpolation import OptimalInterpolation
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.weak import WeakFourDVar
-from nida_kit.observing.observations import Observations
+from nida_kit.minima import cost
+from nida_kit.notes import quiet
 from nida_kit.setups import Setup
 from nida_kit.studies import common, limit
 from nida_kit.systems.system import System
@@ -198,14 +198,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def cost(setup: Setup, obs: xr.Dataset, mean: xr.DataArray) -> np.ndarray:
-    """4D-Var's cost of any trajectories `(..., time, component)` of observed windows, `(...)`."""
-    read = read_observations(obs, setup.system.labels, setup.dt, direct=True)
-    x = torch.from_numpy(mean.transpose(..., "time", "component").values)
-    physics = WeakFourDVar(setup.system, setup.model_noise_std).physics(setup.dt)
-    return (physics.misfit(x) + Observations(read.value, read.noise_std).misfit(x)).numpy()
-
-
 def _score(contestant: Contestant, setup: Setup, truth: xr.DataArray, obs: xr.Dataset) -> tuple[Row, xr.Dataset]:
     """How good and how costly its answer is; and the answer, `mean` with its `cost (sample)`."""
     counted = Counted(setup.system)
@@ -294,7 +286,7 @@ def measure(
     truth, obs = common.observed(setup, law, samples, seed)
     temperatures = sorted({*temperatures, DEFAULT})
     taking_part = contestants(setup, networks, temperatures, steps, starts, budgets)
-    with one_thread():
+    with one_thread(), quiet():  # that some stop too early is what is measured
         rows, answers = zip(*(_score(c, setup, truth, obs) for c in taking_part), strict=True)
         times = _time(taking_part, setup, truth, obs, repeats, min(alone, samples))
         ideal = _posterior_mean(setup, truth, obs, particles)
@@ -385,18 +377,18 @@ def reach(rows: list[Row], network: str) -> Row:
 
 
 def sentence(found: Row) -> str:
-    """What `reach` found, in words."""
+    """What `reach` found, in words; errors are root mean squares."""
     verb = "reaches it" if found["reached"] else "does not reach it"
     return (
-        f"{found['target']}: error {found['mse']:.3f} in {found['nida_milliseconds_batch']:.2f} ms per window of a "
-        f"batch, {found['nida_milliseconds_alone']:.1f} ms for a window alone. 4D-Var from several starts {verb}: "
-        f"error {found['reached_mse']:.3f} ({found['by']}) after {found['milliseconds_batch']:.1f} ms and "
+        f"{found['target']}: RMSE {found['mse'] ** 0.5:.3f} in {found['nida_milliseconds_batch']:.2f} ms per window of "
+        f"a batch, {found['nida_milliseconds_alone']:.1f} ms for a window alone. 4D-Var from several starts {verb}: "
+        f"RMSE {found['reached_mse'] ** 0.5:.3f} ({found['by']}) after {found['milliseconds_batch']:.1f} ms and "
         f"{found['milliseconds_alone']:.1f} ms, {found['ratio_batch']:.1f} and {found['ratio_alone']:.1f} times NIDA's."
     )
 
 
 def front(findings: Findings, how: str = "batch") -> Lines:
-    """For `plots.pareto`: (milliseconds per window, error) of everyone who does not know the truth, by line.
+    """For `plots.pareto`: (milliseconds per window, RMSE) of everyone who does not know the truth, by line.
 
     Args:
         findings: from `measure`.
@@ -407,7 +399,7 @@ def front(findings: Findings, how: str = "batch") -> Lines:
 
 
 def efforts(findings: Findings) -> dict[str, Lines]:
-    """For `plots.by_effort`: error against physics steps, model evaluations, and milliseconds for a window alone.
+    """For `plots.by_effort`: RMSE against physics steps, model evaluations, and milliseconds for a window alone.
 
     4D-Var from the truth is a level: where it ends.
     """
@@ -415,7 +407,7 @@ def efforts(findings: Findings) -> dict[str, Lines]:
     physics = [name for name in _names(rows) if name.endswith(_THEN)]
     many = [name for name in _names(rows) if _is_several(name)]
     end = max(line(rows, FROM_TRUTH), key=lambda row: row["at"])
-    level = [(0, end["mse"]), (end["at"], end["mse"])]
+    level = [(at, end["mse"] ** 0.5) for at in (0, end["at"])]
     return {
         "physics steps": _lines(rows, "at", physics) | {FROM_TRUTH: level},
         "model evaluations per window": _lines(rows, "evaluations", physics + many),
@@ -424,39 +416,12 @@ def efforts(findings: Findings) -> dict[str, Lines]:
 
 
 def _lines(rows: list[Row], x: str, names: list[str]) -> Lines:
-    """(x, error) along lines. What a line of physics steps goes on from has taken none of them."""
+    """(x, root mean squared error) along lines. What a line of physics steps goes on from has taken none of them."""
 
     def effort(row: Row) -> float:
         return 0 if x == "at" and row["unit"] != PHYSICS else row[x]
 
-    return {name: [(effort(row), row["mse"]) for row in line(rows, name)] for name in names}
-
-
-# Local minima
-
-
-def descents(
-    setup: Setup, obs: xr.Dataset, first_guesses: xr.DataArray, iterations: int = 30
-) -> tuple[xr.DataArray, xr.Dataset]:
-    """4D-Var of one window from each of several starts, each on its own.
-
-    Args:
-        setup: the experiment.
-        obs: of the one window, without further dims.
-        first_guesses: `(guess, time, component)`.
-        iterations: at most.
-
-    Returns:
-        The cost after each step, `(guess, step)`, the guess's own as step 0; and the results, `(guess, ...)`.
-    """
-    count = first_guesses.sizes["guess"]
-    same = obs.expand_dims(guess=count).copy()
-    found = WeakFourDVar(setup.system, setup.model_noise_std, iterations=iterations).assimilate(
-        same, first_guesses, trace=True
-    )
-    steps = [cost(setup, same, found["first_guess"])[None], cost(setup, same, found["mean"].transpose("step", ...))]
-    costs = xr.DataArray(np.concatenate(steps), dims=("step", "guess"), coords={"step": range(len(found["step"]) + 1)})
-    return costs.transpose("guess", "step"), found.isel(step=-1)
+    return {name: [(effort(row), row["mse"] ** 0.5) for row in line(rows, name)] for name in names}
 
 
 if __name__ == "__main__":

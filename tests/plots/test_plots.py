@@ -159,7 +159,9 @@ def test_the_ablation_shows_every_variant_and_the_first_guess():
     ds = ablate_temperature(most=2, held=[0.5], samples=2)
     ax = plots.temperature_ablation(plots.figure(), ds)
     assert [line.get_label() for line in ax.lines] == [*ds["variant"].values, "first guess"]
-    np.testing.assert_array_equal(ax.lines[3].get_ydata(), ds["mse"].sel(variant="s = 0.5 held"))
+    np.testing.assert_array_equal(ax.lines[3].get_ydata(), ds["mse"].sel(variant="s = 0.5 held") ** 0.5)
+    falling, held = ({line.get_color() for line in some} for some in (ax.lines[:3], ax.lines[3:-1]))
+    assert falling == {plots.RED} and ax.lines[-1].get_color() == plots.BLUE and not held & {plots.RED, plots.BLUE}
 
 
 def test_errors_are_shown_from_step_zero_on():
@@ -289,6 +291,35 @@ def test_a_ranking_has_the_best_at_the_top_and_a_line_through_the_reference():
     line, *dots = ax.lines
     assert [float(dot.get_xdata()[0]) for dot in dots] == [0.3, 0.2, 0.1]
     assert set(line.get_xdata()) == {0.2}
+
+
+def test_a_ranking_draws_the_range_of_repeats_of_the_reference():
+    errors = {"a": 0.3, "a again": 0.35, "b": 0.1, "a once more": 0.2}
+    ax = plots.ranking(plots.figure(), errors, "error", "a", ["a again", "a once more"])
+    (band,) = ax.patches
+    assert band.get_extents().transformed(ax.transData.inverted()).intervalx == pytest.approx([0.2, 0.35])
+    colours = {line.get_label(): line.get_color() for line in ax.lines}
+    assert {colours[name] for name in errors if name != "b"} == {plots.RED} and colours["b"] != plots.RED
+
+
+def test_a_line_per_temperature_begins_before_the_first_epoch():
+    ax = plots.epochs(plots.figure(), {"s = 1": [0.7, 0.4], "s = 0.5": [0.7, 0.3]}, 0.7)
+    lines = labelled(ax.lines)
+    assert list(lines) == ["s = 1", "s = 0.5", "first guess"]
+    np.testing.assert_array_equal(lines["s = 0.5"].get_xydata(), [[0, 0.7], [1, 0.3]])
+
+
+def test_a_method_has_its_colour_in_every_figure():
+    names = ["OI", "OI, then 4D-Var", "NIDA (shipped)", "NIDA (shipped), then 4D-Var", "EnKF"]
+    lines = {name: [(1.0, 2.0), (2.0, 3.0)] for name in names}
+    for ax in (
+        plots.pareto(plots.figure(), dict(reversed(lines.items())), "x", "y"),
+        plots.by_effort(plots.figure(), {"x": lines}, "y")[0],
+        plots.against(plots.figure(), lines, "x", "y"),
+    ):
+        colours = {line.get_label(): line.get_color() for line in ax.lines}
+        assert colours["OI"] == plots.BLUE and colours["NIDA (shipped)"] == plots.RED
+        assert len(set(colours.values())) == 5
 
 
 def test_saving_writes_the_numbers_with_seed_and_versions(lorenz, tmp_path):
