@@ -1,6 +1,5 @@
 """The project's files agree with each other."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 import nida_kit as nk
+from nida_kit import notebook
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
@@ -18,15 +18,14 @@ CONDA_NAMES = {
     "cf-xarray": "cf_xarray",
     "matplotlib": "matplotlib-base",
     "dask[array]": "dask-core",
-    "playwright": "playwright-python",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_conda_and_pip_install_the_same_set():
+def test_conda_and_pip_install_the_same_for_users():
     extras = PROJECT["optional-dependencies"]
     wanted = {"pip", f"python{PROJECT['requires-python']}"}
-    for requirement in PROJECT["dependencies"] + extras["notebooks"] + extras["data"] + extras["test"]:
+    for requirement in PROJECT["dependencies"] + extras["notebooks"] + extras["dashboard"] + extras["data"]:
         name, bounds = re.fullmatch(r"([\w.\[\]-]+?)([<>=].*)", requirement).groups()
         wanted.add(CONDA_NAMES.get(name, name) + bounds)
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -75,7 +74,7 @@ def test_shipped_weights_stay_small(path):
 
 def test_the_readme_shows_the_errors_on_record():
     readme = (ROOT / "README.md").read_text()
-    rows = json.loads((ROOT / "figures" / "laws.json").read_text())["lorenz63"]
+    rows = notebook.record("laws")["lorenz63"]
     shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", readme, re.M)
     names = (
         "optimal interpolation",
@@ -96,12 +95,8 @@ def cells_of(heading: str) -> list[list[str]]:
     return [[cell.strip(" *%") for cell in line.split("|")] for line in lines]
 
 
-def recorded(name: str) -> dict:
-    return json.loads((ROOT / "figures" / f"{name}.json").read_text())
-
-
 def test_the_calibration_that_is_shown_is_on_record():
-    laws = recorded("calibration")["laws"].values()
+    laws = notebook.record("calibration")["laws"].values()
     for (_, *numbers), law in zip(cells_of("Calibration"), laws, strict=True):
         neural, first = (law["methods"][name]["scores"] for name in ("NIDA", "OI"))
         assert numbers == [
@@ -112,19 +107,19 @@ def test_the_calibration_that_is_shown_is_on_record():
 
 
 def test_the_errors_on_the_same_windows_that_are_shown_are_on_record():
-    laws = recorded("classical")["laws"].values()
+    laws = notebook.record("classical")["laws"].values()
     assert len(cells_of("All methods on the same windows: Lorenz-63")) == 13
     assert len(cells_of("All methods on the same windows: Lorenz-96")) == 11
     for name, *numbers in cells_of("All methods on the same windows: Lorenz-63"):
         assert numbers == [f"{law['methods'][name]['mse']:.3f}" for law in laws], name
-    methods = recorded("ring")["methods"]
+    methods = notebook.record("ring")["methods"]
     for name, mse, crps, covered, _ in cells_of("All methods on the same windows: Lorenz-96"):
         row = methods[name]
         assert [mse, crps, covered] == [f"{row['mse']:.3f}", f"{row['crps']:.3f}", f"{100 * row['coverage_90']:.0f}"]
 
 
 def test_the_errors_from_few_windows_that_are_shown_are_on_record():
-    rows = recorded("few")["blocks"]
+    rows = notebook.record("few")["blocks"]
     for (years, *numbers), row in zip(cells_of("Few windows of a real record"), rows, strict=True):
         assert years == "{} to {}".format(*row["test"])
         means = [row["optimal interpolation"], *(sum(row[k]) / len(row[k]) for k in ("corrected", "plain"))]
@@ -133,7 +128,7 @@ def test_the_errors_from_few_windows_that_are_shown_are_on_record():
 
 
 def test_the_scores_of_real_records_that_are_shown_are_on_record():
-    study = recorded("real")
+    study = notebook.record("real")
     shown = cells_of("Two real records")
     assert len(shown) == sum(len(study[name]["methods"]) for name in ("Pacific", "El Nino"))
     for name, method, *numbers in shown:
@@ -148,7 +143,7 @@ def test_the_scores_of_real_records_that_are_shown_are_on_record():
 
 
 def test_the_published_scores_that_are_shown_are_on_record():
-    setups = recorded("published")["setups"]
+    setups = notebook.record("published")["setups"]
     shown = cells_of("Classical methods and their published scores")
     assert len(shown) == 39
     for setup, method, _, here in shown:
@@ -157,7 +152,7 @@ def test_the_published_scores_that_are_shown_are_on_record():
 
 
 def test_the_costs_of_large_fields_that_are_shown_are_on_record_and_grow_as_the_values():
-    study = recorded("fields_scale")
+    study = notebook.record("fields_scale")
     for (_, *numbers), row in zip(cells_of("Fields of millions of values"), study["cells"], strict=True):
         assert numbers == [f"{row['values']:,}", f"{row['seconds']:.1f}", f"{row['memory']:.2f}"]
     assert study["cells"][-1]["values"] > 10**7 and study["cells"][-1]["memory"] < 3.5
@@ -167,7 +162,7 @@ def test_the_costs_of_large_fields_that_are_shown_are_on_record_and_grow_as_the_
 
 
 def test_the_pendulum_that_is_shown_is_on_record():
-    rows = recorded("laws")["pendulum"]
+    rows = notebook.record("laws")["pendulum"]
     assert len(cells_of("Pendulum")) == 4
     for name, error, covered, _ in cells_of("Pendulum"):
         row = rows[name]
