@@ -1,5 +1,6 @@
 """The project's files agree with each other."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -63,6 +64,40 @@ def test_importing_the_package_loads_neither_widgets_nor_plotting_nor_scores():
 def test_help_begins_with_every_public_name_by_what_it_is_for():
     start = nk.__doc__.split("What there is")[1].split("The package reads")[0]
     assert sorted(set(nk.__all__) - set(re.findall(r"\w+", start))) == []
+
+
+def examples_of(name: str) -> list[str]:
+    """The docstrings of a public name and of what it has, that hold an example."""
+    thing = getattr(nk, name)
+    own = vars(thing).values() if isinstance(thing, type) or inspect.ismodule(thing) else ()
+    parts = [thing, *(part for part in own if callable(part) or isinstance(part, classmethod))]
+    return [part.__doc__ for part in parts if ">>> " in (part.__doc__ or "")]
+
+
+@pytest.mark.parametrize("name", nk.__all__)
+def test_every_public_name_has_an_example(name):
+    assert any(re.search(rf"\b{name}\b|\blinear\(", text) for text in examples_of(name))
+
+
+WRITTEN = [f"notebooks/mine{suffix}" for suffix in (".nc", ".png", ".pdf", ".json", ".safetensors")]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
+def test_git_ignores_what_notebooks_write_and_nothing_that_is_kept():
+    ignored = ["git", "check-ignore", "--no-index", *WRITTEN, "figures/line_lab.png", "build/book"]
+    assert len(subprocess.run(ignored, cwd=ROOT, capture_output=True, text=True).stdout.split()) == len(WRITTEN) + 2
+    kept = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    assert kept.stdout == ""
+
+
+def test_records_that_are_shown_are_installed_with_the_package():
+    assert (
+        "studies/*.json"
+        in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["nida_kit"]
+    )
+    assert notebook.record("laws")["windows"] == 1000
+    with pytest.raises(ValueError, match=r"study='lawss'.*'laws'"):
+        notebook.record("lawss")
 
 
 @pytest.mark.parametrize("path", ["nida_kit/pretrained"])
