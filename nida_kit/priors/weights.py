@@ -36,8 +36,8 @@ class Card:
 
     >>> import nida_kit as nk
     >>> prior, card = nk.load("lorenz63")
-    >>> card.dt, card.labels.components
-    (0.05, ('x', 'y', 'z'))
+    >>> isinstance(card, nk.Card), card.dt, card.labels.components
+    (True, 0.05, ('x', 'y', 'z'))
 
     Attributes:
         labels: of the state.
