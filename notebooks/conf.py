@@ -12,14 +12,19 @@ import os
 import re
 import sys
 import tempfile
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import papermill
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from sphinx.writers.html5 import HTML5Translator
 
 import nida_kit as nk
 
@@ -36,6 +41,7 @@ html_theme = "furo"
 html_static_path = ["book/_theme/book.css"]
 html_css_files = ["book.css"]
 html_title = "nida_kit"
+html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_show_copyright = False
 
@@ -81,7 +87,8 @@ def run(path: Path) -> nbformat.NotebookNode:
 def shown(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A notebook as the book shows it.
 
-    Labs are pictures, for no kernel runs them here; and before the cell that draws a figure of the gallery stands a mark.
+    Labs are pictures, for no kernel runs them here; what JupyterLab folds away is folded here too; and before the cell
+    that draws a figure of the gallery stands a mark.
     """
     notebook.metadata.pop("widgets", None)
     marks = figure_cells(notebook)
@@ -91,6 +98,8 @@ def shown(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.outputs = [
                 output for output in cell.outputs if not STILL.search(output.get("data", {}).get("text/html", ""))
             ]
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            cell.metadata.tags = [*cell.metadata.get("tags", []), "hide-input"]
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
         marked = "".join(f'<span id="figure-{figure}"></span>' for figure, at in marks.items() if at == i)
@@ -158,6 +167,31 @@ def entry(name: str) -> str:
     return f"```{{eval-rst}}\n.. auto{kind}:: nida_kit.{name}\n```\n\n"
 
 
+# Formulas, which browsers draw by themselves: no network is needed
+
+
+def inline(writer: HTML5Translator, node: nodes.math) -> None:
+    """A formula within a line."""
+    writer.body.append(mathml(node))
+    raise nodes.SkipNode
+
+
+def block(writer: HTML5Translator, node: nodes.math_block) -> None:
+    """A formula on lines of its own."""
+    writer.body.append(f'<div class="math">{mathml(node, as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def mathml(node: nodes.Node, as_block: bool = False) -> str:
+    """A formula as MathML; what cannot be translated is a warning, and stands there as it was written."""
+    tex = node.astext().replace(r"\dots", r"\ldots").replace(r"\big", "")
+    try:
+        return tex2mathml(tex, as_block=as_block)
+    except MathError as error:
+        log.warning("the formula %s: %s", tex, error, location=node)
+        return f"<code>{escape(tex)}</code>"
+
+
 # Slides
 
 
@@ -207,6 +241,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", executed)
     app.connect("source-read", reference)
     app.connect("autodoc-process-docstring", plain, priority=400)  # before napoleon
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("html-page-context", bare)
     app.connect("build-finished", check_links)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

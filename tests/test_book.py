@@ -44,13 +44,16 @@ def test_a_notebook_is_shown_with_pictures_in_place_of_labs(conf):
     lab = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "image/png": "a"})
     still = nbformat.v4.new_output("display_data", {"text/html": '<div class="nida-still-1"></div>'})
     cells = [
-        nbformat.v4.new_code_cell("fig = plots.figure()", outputs=[lab, still]),
+        nbformat.v4.new_code_cell(
+            "fig = plots.figure()", outputs=[lab, still], metadata={"jupyter": {"source_hidden": True}}
+        ),
         nbformat.v4.new_code_cell('plots.save(fig, FIGURES / "one.png", {})'),
     ]
     notebook = conf.shown(nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {}}))
     nbformat.validate(notebook)
     assert notebook.cells[0].source == '<span id="figure-one"></span>'
     assert [list(output["data"]) for output in notebook.cells[1].outputs] == [["image/png"]]
+    assert notebook.cells[1].metadata.tags == ["hide-input"] and "tags" not in notebook.cells[2].metadata
     assert "widgets" not in notebook.metadata
 
 
