@@ -1,4 +1,4 @@
-"""The book: `python -m sphinx -W --keep-going -j auto notebooks build/book`, from the root of a clone.
+"""The book: `python -m sphinx -W --keep-going notebooks build/book`, from the root of a clone.
 
 Every notebook is run when it is read, once, which takes half an hour in all, and shown with its outputs. Where the
 environment variable NIDA_BOOK names a folder, the notebooks there have been run already: `build/notebooks` has those that
