@@ -68,7 +68,7 @@ Each folder's own `__init__` lists its modules.
     exercises       checks of the exercises in notebooks
     challenges      games with a score
     commands        what the shell command `nida` does
-    notebook, html  the parameters of notebooks are checked; how objects show themselves there
+    notebook, html  parameters of notebooks are checked, records are read; how objects show themselves there
 
 A measurement becomes part of a Gaussian in two steps: `Observations.around` (observing/observations.py) writes it as
 rows about the estimate, and `Gaussian.condition` (gaussian.py) stacks them under those of the prior. The gradient of

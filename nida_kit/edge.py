@@ -149,6 +149,14 @@ def _even_spacing(times: np.ndarray) -> float:
 def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[Hashable] | None = None) -> xr.Dataset:
     """Observations from a NetCDF file, in memory; `attrs["observations_file"]` is its path, in results too.
 
+    >>> import nida_kit as nk, tempfile
+    >>> obs = nk.observe(nk.Lorenz63().simulate(1, 9, 0.05), components=["x"], every=4, noise_std=0.4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     obs.to_netcdf(f"{folder}/mine.nc")
+    ...     again = nk.load_observations(f"{folder}/mine.nc")
+    >>> again["value"].sizes
+    Frozen({'sample': 1, 'time': 9, 'component': 3})
+
     Args:
         path: of a file that holds `value` and `noise_std` or `noise_covariance`, as the module describes; or what was
             read from one.

@@ -134,21 +134,39 @@ def _not_negative(std: np.ndarray) -> np.ndarray:
 
 
 def mse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
-    """Mean squared error, in squared state units."""
+    """Mean squared error, in squared state units.
+
+    >>> import nida_kit as nk, xarray as xr
+    >>> mean, truth = (xr.DataArray(values, dims="time") for values in ([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 5.0]))
+    >>> nk.mse(mean, truth).item()
+    1.0
+    """
     import xskillscore
 
     return xskillscore.mse(*_matched(dim, estimate, truth), dim=_over(dim, truth))
 
 
 def rmse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
-    """Root mean squared error, in state units."""
+    """Root mean squared error, in state units.
+
+    >>> import nida_kit as nk, xarray as xr
+    >>> mean, truth = (xr.DataArray(values, dims="time") for values in ([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 5.0]))
+    >>> nk.rmse(mean, truth).item()
+    1.0
+    """
     import xskillscore  # here, as in each score: it takes seconds to import
 
     return xskillscore.rmse(*_matched(dim, estimate, truth), dim=_over(dim, truth))
 
 
 def crps(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
-    """Continuous ranked probability score of Gaussian marginals (Gneiting & Raftery 2007), in state units."""
+    """Continuous ranked probability score of Gaussian marginals (Gneiting & Raftery 2007), in state units.
+
+    >>> import nida_kit as nk, xarray as xr
+    >>> mean, truth = (xr.DataArray(values, dims="time") for values in ([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 5.0]))
+    >>> round(nk.crps(mean, xr.ones_like(mean), truth).item(), 3)
+    0.538
+    """
     import xskillscore
 
     mean, std, truth = _matched_spread(dim, mean, std, truth)
@@ -159,6 +177,11 @@ def coverage(
     mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, level: float = 0.9, dim: Dims = None
 ) -> xr.DataArray:
     """The share of true values within the central interval of Gaussian marginals; `level` if calibrated.
+
+    >>> import nida_kit as nk, xarray as xr
+    >>> mean, truth = (xr.DataArray(values, dims="time") for values in ([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 5.0]))
+    >>> nk.coverage(mean, xr.ones_like(mean), truth, level=0.9).item()
+    0.75
 
     Raises:
         ValueError: a level outside (0, 1).
@@ -171,7 +194,13 @@ def coverage(
 
 
 def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
-    """Root mean variance over root mean squared error: 1 if calibrated, below 1 if overconfident."""
+    """Root mean variance over root mean squared error: 1 if calibrated, below 1 if overconfident.
+
+    >>> import nida_kit as nk, xarray as xr
+    >>> mean, truth = (xr.DataArray(values, dims="time") for values in ([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 5.0]))
+    >>> nk.spread_error_ratio(mean, xr.ones_like(mean), truth).item()
+    1.0
+    """
     mean, std, truth = _matched_spread(dim, mean, std, truth)
     return (std**2).mean(dim, skipna=False) ** 0.5 / rmse(mean, truth, dim)
 
@@ -196,6 +225,11 @@ def reliability(
 ) -> xr.DataArray:
     """`coverage` of the central interval at each nominal level, along the new dim `level`; the diagonal if calibrated.
 
+    >>> import nida_kit as nk, xarray as xr
+    >>> mean, truth = (xr.DataArray(values, dims="time") for values in ([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 5.0]))
+    >>> nk.reliability(mean, xr.ones_like(mean), truth, levels=[0.5, 0.99]).values.tolist()
+    [0.75, 1.0]
+
     Raises:
         ValueError: a level outside (0, 1), or none.
     """
@@ -205,6 +239,11 @@ def reliability(
 
 def spread_error(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, bins: int = 10) -> xr.Dataset:
     """Is the error large where it is said to be? Leutbecher & Palmer (2008, doi:10.1016/j.jcp.2007.02.014).
+
+    >>> import nida_kit as nk, xarray as xr
+    >>> mean, truth = (xr.DataArray(values, dims="time") for values in ([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 5.0]))
+    >>> nk.spread_error(mean, xr.ones_like(mean), truth, bins=1)["error"].item()
+    1.0
 
     All values are sorted by their predicted standard deviation and cut into bins of equal count.
 
@@ -266,6 +305,11 @@ def _transport() -> ModuleType:
 def crps_ensemble(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """Continuous ranked probability score of the members' empirical distribution, in state units.
 
+    >>> import nida_kit as nk, numpy as np, xarray as xr
+    >>> draws = xr.DataArray(np.arange(12.0).reshape(3, 4), dims=("member", "time"))
+    >>> round(nk.crps_ensemble(draws, truth=draws[1]).item(), 3)
+    0.889
+
     E|X - x| - E|X - X'| / 2 (Gneiting & Raftery 2007), X and X' any two members, equal ones too: the standard score,
     not the fair one, so m draws of a calibrated forecast score 1 + 1 / m times what the forecast itself does.
     """
@@ -286,6 +330,11 @@ def crps_ensemble(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) ->
 def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None, seed: int = 0) -> xr.DataArray:
     """How often the truth is the 1st, ..., (members + 1)-th smallest among the members (Hamill 2001).
 
+    >>> import nida_kit as nk, numpy as np, xarray as xr
+    >>> draws = xr.DataArray(np.arange(12.0).reshape(3, 4), dims=("member", "time"))
+    >>> nk.rank_histogram(draws, truth=draws[1] + 0.5).values.tolist()
+    [0.0, 0.0, 4.0, 0.0]
+
     Returns:
         Counts over `dim`, along the new dim `rank`: flat if calibrated, a U if overconfident. Ties are broken at
         random, by the seed.
@@ -304,6 +353,11 @@ def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None, s
 
 def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """The CRPS of whole trajectories: E|X - x| - E|X - X'| / 2 (Gneiting & Raftery 2007), in state units.
+
+    >>> import nida_kit as nk, numpy as np, xarray as xr
+    >>> draws = xr.DataArray(np.arange(12.0).reshape(3, 4), dims=("member", "time"))
+    >>> round(nk.energy_score(draws, truth=draws[1], dim="time").item(), 3)  # of four values: twice the CRPS of each
+    1.778
 
     Of the dims to reduce, time and component (of a field, its own dims) enter the Euclidean norm, jointly; over all
     others goes the mean. So `dim=("time", "component")`, or "trajectory" whatever a state's dims are, is the score of
@@ -457,6 +511,11 @@ def _shortest(share: np.ndarray, *scales: np.ndarray) -> tuple[float, ...]:
 
 def wasserstein(draws: xr.DataArray, reference: xr.DataArray, dim: Dims = TRAJECTORY) -> xr.DataArray:
     """Wasserstein-1 distance between two sets of draws as measures of trajectories, in state units.
+
+    >>> import nida_kit as nk, numpy as np, xarray as xr
+    >>> draws = xr.DataArray(np.arange(12.0).reshape(3, 4, 1), dims=("member", "time", "component"))
+    >>> nk.wasserstein(draws, draws + 1.0).item()  # each member is moved by 1 in each of the four values
+    2.0
 
     It is the least mean distance over which one set is moved onto the other, solved exactly with POT (Flamary et al.
     2021). Between finite sets of one law it is not 0: compare with that of two independent references.

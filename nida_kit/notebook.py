@@ -1,4 +1,4 @@
-"""What a notebook was given: its parameters are checked here, each by a rule.
+"""What a notebook is given: its parameters are checked here, each by a rule; records and the folder of its figures.
 
 A notebook has a cell of parameters, and papermill writes another one below it with those that a user asks for by
 `-p name value`. A misspelt name would be written there and used nowhere. So the cell after them calls `parameters`,
@@ -8,8 +8,10 @@ with a rule for each name that there is: a name without a rule is an error.
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,29 @@ def _is_plain(value: ast.expr | None) -> bool:
         # papermill writes infinity as float('inf')
         return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "float"
     return True
+
+
+# Files
+
+
+def record(study: str) -> dict[str, Any]:
+    """What `python -m nida_kit.studies.<study>` measured, as this package has it on record.
+
+    >>> record("laws")["windows"]
+    1000
+
+    Raises:
+        ValueError: there is no such record.
+    """
+    folder = resources.files("nida_kit") / "studies"
+    known = sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
+    checks.one_of("study", study, known)
+    return json.loads((folder / f"{study}.json").read_text())
+
+
+def figures() -> Path:
+    """The folder that a notebook exports to: `figures` here or one level up, and if there is none, `figures` here."""
+    return next((path for path in (Path("figures"), Path("../figures")) if path.is_dir()), Path("figures"))
 
 
 # Rules

@@ -131,6 +131,10 @@ class _Labels:
 class StateLabels(_Labels):
     """What the components of a state are called and measured in.
 
+    >>> import nida_kit as nk
+    >>> nk.StateLabels(("h", "u"), ("m", "m s-1"), ("height", "speed"), time_units="s").components
+    ('h', 'u')
+
     Attributes:
         components: names, in the order of the tensors' last axis.
         units: one unit per component.

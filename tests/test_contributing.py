@@ -310,6 +310,7 @@ CELLS = [
         "markdown",
         "# A toy\n\n**Objectives**\n\n- see that it runs.\n\n**Prerequisites:** none.\n\n**Time to learn:** 1 min.",
     ),
+    ("code", 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "nida_kit[notebooks,data]"'),
     ("parameters", "noise_std: float = 1.0  # 0.3 to 3: of the measurement"),
     (
         "code",
@@ -343,7 +344,7 @@ def test_a_notebook_is_added_and_passes_the_checks_of_notebooks(monkeypatch, tmp
     subprocess.run([sys.executable, "-m", "nbstripout", "--extra-keys", checks.EXTRA_KEYS, str(path)], check=True)
     table = (ROOT / "notebooks" / "README.md").read_text()
     row = f"| [{stem}]({stem}.ipynb) | nothing | 1 min |\n"
-    (folder / "README.md").write_text(table.replace("\n\n## WORKSHOP", f"\n{row}\n## WORKSHOP"))
+    (folder / "README.md").write_text(table.replace("\n\nA workshop", f"\n{row}\nA workshop"))
     monkeypatch.setattr(checks, "FOLDER", folder)
     monkeypatch.setattr(checks, "NOTEBOOKS", [*checks.NOTEBOOKS, path])
     for name, entry in (("SMALL", {}), ("OTHER", {"noise_std": 0.5})):

@@ -1,5 +1,7 @@
 """The parameters of notebooks: names that are unknown, and values that are refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,19 @@ def test_rules(rule, good, bad):
     for value in bad:
         with pytest.raises(ValueError, match=r"^it"):
             rule("it", value)
+
+
+def test_figures_go_to_the_folder_that_there_is(tmp_path, monkeypatch):
+    inner = tmp_path / "notebooks"
+    inner.mkdir()
+    monkeypatch.chdir(inner)
+    assert notebook.figures() == Path("figures")  # there is none yet: an export makes it here
+    (tmp_path / "figures").mkdir()
+    assert notebook.figures() == Path("../figures")
+    (inner / "figures").mkdir()
+    assert notebook.figures() == Path("figures")
+
+
+def test_a_study_that_is_not_on_record_is_refused():
+    with pytest.raises(ValueError, match=r"study='law'.*'laws'"):
+        notebook.record("law")

@@ -18,11 +18,15 @@ from nida_kit.studies import figures
 
 pm = pytest.importorskip("papermill")
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "notebooks"
+RUN = ROOT / "build" / "notebooks"  # where the book finds notebooks that were run
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LOOSE = {"ensemble_localisation": 0.3}  # after 20 units of its time, machines see different chaos
 CHAOTIC = ("ensemble_localisation", "scaling_state")  # figures of few and long experiments with Lorenz-96
 TIMES = ("scaling", "cost", "train_gradients", "gaussian_band")  # figures that draw seconds
+# Below the title: on Colab this installs the package, elsewhere it does nothing.
+INSTALL = 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "nida_kit[notebooks,data]"'
 EXTRA_KEYS = "metadata.papermill cell.metadata.papermill"
 
 
@@ -88,6 +92,9 @@ def test_notebooks_run_and_show_their_labs_without_a_kernel(path, which, tmp_pat
     for cell in (cell for cell in notebook.cells if re.search(r"\w*Lab\(", cell.source)):
         shown = cell.outputs[0]["data"]
         assert {"application/vnd.jupyter.widget-view+json", "image/png"} < set(shown) and len(shown["text/plain"]) > 50
+    if which is SMALL:
+        RUN.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, RUN / path.name)
     exported = {file.suffix for file in (folder / "figures").iterdir()} - {".gif"}  # of some, an animation besides
     assert exported == ({".json", ".pdf", ".png"} if parameters.get("export") else set())
     if parameters.get("export"):
@@ -152,6 +159,7 @@ def test_notebooks_have_the_parts_of_the_series(path):
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     for part in ("**Objectives**", "**Prerequisites", "**Time to learn", "## Questions", "<details>", "## Summary"):
         assert part in text
+    assert cells[1].source == INSTALL
     assert text.startswith("# ") and "## References" in text
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1

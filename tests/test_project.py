@@ -1,6 +1,6 @@
 """The project's files agree with each other."""
 
-import json
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import nida_kit as nk
+from nida_kit import notebook
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
@@ -18,15 +19,14 @@ CONDA_NAMES = {
     "cf-xarray": "cf_xarray",
     "matplotlib": "matplotlib-base",
     "dask[array]": "dask-core",
-    "playwright": "playwright-python",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_conda_and_pip_install_the_same_set():
+def test_conda_and_pip_install_the_same_for_users():
     extras = PROJECT["optional-dependencies"]
     wanted = {"pip", f"python{PROJECT['requires-python']}"}
-    for requirement in PROJECT["dependencies"] + extras["notebooks"] + extras["data"] + extras["test"]:
+    for requirement in PROJECT["dependencies"] + extras["notebooks"] + extras["dashboard"] + extras["data"]:
         name, bounds = re.fullmatch(r"([\w.\[\]-]+?)([<>=].*)", requirement).groups()
         wanted.add(CONDA_NAMES.get(name, name) + bounds)
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -66,6 +66,39 @@ def test_help_begins_with_every_public_name_by_what_it_is_for():
     assert sorted(set(nk.__all__) - set(re.findall(r"\w+", start))) == []
 
 
+def examples_of(name: str) -> list[str]:
+    """The docstrings of a public name and of what it has, that hold an example."""
+    thing = getattr(nk, name)
+    own = vars(thing).values() if isinstance(thing, type) or inspect.ismodule(thing) else ()
+    parts = [thing, *(part for part in own if callable(part) or isinstance(part, classmethod))]
+    return [part.__doc__ for part in parts if ">>> " in (part.__doc__ or "")]
+
+
+@pytest.mark.parametrize("name", nk.__all__)
+def test_every_public_name_has_an_example(name):
+    texts = examples_of(name)
+    assert texts and (inspect.ismodule(getattr(nk, name)) or re.search(rf"\b{name}\b", "".join(texts)))
+
+
+WRITTEN = [f"notebooks/mine{suffix}" for suffix in (".nc", ".png", ".pdf", ".json", ".safetensors")]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
+def test_git_ignores_what_notebooks_write_and_nothing_that_is_kept():
+    ignored = ["git", "check-ignore", "--no-index", *WRITTEN, "figures/line_lab.png", "build/book"]
+    assert len(subprocess.run(ignored, cwd=ROOT, capture_output=True, text=True).stdout.split()) == len(WRITTEN) + 2
+    kept = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    assert kept.stdout == ""
+
+
+def test_records_that_are_shown_are_installed_with_the_package():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "studies/*.json" in setup["package-data"]["nida_kit"]
+    assert notebook.record("laws")["windows"] == 1000
+    studies = {path.stem for path in (ROOT / "nida_kit" / "studies").glob("*.py")}
+    assert {path.stem for path in (ROOT / "figures").glob("*.json")} & studies == set()
+
+
 @pytest.mark.parametrize("path", ["nida_kit/pretrained"])
 def test_shipped_weights_stay_small(path):
     sizes = [f.stat().st_size for f in (ROOT / path).glob("*.safetensors")]
@@ -75,7 +108,7 @@ def test_shipped_weights_stay_small(path):
 
 def test_the_readme_shows_the_errors_on_record():
     readme = (ROOT / "README.md").read_text()
-    rows = json.loads((ROOT / "figures" / "laws.json").read_text())["lorenz63"]
+    rows = notebook.record("laws")["lorenz63"]
     shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", readme, re.M)
     names = (
         "optimal interpolation",
@@ -96,12 +129,8 @@ def cells_of(heading: str) -> list[list[str]]:
     return [[cell.strip(" *%") for cell in line.split("|")] for line in lines]
 
 
-def recorded(name: str) -> dict:
-    return json.loads((ROOT / "figures" / f"{name}.json").read_text())
-
-
 def test_the_calibration_that_is_shown_is_on_record():
-    laws = recorded("calibration")["laws"].values()
+    laws = notebook.record("calibration")["laws"].values()
     for (_, *numbers), law in zip(cells_of("Calibration"), laws, strict=True):
         neural, first = (law["methods"][name]["scores"] for name in ("NIDA", "OI"))
         assert numbers == [
@@ -112,19 +141,19 @@ def test_the_calibration_that_is_shown_is_on_record():
 
 
 def test_the_errors_on_the_same_windows_that_are_shown_are_on_record():
-    laws = recorded("classical")["laws"].values()
+    laws = notebook.record("classical")["laws"].values()
     assert len(cells_of("All methods on the same windows: Lorenz-63")) == 13
     assert len(cells_of("All methods on the same windows: Lorenz-96")) == 11
     for name, *numbers in cells_of("All methods on the same windows: Lorenz-63"):
         assert numbers == [f"{law['methods'][name]['mse']:.3f}" for law in laws], name
-    methods = recorded("ring")["methods"]
+    methods = notebook.record("ring")["methods"]
     for name, mse, crps, covered, _ in cells_of("All methods on the same windows: Lorenz-96"):
         row = methods[name]
         assert [mse, crps, covered] == [f"{row['mse']:.3f}", f"{row['crps']:.3f}", f"{100 * row['coverage_90']:.0f}"]
 
 
 def test_the_errors_from_few_windows_that_are_shown_are_on_record():
-    rows = recorded("few")["blocks"]
+    rows = notebook.record("few")["blocks"]
     for (years, *numbers), row in zip(cells_of("Few windows of a real record"), rows, strict=True):
         assert years == "{} to {}".format(*row["test"])
         means = [row["optimal interpolation"], *(sum(row[k]) / len(row[k]) for k in ("corrected", "plain"))]
@@ -133,7 +162,7 @@ def test_the_errors_from_few_windows_that_are_shown_are_on_record():
 
 
 def test_the_scores_of_real_records_that_are_shown_are_on_record():
-    study = recorded("real")
+    study = notebook.record("real")
     shown = cells_of("Two real records")
     assert len(shown) == sum(len(study[name]["methods"]) for name in ("Pacific", "El Nino"))
     for name, method, *numbers in shown:
@@ -148,7 +177,7 @@ def test_the_scores_of_real_records_that_are_shown_are_on_record():
 
 
 def test_the_published_scores_that_are_shown_are_on_record():
-    setups = recorded("published")["setups"]
+    setups = notebook.record("published")["setups"]
     shown = cells_of("Classical methods and their published scores")
     assert len(shown) == 39
     for setup, method, _, here in shown:
@@ -157,7 +186,7 @@ def test_the_published_scores_that_are_shown_are_on_record():
 
 
 def test_the_costs_of_large_fields_that_are_shown_are_on_record_and_grow_as_the_values():
-    study = recorded("fields_scale")
+    study = notebook.record("fields_scale")
     for (_, *numbers), row in zip(cells_of("Fields of millions of values"), study["cells"], strict=True):
         assert numbers == [f"{row['values']:,}", f"{row['seconds']:.1f}", f"{row['memory']:.2f}"]
     assert study["cells"][-1]["values"] > 10**7 and study["cells"][-1]["memory"] < 3.5
@@ -167,7 +196,7 @@ def test_the_costs_of_large_fields_that_are_shown_are_on_record_and_grow_as_the_
 
 
 def test_the_pendulum_that_is_shown_is_on_record():
-    rows = recorded("laws")["pendulum"]
+    rows = notebook.record("laws")["pendulum"]
     assert len(cells_of("Pendulum")) == 4
     for name, error, covered, _ in cells_of("Pendulum"):
         row = rows[name]

@@ -56,6 +56,14 @@ def _time_step(methods: Sequence[Method]) -> float | None:
 class Chain(Composed):
     """Methods one after the other, each starting from the mean of the one before.
 
+    >>> import nida_kit as nk
+    >>> truth = nk.Lorenz63().simulate(samples=1, steps=32, dt=0.05, seed=0)
+    >>> obs = nk.observe(truth, components=["x"], every=4, noise_std=0.4, seed=1)
+    >>> neural = nk.NeuralIncremental.pretrained("lorenz63", temperatures=2)
+    >>> hybrid = nk.Chain([neural, nk.WeakFourDVar(nk.Lorenz63(), model_noise_std=0.05, iterations=3)])
+    >>> bool(nk.rmse(hybrid.assimilate(obs)["mean"], truth) < 1.0)
+    True
+
     `Chain([neural, physics])` is the hybrid. Its diagnostics are those of the last method that gives any.
     """
 
@@ -95,6 +103,14 @@ class Chain(Composed):
 
 class QuasiStatic(Composed):
     """A descent whose window is lengthened piece by piece (Pires, Vautard & Talagrand 1996).
+
+    >>> import nida_kit as nk
+    >>> system = nk.Pendulum()
+    >>> truth = system.simulate(samples=1, steps=30, dt=0.1, seed=0)
+    >>> obs = nk.observe(truth, components=["angle"], every=5, noise_std=0.1, seed=1)
+    >>> result = nk.QuasiStatic(nk.StrongFourDVar(system), pieces=3).assimilate(obs)
+    >>> bool(nk.rmse(result["mean"], truth) < 0.2)
+    True
 
     Each piece starts from the answer of the one before, whose model has forecast the rest. So the cost, which has more
     minima the longer the window, is followed from where it has few.

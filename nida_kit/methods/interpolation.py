@@ -274,7 +274,16 @@ def _fields_of(records: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T 
 
 
 class ClimatologicalForecast(OptimalInterpolation):
-    """The climatology alone, whatever was observed: what every method should beat."""
+    """The climatology alone, whatever was observed: what every method should beat.
+
+    >>> import nida_kit as nk, torch
+    >>> past = nk.Lorenz63().simulate(samples=200, steps=8, dt=0.05, seed=0)
+    >>> climatology = nk.Climatology.fit(torch.from_numpy(past.values), order=1)
+    >>> forecast = nk.ClimatologicalForecast(climatology, nk.Lorenz63.labels, dt=0.05)
+    >>> obs = nk.observe(past[:2], every=4, noise_std=1.0)
+    >>> bool((forecast.assimilate(obs)["mean"][0] == forecast.assimilate(obs)["mean"][1]).all())
+    True
+    """
 
     fits = False
 

@@ -64,6 +64,15 @@ def stream(seed: int) -> torch.Generator:
 class Method(ABC):
     """A way to reconstruct trajectories from observations.
 
+    >>> import nida_kit as nk
+    >>> truth = nk.LinearOscillator().simulate(samples=1, steps=20, dt=0.1, model_noise_std=0.1, seed=0)
+    >>> obs = nk.observe(truth, every=4, noise_std=0.1, seed=1)
+    >>> method = nk.KalmanSmoother(nk.LinearOscillator(), model_noise_std=0.1)
+    >>> isinstance(method, nk.Method), method.assimilate(obs)["std"].dims
+    (True, ('sample', 'time', 'component'))
+    >>> method.sample(obs, samples=5).sizes["member"]
+    5
+
     Attributes:
         labels: of the state.
         dt: the time step it works with; None takes the observations'.

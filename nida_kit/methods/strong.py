@@ -126,6 +126,14 @@ class Followed:
 class StrongFourDVar(Sequential):
     """Strong-constraint 4D-Var by damped Gauss-Newton steps, over the whole window or cycled with a lag.
 
+    >>> import nida_kit as nk
+    >>> system = nk.Pendulum()
+    >>> truth = system.simulate(samples=1, steps=30, dt=0.1, seed=0)
+    >>> obs = nk.observe(truth, components=["angle"], every=5, noise_std=0.1, seed=1)
+    >>> result = nk.StrongFourDVar(system).assimilate(obs)
+    >>> bool(nk.rmse(result["mean"], truth) < 0.2)
+    True
+
     Over the whole window it takes all observations at once, from the first guess on, and its result holds `cost`,
     `iterations` and `converged`; an operator may see the whole window, and errors be correlated in time. With several
     starts, it descends from the first guess and from draws of the system's `start`, the same for all windows, and keeps

@@ -22,6 +22,14 @@ from nida_kit.systems.system import System
 class WeakFourDVar(PhysicalMethod):
     """Weak-constraint 4D-Var by Gauss-Newton steps (incremental 4D-Var), with Levenberg-Marquardt damping.
 
+    >>> import nida_kit as nk
+    >>> system = nk.Pendulum()
+    >>> truth = system.simulate(samples=1, steps=30, dt=0.1, seed=0)
+    >>> obs = nk.observe(truth, components=["angle"], every=5, noise_std=0.1, seed=1)
+    >>> result = nk.WeakFourDVar(system, model_noise_std=0.01).assimilate(obs)
+    >>> bool(nk.rmse(result["mean"], truth) < 0.2)
+    True
+
     Covariances and slopes are written down: for fields of thousands of values take `nk.FieldFourDVar`.
 
     Its result holds each window's `cost` (half the squared whitened residuals of start, model and observations),

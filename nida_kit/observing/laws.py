@@ -26,7 +26,14 @@ def regular(
     every: int,
     noise_std: float | Tensor,
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
-    """Some components at every `every`-th step from a random offset on: the paper's laws."""
+    """Some components at every `every`-th step from a random offset on: the paper's laws.
+
+    >>> import nida_kit as nk, torch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> seen, noise_std = nk.regular((2, 32, 3), generator, components=[0], every=8, noise_std=0.4)
+    >>> seen.sum((-2, -1)).tolist()  # four values of x in each of two windows
+    [4, 4]
+    """
     batch, steps, n = shape
     offset = torch.randint(every, (batch, 1), generator=generator)
     when = (torch.arange(steps) - offset) % every == 0
@@ -55,6 +62,11 @@ def mixture(
     least: int = 1,
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
     """A different law for every window, so that a prior trained on it serves them all.
+
+    >>> import nida_kit as nk, torch
+    >>> seen, noise_std = nk.mixture((64, 32, 3), torch.Generator().manual_seed(0), scale=torch.ones(3))
+    >>> seen.shape, bool(seen.any(-1).any(-1).all())
+    (torch.Size([64, 32, 3]), True)
 
     Two windows in three are regular, at a random spacing within `spacing` steps from a random offset on; the others
     hold a random `count` of values at random places. Of all windows, half see `least` random components and the other

@@ -61,6 +61,11 @@ class FieldClimate(nn.Module):
 class FieldPrior(nn.Module):
     r"""A network's Gaussian around the current estimate of a field, known by its generator: x = mu + L z.
 
+    >>> import nida_kit as nk
+    >>> prior, card = nk.load("ocean")
+    >>> isinstance(prior, nk.FieldPrior), card.dt
+    (True, 5.0)
+
     It sees the estimate, the standard deviations of the first guess, the climatology and the temperature; never an
     observation. It returns a correction of the estimate, and the amplitude of noise of four scales at each point and
     step (`linalg.fields.Pyramid`), all bounded by the standard deviations of the first guess. Convolutions make it

@@ -29,6 +29,14 @@ from nida_kit.priors.modes import FieldClimatology
 class FieldPhysics:
     """The dynamics of a field, linearised at the estimate.
 
+    >>> import nida_kit as nk, torch
+    >>> ocean = nk.QuasiGeostrophic(cells=17)
+    >>> past = torch.from_numpy(ocean.simulate(samples=40, steps=12, dt=5.0, seed=0).values)
+    >>> climatology = nk.FieldClimatology.fit(past, steps=3, modes=20)
+    >>> still = nk.FieldPhysics(lambda x, t: x, climatology, model_error=0.1)  # a model in which nothing moves
+    >>> still.around(past[0, :3].flatten(-2)).mean.shape
+    torch.Size([3, 289])
+
     Attributes:
         advance: M, from states `(..., n)` at the t-th step to those one step later, torch: called with both.
         climatology: gives m and B.

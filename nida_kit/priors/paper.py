@@ -19,6 +19,11 @@ from nida_kit.priors.parts import Climate, LocalPrior, embed, network_card
 class PaperPrior(nn.Module):
     """The network of Blanke et al. (2024): two perceptrons of 4 x 64 tanh layers on the whole window of fixed length.
 
+    >>> import nida_kit as nk
+    >>> prior, card = nk.load("lorenz63_paper")
+    >>> isinstance(prior, nk.PaperPrior)
+    True
+
     One gives mu, the other a factor L of rank 10; P = I + L L', in units of each time step's climatological spread.
     """
 

@@ -26,6 +26,12 @@ from nida_kit.linalg.rows import Banded
 class Physics:
     """The dynamics, linearised at the estimate.
 
+    >>> import nida_kit as nk, torch
+    >>> one = torch.ones(1).double()
+    >>> prior = nk.Physics(lambda x: 0.9 * x, noise=0.1 * one, start_mean=one, start=one)
+    >>> prior.around(torch.zeros(3, 1).double()).mean.squeeze(-1)
+    tensor([1.0000, 0.9000, 0.8100], dtype=torch.float64)
+
     Attributes:
         step: M, from `(..., n)` to `(..., n)`, torch, one time step; of the time too, M(x, t), if `times` are given.
         noise: Q of the model error per step; a tensor `(n,)` is standard deviations of independent errors.

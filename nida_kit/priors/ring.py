@@ -39,6 +39,11 @@ class SiteMix(nn.Module):
 class RingPrior(LocalPrior):
     r"""The network for like sites on a ring, as those of Lorenz-96.
 
+    >>> import nida_kit as nk
+    >>> prior, card = nk.load("lorenz96")
+    >>> isinstance(prior, nk.RingPrior), len(card.labels.components)
+    (True, 40)
+
     Every site has features of its own, and the same weights: convolutions in time and around the ring make it serve any
     window length and any number of sites, and turn its answer with its input. Site i has the row of F
 

@@ -45,6 +45,12 @@ class TemporalMix(nn.Module):
 class NeuralPrior(LocalPrior):
     r"""The network for a few components that all differ.
 
+    >>> import nida_kit as nk, torch
+    >>> past = nk.simulated(nk.Lorenz63(), steps=8, dt=0.05)(200, torch.Generator().manual_seed(0))
+    >>> prior = nk.NeuralPrior(nk.Climatology.fit(past, order=1), width=8, odd=(0, 1))
+    >>> prior.settings["width"]
+    8
+
     Convolutions in time make it serve any window length. Its row of F is U_t (x_t - mu_t - W_t (x_{t-1} - mu_{t-1})),
     the network's own linear model W (over `order` steps) and triangular inverse error factor U.
 

@@ -34,6 +34,11 @@ Kept = Climatology | FieldClimatology | MultiscaleClimatology
 class Card:
     """What a weight file says of itself.
 
+    >>> import nida_kit as nk
+    >>> prior, card = nk.load("lorenz63")
+    >>> isinstance(card, nk.Card), card.dt, card.labels.components
+    (True, 0.05, ('x', 'y', 'z'))
+
     Attributes:
         labels: of the state.
         dt: time step.
@@ -111,6 +116,11 @@ def _tensors(prior: Network | Kept) -> dict[str, Tensor]:
 
 def load(path: str | Path) -> tuple[Network | Kept, Card]:
     """Read what `save` wrote.
+
+    >>> import nida_kit as nk
+    >>> prior, card = nk.load("pendulum")
+    >>> card.labels.components
+    ('angle', 'momentum')
 
     Args:
         path: of the file, or the name of shipped weights.

@@ -1,4 +1,4 @@
-"""The measurements behind README and notebooks: one short file, one command and one JSON in `figures/` each.
+"""The measurements behind README and notebooks: one short file, one command and one JSON beside it each.
 
     limit         the least error that any method can have, and the posterior itself under the paper's law (NetCDF)
     laws          error of every method under many observation laws, beside that limit

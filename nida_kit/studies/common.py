@@ -26,6 +26,7 @@ from nida_kit.observing.observe import observe
 from nida_kit.setups import Setup
 
 VALIDATION, TEST = 777, 20241  # seeds of windows; observations take the next one
+RECORDS = Path(__file__).parent  # each study's JSON lies beside its code, for `notebook.record`
 LORENZ63 = "blanke2024-lorenz63"
 PENDULUM = "blanke2024-pendulum"
 
@@ -117,7 +118,7 @@ def record(path: Path, study: str, findings: dict[str, Any]) -> None:
 def command(study: str, measure: Callable[[Any, Path], dict[str, Any]], samples: int | None) -> None:
     """The command of a study: `measure(samples, folder)` on one thread, into a JSON file of that folder."""
     parser = argparse.ArgumentParser(prog=f"python -m nida_kit.studies.{study}")
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the JSON file")
+    parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the JSON file")
     parser.add_argument("--samples", type=int, default=samples, help="windows or experiments of each")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

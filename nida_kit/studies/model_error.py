@@ -36,7 +36,7 @@ from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.setups import Setup
 from nida_kit.studies import limit
 from nida_kit.studies.classical import law, of_law
-from nida_kit.studies.common import TEST, VALIDATION, Law, interpolation, lorenz63, observed, record
+from nida_kit.studies.common import RECORDS, TEST, VALIDATION, Law, interpolation, lorenz63, observed, record
 from nida_kit.systems.lorenz import Lorenz63
 from nida_kit.training.recipes import RECIPES, Recipe
 from nida_kit.training.train import Windows, fixed, simulated, train
@@ -333,7 +333,7 @@ def lines(findings: dict[str, Any], what: str, methods: Sequence[str], score: st
 def main() -> None:
     """The command: beliefs that the JSON file has already, of the same sizes, are not measured again."""
     parser = argparse.ArgumentParser(prog="python -m nida_kit.studies.model_error", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of model_error.json")
+    parser.add_argument("--out", type=Path, default=RECORDS, help="folder of model_error.json")
     parser.add_argument("--checkpoints", type=Path, help="folder of the trainings, to resume them from")
     for name, value in asdict(Sizes()).items():
         parser.add_argument(f"--{name}", type=int, default=value)

@@ -21,7 +21,7 @@ from nida_kit import schedule as schedules
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.observing.laws import Law, regular
 from nida_kit.priors.temporal import NeuralPrior
-from nida_kit.studies.common import LAWS, TEST, VALIDATION, lorenz63, observed, record
+from nida_kit.studies.common import LAWS, RECORDS, TEST, VALIDATION, lorenz63, observed, record
 from nida_kit.training.recipes import RECIPES
 from nida_kit.training.train import Windows, train
 
@@ -138,7 +138,7 @@ def measure(variant: Variant, batches: int, samples: int) -> dict[str, float]:
 def main() -> None:
     """The command: variants that the JSON file has already, of the same recipe and sizes, are not trained again."""
     parser = argparse.ArgumentParser(prog="python -m nida_kit.studies.training", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of training.json")
+    parser.add_argument("--out", type=Path, default=RECORDS, help="folder of training.json")
     parser.add_argument("--samples", type=int, default=1000, help="validation windows of each law")
     parser.add_argument("--batches", type=int, default=240, help="of the short trainings")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")

@@ -14,6 +14,11 @@ from nida_kit.systems.system import System, log_normal
 class Lorenz63(System):
     """Lorenz's (1963, doi:10.1175/1520-0469(1963)020<0130:DNF>2.0.CO;2) convection model, in its nondimensional units.
 
+    >>> import nida_kit as nk
+    >>> truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
+    >>> truth.dims, truth["component"].values.tolist()
+    (('sample', 'time', 'component'), ['x', 'y', 'z'])
+
     Trajectories start from N((0, 0, 25), 10^2 I), as in Blanke et al. (2024, arXiv:2406.15076).
     """
 
@@ -41,6 +46,10 @@ class Lorenz63(System):
 @dataclass(frozen=True)
 class Lorenz96(System):
     """Lorenz's (1996) ring of sites, x_i' = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + forcing; time unit about 5 days.
+
+    >>> import nida_kit as nk
+    >>> nk.Lorenz96(sites=20).simulate(samples=1, steps=8, dt=0.05, seed=0, spinup=400).sizes
+    Frozen({'sample': 1, 'time': 8, 'component': 20})
 
     Trajectories start from the unstable rest state plus unit noise: spin up (about 400 steps of 0.05) for the
     attractor.

@@ -124,6 +124,12 @@ class Folded(_Wrapped):
 class OnAttractor(_Wrapped):
     """A system whose trajectories start where others have long been under way.
 
+    >>> import nida_kit as nk
+    >>> system = nk.OnAttractor(nk.Lorenz63(), time=5.0)
+    >>> first = system.simulate(samples=200, steps=1, dt=0.05, seed=0).sel(component="z")
+    >>> bool(first.min() > 0)  # of its own, the system would start from anywhere within N(25, 10^2)
+    True
+
     Args:
         system: any.
         time: how long its own start is run first and dropped, in the system's time unit; positive. A tendency that
@@ -179,6 +185,12 @@ class OnAttractor(_Wrapped):
 
 class Started(_Wrapped):
     """A system whose trajectories start from a normal law instead.
+
+    >>> import nida_kit as nk
+    >>> system = nk.Started(nk.Pendulum(), mean=[1.0, 0.0], std=0.1)
+    >>> first = system.simulate(samples=500, steps=1, dt=0.1, seed=0).sel(component="angle")
+    >>> round(float(first.mean()), 1)
+    1.0
 
     Args:
         system: any.

@@ -52,6 +52,10 @@ Windows = Callable[[int, torch.Generator], Tensor]
 class Settings:
     """How to train.
 
+    >>> import nida_kit as nk
+    >>> nk.Settings(steps=100, batch=32).rate
+    0.002
+
     Attributes:
         steps: batches.
         batch: windows per batch, in each process.
@@ -100,6 +104,12 @@ def draw_schedule(longest: int, generator: torch.Generator) -> list[float]:
 def fixed(windows: Float[Tensor, "N T n"], jitter: float = 0.0) -> Windows:
     """Random windows of a fixed set, `torch.from_numpy(windows.values)` of an xr.DataArray `(sample, time, component)`.
 
+    >>> import nida_kit as nk, torch
+    >>> past = nk.Lorenz63().simulate(samples=50, steps=8, dt=0.05, seed=0)
+    >>> windows = nk.fixed(torch.from_numpy(past.values))
+    >>> windows(4, torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 8, 3])
+
     With `jitter` each is further off the mean of all, or closer to it, by a factor of 1 + jitter N(0, 1): so few
     windows, of a linear kind, are not so soon learnt by heart.
 
@@ -126,6 +136,11 @@ def fixed(windows: Float[Tensor, "N T n"], jitter: float = 0.0) -> Windows:
 
 def simulated(system, steps: int, dt: float, model_noise_std=0.0, latest: int = 0, late: float = 0.5) -> Windows:
     """Fresh windows of a system; the share `late` of them starts up to `latest` steps after its trajectory.
+
+    >>> import nida_kit as nk, torch
+    >>> windows = nk.simulated(nk.Lorenz63(), steps=8, dt=0.05)
+    >>> windows(4, torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 8, 3])
 
     Raises:
         ValueError: no system, or a number out of range.

@@ -1,17 +1,16 @@
 """Every method on record keeps its published score; what takes long only in `pytest -m slow`."""
 
-import json
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nida_kit as nk
+from nida_kit.notebook import record
 from nida_kit.setups import Cycling
 from nida_kit.studies import published
 
-RECORD = json.loads(Path("figures/published.json").read_text())["setups"]
+RECORD = record("published")["setups"]
 CYCLED = [name for name in nk.setups.names() if isinstance(nk.setups.load(name), Cycling)]
 SLOW = 20  # seconds that the record took
 
