@@ -12,6 +12,7 @@
     classical     the classical methods on the windows of Lorenz-63
     ring          the same on Lorenz-96, and the prior on rings of other sizes
     speed         cycles per second, alone and in a batch
+    peers         time, error, lines and memory beside other packages, each in its own best settings
     scaling       cost against window length and state size
     fields_scale  cost of fields of millions of values, and of one larger than memory
     model_error   priors and 4D-Var built on wrong physics
