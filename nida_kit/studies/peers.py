@@ -88,7 +88,9 @@ def cycled(name: str, cycles: int) -> Callable[[int], Arrays]:
         observed = np.arange(setup.every, len(times), setup.every)
         value = setup.observe(truth, 1)["value"].values
         counted = times[observed] > setup.burn_in
-        return {"truth": truth.values, "value": value, "times": times, "observed": observed, "counted": counted}
+        mean = setup.system.start_moments()[0].numpy()  # the law of the start is the same for everyone
+        arrays = {"truth": truth.values, "value": value, "mean": mean}
+        return arrays | {"times": times, "observed": observed, "counted": counted}
 
     return make
 
@@ -275,20 +277,20 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, default=Path(".venv-peers"), help="folder of the peers")
     parser.add_argument("--cycles", type=int, nargs=2, default=(100, 440), help="of Lorenz-63, and of Lorenz-96")
     parser.add_argument("--turns", type=int, default=2, help="that are timed, after a first call")
-    parser.add_argument("--only", default="", help="tasks whose name holds this")
+    parser.add_argument("--only", default="", help="tasks whose name holds this; of others the record stays")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    versions = environment(arguments.environment.absolute())
-    found = []
+    versions, out = environment(arguments.environment.absolute()), arguments.out / "peers.json"
+    before = json.loads(out.read_text())["tasks"] if arguments.only and out.exists() else []
+    found = {task["task"]: task for task in before}
     for task in tasks(*arguments.cycles):
         if arguments.only in task.what:
             with tempfile.TemporaryDirectory() as folder:
                 python = arguments.environment.absolute() / "bin" / "python"
-                found.append(contest(task, python, Path(folder), arguments.turns))
-    print(table(found))
-    if not arguments.only:
-        sizes = {"cycles": list(arguments.cycles), "turns": arguments.turns}
-        record(arguments.out / "peers.json", "peers", {"peers": versions, **sizes, "tasks": found})
+                found[task.what] = contest(task, python, Path(folder), arguments.turns)
+    print(table(list(found.values())))
+    sizes = {"cycles": list(arguments.cycles), "turns": arguments.turns}
+    record(out, "peers", {"peers": versions, **sizes, "tasks": list(found.values())})
 
 
 if __name__ == "__main__":

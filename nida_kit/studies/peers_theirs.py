@@ -40,9 +40,11 @@ def dapper_letkf(data):
 
 def _dapper(HMM, xp, data):
     import dapper as dpr
+    from dapper.mods import GaussRV
     from dapper.tools import progressbar
 
     progressbar.disable_progbar = True
+    HMM.X0 = GaussRV(mu=data["mean"], C=HMM.X0.C)
     HMM.tseq.Ko, HMM.tseq.BurnIn = len(data["observed"]) - 1, 0
 
     def assimilate(truth, y):
@@ -95,12 +97,11 @@ def statsmodels_smoother(data):
     import numpy as np
     from statsmodels.tsa.statespace.kalman_smoother import SMOOTHER_STATE, SMOOTHER_STATE_COV, KalmanSmoother
 
-    ks = KalmanSmoother(k_endog=3, k_states=3, smoother_output=SMOOTHER_STATE | SMOOTHER_STATE_COV)
-    ks["design"], ks["selection"], ks["transition"] = np.eye(3), np.eye(3), data["model"]
-    ks["state_cov"], ks["obs_cov"] = data["noise"], data["errors"]
-    ks.initialize_known(np.zeros(3), data["start"])
-
-    def smooth(y):
+    def smooth(y):  # each series needs one of its own: bound to a second one, it would keep state of the first
+        ks = KalmanSmoother(k_endog=3, k_states=3, smoother_output=SMOOTHER_STATE | SMOOTHER_STATE_COV)
+        ks["design"], ks["selection"], ks["transition"] = np.eye(3), np.eye(3), data["model"]
+        ks["state_cov"], ks["obs_cov"] = data["noise"], data["errors"]
+        ks.initialize_known(np.zeros(3), data["start"])
         ks.bind(y.copy())
         return ks.smooth().smoothed_state.T
 
