@@ -49,7 +49,7 @@ def model_times(time: xr.DataArray, unit: str) -> np.ndarray:
         ValueError: neither dates, spans nor numbers, a unit that cannot be converted, or missing times.
     """
     time = decoded(time)
-    if time.isnull().any() or (time.dtype.kind == "f" and np.isinf(time.values).any()):
+    if not (np.isfinite(time.values) if time.dtype.kind in "iuf" else time.notnull().values).all():
         raise ValueError("The time coordinate holds NaN or infinite values; drop those times, or fill them in.")
     if time.dtype.kind in "iuf":
         factor, _ = conversion(str(time.attrs.get("units", unit)), unit, "The time coordinate")

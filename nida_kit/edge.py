@@ -89,7 +89,7 @@ def unfold(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x if len(shape) == 1 else x.unflatten(-1, tuple(shape))
 
 
-def _folded(array: xr.DataArray, lead: Sequence[Hashable], *groups: Sequence[Hashable]) -> np.ndarray:
+def _folded(array: xr.DataArray | xr.Variable, lead: Sequence[Hashable], *groups: Sequence[Hashable]) -> np.ndarray:
     """An array's values with the leading dims, and one axis for each group of dims."""
     array = array.transpose(*lead, *(dim for group in groups for dim in group))
     sizes = [math.prod(array.sizes[dim] for dim in group) for group in groups]
@@ -352,7 +352,7 @@ def read_observations(
         known = state.indexes[dim] if direct else None
         labels = _known_labels(dim, value[dim].values.tolist(), known)
         value, error = (_relabelled(array, dim, labels) for array in (value, error))
-        if direct:
+        if direct and labels != list(known):
             value = value.reindex({dim: list(known)})
     lead = tuple(dim for dim in value.dims if dim not in (TIME, *dims))
     _check_lead(lead, state)
@@ -552,8 +552,9 @@ def _read_std(
     std: xr.DataArray, value: xr.DataArray, y: np.ndarray, lead: Sequence[Hashable], dims: Sequence[str]
 ) -> np.ndarray:
     """Standard deviations `(..., T, p)`, positive wherever there is a value, and 1 elsewhere."""
-    std = std.reindex({dim: value[dim] for dim in dims if dim in std.dims})
-    std = _folded(std.broadcast_like(value), (*lead, TIME), dims)
+    other = {dim: value[dim] for dim in dims if dim in std.dims and not np.array_equal(std[dim], value[dim])}
+    std = std.reindex(other) if other else std
+    std = _folded(std.variable.set_dims(value.sizes), (*lead, TIME), dims)  # one dataset: their windows have one order
     bad = ~np.isnan(y) & ~((std > 0) & np.isfinite(std))
     if bad.any():
         raise ValueError(

@@ -43,6 +43,11 @@ class Covariance:
         """Marginal standard deviations."""
         return self.root if self.independent else self.root.square().sum(-1).sqrt()
 
+    @cached_property
+    def zero(self) -> bool:
+        """Whether there are no errors."""
+        return not self.std.any()
+
     @property
     def matrix(self) -> Float[Tensor, "*batch n n"]:
         """R."""

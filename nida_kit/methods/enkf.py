@@ -28,7 +28,7 @@ from nida_kit.methods.ensemble import (
     whitened,
 )
 from nida_kit.methods.method import stream
-from nida_kit.methods.sequential import DOUBLE
+from nida_kit.methods.sequential import DOUBLE, observed_times
 from nida_kit.observing.observations import Observations
 from nida_kit.systems.system import System
 
@@ -96,14 +96,17 @@ class EnKF(Ensemble):
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
         E, forecast, analysis = self.first_inside(observations, dt, generator), [], []
+        observed = set(observed_times(observations))
         for t in range(observations.value.shape[-2]):
             if t:
                 E, _ = self.forecast_inside(E, dt, observations.times, t, generator)
             forecast.append(keep(E))
+            if t not in observed:
+                analysis.append(forecast[-1])
+                continue
             here = observations.at(t)
-            if not here.value.isnan().all():
-                E, _ = self.seen_inside(E, here, t)
-                E = self.analysed(E, here, generator)
+            E, _ = self.seen_inside(E, here, t)
+            E = self.analysed(E, here, generator)
             analysis.append(keep(E))
         return {"forecast": forecast, "analysis": analysis}
 
@@ -216,13 +219,14 @@ class EnKS(EnKF):
         found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}
         past: list[Tensor] = []  # ensembles that may still change
         starts: list[int] = []  # how many of them are from before each recent analysis
+        observed = set(observed_times(observations))
         for t in range(observations.value.shape[-2]):
             if t:
                 E, changed = self.forecast_inside(E, dt, observations.times, t, generator)
                 past = _followed(past, changed)
             found["forecast"].append(keep(E))
-            here = observations.at(t)
-            if not here.value.isnan().all():
+            if t in observed:
+                here = observations.at(t)
                 if self.lag == 0:  # the filter: no analysis acts on earlier times
                     found["smoothed"] += [keep(x) for x in past]
                     past, starts = [], []
@@ -239,9 +243,10 @@ class EnKS(EnKF):
                 past.append(E)
                 starts.append(len(past))
                 E = inflated(E, self.inflation)
+                found["analysis"].append(keep(E))
             else:
                 past.append(E)
-            found["analysis"].append(keep(E))
+                found["analysis"].append(found["forecast"][-1])
         found["smoothed"] += [keep(x) for x in past]
         return found
 

@@ -42,6 +42,7 @@ from nida_kit.methods.sequential import (
     DOUBLE,
     Sequential,
     advance,
+    all_finite,
     by_times,
     check_finite,
     model_noise,
@@ -67,7 +68,8 @@ Keep = Callable[[Float[Tensor, "W N n"]], Tensor]
 
 def moments_of(E: Float[Tensor, "W N n"]) -> Float[Tensor, "W two n"]:
     """Mean and standard deviation."""
-    return torch.stack([E.mean(-2), deviations(E).square().sum(-2).sqrt()], -2)
+    std, mean = torch.std_mean(E, -2)
+    return torch.stack([mean, std], -2)
 
 
 @lru_cache
@@ -225,7 +227,7 @@ class Ensemble(Sequential):
     ) -> Float[Tensor, "W N n"]:
         """The members one step after time t."""
         E = self.advanced(E, dt, t)
-        if self.noise.std.any():
+        if not self.noise.zero:
             E = E + self.noise.colour(torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE))
         return E
 
@@ -234,6 +236,8 @@ class Ensemble(Sequential):
     ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "W N N"] | None]:
         """The members at the t-th time, those that left the domain redrawn; and of which members, as `redrawn` says."""
         E = self.forecast(E, dt, times[t - 1], generator)
+        if all_finite(E):
+            return E, None
         return self.redrawn(E, E.isfinite().all(-1), lambda E: self._goes_on(E, dt, times[t]), 2 * t)
 
     def _goes_on(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Bool[Tensor, "W N"]:

@@ -22,10 +22,12 @@ from nida_kit.methods.sequential import (
     DOUBLE,
     Sequential,
     advance,
+    all_finite,
     check_finite,
     for_members,
     model_noise,
     noise_settings,
+    observed_times,
     survivors,
 )
 from nida_kit.reconstruction import Moments
@@ -83,22 +85,23 @@ class ParticleFilter(Sequential):
         x = self.system.start(self.particles, generator, DOUBLE, CPU).expand(windows, -1, -1)
         x, log_weights = _without_strays(x, torch.zeros(windows, self.particles, dtype=DOUBLE))
         found: dict[str, list[Tensor]] = {"forecast": [], "analysis": []}
+        observed = set(observed_times(observations))
         for t in range(steps):
             if t:
                 x = advance(self.system, dt, x, observations.times[t - 1])
-                if self.noise.std.any():
+                if not self.noise.zero:
                     x = x + self.noise.colour(torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE))
                 x, log_weights = _without_strays(x, log_weights)
             found["forecast"].append(_weighted_moments(self.system.as_observed(x), log_weights))
+            if t not in observed:
+                found["analysis"].append(found["forecast"][-1])
+                continue
             here = observations.at(t)
-            seen = not here.value.isnan().all()
-            if seen:
-                misfit = for_members(here).misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
-                check_some_count(misfit - log_weights)
-                log_weights = (log_weights - misfit).log_softmax(-1)
+            misfit = for_members(here).misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
+            check_some_count(misfit - log_weights)
+            log_weights = (log_weights - misfit).log_softmax(-1)
             found["analysis"].append(_weighted_moments(self.system.as_observed(x), log_weights))
-            if seen:
-                x, log_weights = self._resampled(x, log_weights, generator)
+            x, log_weights = self._resampled(x, log_weights, generator)
         return {name: Moments(*torch.stack(moments, 2)) for name, moments in found.items()}
 
     def _resampled(self, x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"], generator: torch.Generator):
@@ -123,9 +126,9 @@ def _without_strays(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]
     Raises:
         ValueError: no other has any weight.
     """
-    fine = x.isfinite().all(-1)
-    if fine.all():
+    if all_finite(x):
         return x, log_weights
+    fine = x.isfinite().all(-1)
     log_weights = log_weights.masked_fill(~fine, -math.inf)
     if (log_weights == -math.inf).all(-1).any():
         check_finite(x)
@@ -150,6 +153,6 @@ def unbiased_covariance(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W
 
 def _weighted_moments(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "two W n"]:
     """Mean and standard deviation."""
-    w = log_weights.softmax(-1).unsqueeze(-1)
-    mean = (w * x).sum(-2)
-    return torch.stack([mean, (w * (x - mean.unsqueeze(-2)).square()).sum(-2).sqrt()])
+    w = log_weights.softmax(-1).unsqueeze(-2)
+    mean = w @ x
+    return torch.cat([mean, (w @ (x - mean).square()).sqrt()], -2).movedim(-2, 0)

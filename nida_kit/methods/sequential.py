@@ -136,9 +136,14 @@ def system_settings(system: System) -> dict[str, Any]:
     return {"system": system.name} | {f"system_{name}": value for name, value in system.parameters().items()}
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether all numbers are; their sum tells, unless it overflows itself."""
+    return math.isfinite(x.sum()) or bool(x.isfinite().all())
+
+
 def check_finite(*states: Tensor) -> None:
     """Raises a ValueError if any is not."""
-    if not all(x.isfinite().all() for x in states):
+    if not all(map(all_finite, states)):
         raise ValueError(_OVERFLOW)
 
 

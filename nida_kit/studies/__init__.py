@@ -1,5 +1,7 @@
 """The measurements behind README and notebooks: one short file, one command and one JSON beside it each.
 
+The JSON of `peers` is in `figures/`, for no notebook reads it.
+
     limit         the least error that any method can have, and the posterior itself under the paper's law (NetCDF)
     laws          error of every method under many observation laws, beside that limit
     training      what matters in training, by ablation on validation windows
@@ -13,9 +15,12 @@
     classical     the classical methods on the windows of Lorenz-63
     ring          the same on Lorenz-96, and the prior on rings of other sizes
     speed         cycles per second, alone and in a batch
+    peers         time, error, lines and memory beside other packages, each in its own best settings
     scaling       cost against window length and state size
     fields_scale  cost of fields of millions of values, and of one larger than memory
     model_error   priors and 4D-Var built on wrong physics
+    history       300 cycles of the ocean: filters, smoothers, and windows that know a past
+    ocean         methods beside each other on windows of the ocean
     figures       draws the notebooks' figures anew
 
 `python -m nida_kit.studies.limit` measures and writes; every function behind it takes sizes, so that notebooks and

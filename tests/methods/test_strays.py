@@ -8,7 +8,7 @@ import torch
 
 import nida_kit as nk
 from nida_kit.methods.ensemble import draws_among
-from nida_kit.methods.sequential import survivors
+from nida_kit.methods.sequential import all_finite, survivors
 from nida_kit.observing.observations import Observations
 
 
@@ -224,3 +224,9 @@ def test_start_states_outside_the_domain_have_no_weight_in_importance_sampling()
     )
     found = nk.ImportanceSampler(system, particles=4096).assimilate(obs)
     assert np.isfinite(found["mean"]).all() and float(np.abs(found["mean"] - truth.numpy()).max()) < 0.4
+
+
+def test_numbers_are_finite_though_their_sum_is_not():
+    assert all_finite(torch.tensor([[1.0, 2.0], [3.0, -4.0]])) and all_finite(torch.tensor([3e38, 3e38]))
+    assert not any(all_finite(torch.tensor([1.0, bad])) for bad in (torch.nan, torch.inf, -torch.inf))
+    assert not all_finite(torch.tensor([torch.inf, -torch.inf]))

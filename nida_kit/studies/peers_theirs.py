@@ -1,0 +1,128 @@
+"""What a user of other packages writes, in the settings that their own documentation recommends.
+
+Each function takes the arrays of a task and gives the call that is timed; its own lines are what is counted. It runs in
+the peers' environment. Values are `(windows, steps, components)`, NaN where nothing was observed.
+"""
+
+# ruff: noqa: D103
+
+
+# DAPPER: the settings beside "Suggested tuning" in its own files of these experiments, without plots and progress bars
+
+
+def dapper_enkf(data):
+    import dapper.da_methods as da
+    from dapper.mods.Lorenz63.sakov2012 import HMM
+
+    return _dapper(HMM, da.EnKF("Sqrt", N=10, infl=1.02, rot=True), data)
+
+
+def dapper_ienks(data):
+    import dapper.da_methods as da
+    from dapper.mods.Lorenz63.sakov2012 import HMM
+
+    return _dapper(HMM, da.iEnKS("Sqrt", N=10, infl=1.02, rot=True), data)
+
+
+def dapper_particles(data):
+    import dapper.da_methods as da
+    from dapper.mods.Lorenz63.sakov2012 import HMM
+
+    return _dapper(HMM, da.PartFilt(N=100, reg=2.4, NER=0.3), data)
+
+
+def dapper_letkf(data):
+    import dapper.da_methods as da
+    from dapper.mods.Lorenz96.sakov2008 import HMM
+
+    return _dapper(HMM, da.LETKF(N=7, rot=True, infl=1.04, loc_rad=4), data)
+
+
+def _dapper(HMM, xp, data):
+    import dapper as dpr
+    from dapper.mods import GaussRV
+    from dapper.tools import progressbar
+
+    progressbar.disable_progbar = True
+    HMM.X0 = GaussRV(mu=data["mean"], C=HMM.X0.C)
+    HMM.tseq.Ko, HMM.tseq.BurnIn = len(data["observed"]) - 1, 0
+
+    def assimilate(truth, y):
+        dpr.set_seed(1)
+        xp.assimilate(HMM, truth, y, liveplots=False)
+        return xp.stats.mu.a
+
+    return lambda: [assimilate(*each) for each in zip(data["truth"], data["value"][:, data["observed"]], strict=True)]
+
+
+# Kalman smoothers
+
+
+def filterpy_smoother(data):
+    import numpy as np
+    from filterpy.kalman import KalmanFilter
+
+    y = data["value"][0]
+
+    def work():
+        kf = KalmanFilter(dim_x=3, dim_z=3)
+        kf.x, kf.P = np.zeros(3), data["start"]
+        kf.F, kf.H, kf.Q, kf.R = data["model"], np.eye(3), data["noise"], data["errors"]
+        zs = [None if np.isnan(z).any() else z for z in y]
+        means, covariances, _, _ = kf.batch_filter(zs, update_first=True)
+        return kf.rts_smoother(means, covariances)[0][None]
+
+    return work
+
+
+def pykalman_smoother(data):
+    import numpy as np
+    from pykalman import KalmanFilter
+
+    kf = KalmanFilter(data["model"], np.eye(3), data["noise"], data["errors"], initial_state_covariance=data["start"])
+    y = np.ma.masked_invalid(data["value"][0])
+    return lambda: kf.smooth(y)[0][None]
+
+
+def simdkalman_smoother(data):
+    import numpy as np
+    import simdkalman
+
+    kf = simdkalman.KalmanFilter(data["model"], data["noise"], np.eye(3), data["errors"])
+    start = {"initial_value": np.zeros(3), "initial_covariance": data["start"]}
+    return lambda: kf.smooth(data["value"], observations=False, **start).states.mean
+
+
+def statsmodels_smoother(data):
+    import numpy as np
+    from statsmodels.tsa.statespace.kalman_smoother import SMOOTHER_STATE, SMOOTHER_STATE_COV, KalmanSmoother
+
+    def smooth(y):  # each series needs one of its own: bound to a second one, it would keep state of the first
+        ks = KalmanSmoother(k_endog=3, k_states=3, smoother_output=SMOOTHER_STATE | SMOOTHER_STATE_COV)
+        ks["design"], ks["selection"], ks["transition"] = np.eye(3), np.eye(3), data["model"]
+        ks["state_cov"], ks["obs_cov"] = data["noise"], data["errors"]
+        ks.initialize_known(np.zeros(3), data["start"])
+        ks.bind(y.copy())
+        return ks.smooth().smoothed_state.T
+
+    return lambda: np.stack([smooth(y) for y in data["value"]])
+
+
+def dynamax_smoother(data):
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from dynamax.linear_gaussian_ssm import lgssm_smoother
+    from dynamax.linear_gaussian_ssm.inference import make_lgssm_params
+
+    jax.config.update("jax_enable_x64", True)
+    params = make_lgssm_params(np.zeros(3), data["start"], data["model"], data["noise"], np.eye(3), data["errors"])
+
+    def smooth(y):  # it knows no missing values: they are given errors so large that they count for nothing
+        seen = ~jnp.isnan(y).any(-1)
+        R = jnp.where(seen[:, None, None], data["errors"], 1e10 * np.eye(3))
+        own = params._replace(emissions=params.emissions._replace(cov=R))
+        return lgssm_smoother(own, jnp.nan_to_num(y)).smoothed_means
+
+    smooth = jax.jit(jax.vmap(smooth))
+    return lambda: smooth(data["value"]).block_until_ready()

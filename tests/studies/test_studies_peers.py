@@ -1,0 +1,50 @@
+"""The comparison with other packages, small, and without them."""
+
+import sys
+
+import pytest
+
+from nida_kit.studies import peers
+
+
+@pytest.fixture(scope="module")
+def smoother():
+    return peers.Task("Kalman smoother", peers.linear(40), ("window", 1), ("smoother", (1, 3)), {})
+
+
+def test_contenders_work_in_turns_on_the_same_arrays(smoother, tmp_path):
+    alone, batch = peers.contest(smoother, sys.executable, tmp_path, turns=2)["contenders"]
+    assert alone["turns"] == batch["turns"] == 2
+    observed = smoother.data(1)
+    errors = observed["value"] - observed["truth"]
+    assert 0 < alone["rmse"] < 0.7 * (errors[errors == errors] ** 2).mean() ** 0.5
+    assert 0 < batch["milliseconds_per_unit"] < alone["milliseconds_per_unit"]
+
+
+def test_a_contender_that_takes_long_has_one_turn(monkeypatch, smoother, tmp_path):
+    monkeypatch.setattr(peers, "LONG", 0.0)
+    only = peers.Task("alone", smoother.data, ("window", 1), ("smoother", (1,)), {})
+    (row,) = peers.contest(only, sys.executable, tmp_path, turns=2)["contenders"]
+    assert row["turns"] == 0 and row["milliseconds_per_unit"] == pytest.approx(
+        1e3 * row["first_call_seconds"], rel=1e-3
+    )
+
+
+def test_a_contender_that_fails_says_how_to_run_it(smoother, tmp_path):
+    data = tmp_path / "nothing.npz"
+    contender = peers.Contender(sys.executable, peers.HERE / "peers_ours.py", "smoother", data, tmp_path / "answer.npy")
+    with pytest.raises(RuntimeError, match="by hand"):
+        contender.work()
+    contender.end()
+
+
+def test_lines_are_those_that_run_with_the_helpers_they_call(tmp_path):
+    file = tmp_path / "contenders.py"
+    file.write_text(
+        "def a(data):\n    # why\n    x = 1\n\n    return b(x)\n\n\ndef b(x):\n    return x\n\n\ndef c():\n    pass\n"
+    )
+    assert peers.lines_of(file, "a") == 3
+    tasks = peers.tasks(10, 10)
+    functions = {"ours": {task.ours[0] for task in tasks}, "theirs": {name for task in tasks for name in task.theirs}}
+    for whose, names in functions.items():
+        assert all(3 <= peers.lines_of(peers.HERE / f"peers_{whose}.py", name) <= 30 for name in names)
