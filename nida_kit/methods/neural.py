@@ -36,8 +36,6 @@ from nida_kit.priors.weights import load, load_pretrained
 from nida_kit.reconstruction import Reconstruction, of_solver
 from nida_kit.state import GridLabels, Labels, StateLabels
 
-TRAINED = 2  # temperatures of networks of fields
-
 
 def method_of(weights: str | Path, temperatures: int | Sequence[float] | None = None) -> Method:
     """The method that weights serve: of a network NIDA, of a climatology alone optimal interpolation.
@@ -76,8 +74,8 @@ class NeuralIncremental(Method):
         prior: trained by `nk.train`.
         labels: the components' names and units, or those of a field.
         dt: the time step of the prior's training.
-        temperatures: how many steps, or their temperatures, falling from 1 towards 0; None is 4, and 2 of a field,
-            whose networks are trained for no more: more of them make a field worse.
+        temperatures: how many steps, or their temperatures, falling from 1 towards 0; None is 4, and of a field as
+            many as its network is trained for: more of them make a field worse.
         schedule: spreads a number of steps, one of `nk.schedule`.
 
     Attributes:
@@ -100,12 +98,13 @@ class NeuralIncremental(Method):
         self.labels, self.dt = check_state(prior.climatology, labels, dt)
         self.prior = prior.eval()
         of_field = isinstance(prior, FieldPrior)
-        temperatures = (TRAINED if of_field else 4) if temperatures is None else temperatures
+        trained = prior.settings["temperatures"] if of_field else 4
+        temperatures = trained if temperatures is None else temperatures
         self.temperatures = schedules.temperatures(temperatures, schedule)
-        if of_field and len(self.temperatures) > TRAINED:
+        if of_field and len(self.temperatures) > trained:
             warn(
-                f"temperatures={len(self.temperatures)}: networks of fields are trained with {TRAINED}, and more of "
-                "them make the answer worse. Leave temperatures= out.",
+                f"temperatures={len(self.temperatures)}: this network is trained for {trained}, and more of them "
+                "make the answer worse. Leave temperatures= out.",
                 stacklevel=2,
             )
         if of_field:

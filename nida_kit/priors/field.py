@@ -79,6 +79,7 @@ class FieldPrior(nn.Module):
         steps: the longest window; a shorter one is extended by its last step.
         width: features at every second point.
         deep: features at every fourth point.
+        temperatures: how many it is trained for. At more of them, or fewer, estimates are worse.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class FieldPrior(nn.Module):
         steps: SupportsIndex = 8,
         width: SupportsIndex = 64,
         deep: SupportsIndex = 128,
+        temperatures: SupportsIndex = 2,
     ):
         super().__init__()
-        steps, width, deep = (
-            checks.count(name, value, 1) for name, value in (("steps", steps), ("width", width), ("deep", deep))
-        )
+        given = {"steps": steps, "width": width, "deep": deep, "temperatures": temperatures}
+        self.settings = {name: checks.count(name, value, 1) for name, value in given.items()}
+        steps, width, deep, _ = self.settings.values()
         advice = "nk.FieldClimatology.fit(records), or method.climatology of a fitted nk.OptimalInterpolation."
         checks.instance("climatology", climatology, FieldClimatology, "an nk.FieldClimatology", advice)
         if min(climatology.shape) < 2**SCALES:
@@ -99,7 +101,6 @@ class FieldPrior(nn.Module):
                 f"A field of {climatology.shape} points has no room for {SCALES} scales, each an octave coarser: it "
                 f"needs {2**SCALES} or more along each side. Take nk.OptimalInterpolation.fit_field for it."
             )
-        self.settings = {"steps": steps, "width": width, "deep": deep}
         self.climate = FieldClimate(climatology)
         self.solver: Callable[[Stack], Solver] = to_a_tolerance
         self.inside = nn.Conv2d(2 * steps + 4, width, 4, stride=2, padding=1)

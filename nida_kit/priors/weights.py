@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -104,14 +106,26 @@ _TENSORS = ("mean", "factor", "spread")  # of a climatology
 
 
 def _tensors(prior: Network | Kept) -> dict[str, Tensor]:
-    """What a file keeps of a prior. Of a field's network that is half precision: its weights are trained in less."""
+    """What a file keeps of a prior: of a field's network bytes, each feature's weights in units of their largest."""
     if isinstance(prior, FieldPrior):
-        own = {k: v.half() for k, v in prior.state_dict().items() if not k.startswith("climate.")}
+        own = {k: v for k, v in prior.state_dict().items() if not k.startswith("climate.")}
+        for name, weight in [(k, v) for k, v in own.items() if v.ndim > 1]:
+            own[name], own[name + _UNIT] = _in_bytes(weight)
         return own | _tensors(prior.climatology)
     if isinstance(prior, Network):
         return prior.state_dict()
     own = prior.packed() if isinstance(prior, OfField) else {k: getattr(prior, k) for k in _TENSORS}
     return {f"climate.{k}": v for k, v in own.items()}
+
+
+_UNIT = ".unit"  # of weights that are kept in bytes
+
+
+def _in_bytes(weight: Float[Tensor, "features ..."]) -> tuple[Tensor, Tensor]:
+    """Weights in bytes, and the unit of each feature."""
+    unit = weight.abs().flatten(1).amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / 127
+    unit = unit.view(-1, *[1] * (weight.ndim - 1))
+    return (weight / unit).round().to(torch.int8), unit
 
 
 def load(path: str | Path) -> tuple[Network | Kept, Card]:
@@ -192,7 +206,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Networ
     if header["kind"] == FieldPrior.__name__:
         with _Unfilled():
             prior = FieldPrior(FieldClimatology.unpacked(of_field), **header["settings"])
-        own = {k: v.float() for k, v in tensors.items() if not k.startswith("climate.")}
+        own = {k: v.float() for k, v in tensors.items() if not k.startswith("climate.") and not k.endswith(_UNIT)}
+        own |= {k: v * tensors[k + _UNIT] for k, v in own.items() if k + _UNIT in tensors}
         missing, _ = prior.load_state_dict(own, strict=False, assign=True)
         if lost := [name for name in missing if not name.startswith("climate.")]:
             raise ValueError(f"{lost} are missing")

@@ -7,8 +7,8 @@ their settings is made; `history` has them over 300 cycles. Where a window takes
 reconstructed: a quarter under the swath, and 16 by methods that run the model.
 
 A network of the same size that corrects optimal interpolation, and meets no observation but through it, is trained on
-the same windows: `python -c "from nida_kit.studies import ocean; ocean.regression()"` does that beforehand, in
-about an hour of one core. It leaves its windows, 5 GB, and its checkpoint in the current folder.
+half as many of the same windows: `python -c "from nida_kit.studies import ocean; ocean.regression()"` does that
+beforehand, in about an hour of one core. It leaves its checkpoint in the current folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import multiprocessing
 import resource
 import time
 from collections import Counter
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,10 +45,8 @@ from nida_kit.studies.common import command
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
 from nida_kit.systems.two_layer import TwoLayerQuasiGeostrophic
 from nida_kit.systems.wrapped import OnAttractor
-from nida_kit.training.fields import NORMAL_90, FieldSettings, Interpolated, train_field
-from nida_kit.training.ocean import CELLS, DT, NOISE, STEPS, first_guesses, records
-from nida_kit.training.ocean import law as trained_law
-from nida_kit.training.ocean import windows as random_windows
+from nida_kit.training.fields import NORMAL_90, FieldSettings, train_field
+from nida_kit.training.ocean import CELLS, DT, NOISE, STEPS, Drawing, records
 
 TEST, VALIDATION = 4242, 777  # seeds of trajectories; training has 1 and 3
 LAWS = {
@@ -57,8 +55,9 @@ LAWS = {
     "tracks, 30 a step": {"tracks": (30, 30)},
     "swath, 300 a step": {"lines": (300, 300)},
 }
-REGRESSION = FieldSettings(regression=FieldSettings().batches, one=0, two=0)
+REGRESSION = FieldSettings(regression=FieldSettings().batches // 2, one=0, several=0)
 TENDENCIES = 8  # of a step: two of Runge and Kutta
+RADIUS = 25.0  # points, of the taper of the shipped climatology
 DRAWS = 3  # behind the spread of 4D-Var
 HYBRID_ITERATIONS = (3, 10, 30)  # of conjugate gradients, after which the hybrid stops
 
@@ -136,7 +135,7 @@ def memory(method: Method, obs: xr.Dataset, at_once: int = 4) -> float:
 @cache
 def past() -> torch.Tensor:
     """What optimal interpolation is fitted to: that of the network's training."""
-    return records(500, 160, seed=1)
+    return records(1000, 160, seed=1)
 
 
 def interpolation(scale: float, each: int = 2) -> tuple[OptimalInterpolation, dict[str, float]]:
@@ -144,7 +143,7 @@ def interpolation(scale: float, each: int = 2) -> tuple[OptimalInterpolation, di
     truth, labels = windows(VALIDATION, each), QuasiGeostrophic(cells=CELLS).labels
     found: dict[str, float] = {}
     best: tuple[float, OptimalInterpolation] | None = None
-    for modes, radius in ((280, None), (500, None), (500, 25.0)):
+    for modes, radius in ((360, 25.0), (500, None), (500, 25.0)):
         method = OptimalInterpolation(FieldClimatology.fit(past(), STEPS, modes, radius), labels, DT)
         errors = [
             scored(method, truth, observed(truth, LAWS[law], scale, seed=VALIDATION + 1), scale)["error"]
@@ -180,17 +179,15 @@ class Regression(OptimalInterpolation):
 
 
 def regression(
-    folder: Path = Path(), pool: int = 20_000, modes: int = 280, settings: FieldSettings = REGRESSION
+    folder: Path = Path(), pool: int = 4000, modes: int = 360, settings: FieldSettings = REGRESSION
 ) -> Regression:
-    """Trained in that folder, as many batches as the shipped network; its spread covers windows that were held out."""
-    labels, climatology = QuasiGeostrophic(cells=CELLS).labels, FieldClimatology.fit(past(), STEPS, modes)
-    drawn = first_guesses(folder / "regression.windows.pt", climatology, past(), pool)
+    """Trained in that folder, half as many batches as the shipped network; its spread covers windows held out."""
+    labels, climatology = QuasiGeostrophic(cells=CELLS).labels, FieldClimatology.fit(past(), STEPS, modes, RADIUS)
+    drawing = Drawing(climatology, past())
     with Seeded(settings.seed):
         prior = FieldPrior(climatology, STEPS)
-    train_field(prior, drawn, settings, checkpoint=folder / "regression.ckpt")
-    scale = float(climatology.spread.square().mean().sqrt())
-    others, generator = partial(random_windows, records(8, 160, seed=3)), torch.Generator().manual_seed(4)
-    held_out = Interpolated.of(climatology, others, trained_law(scale, CELLS), 64, generator)
+    train_field(prior, drawing(pool, seed=2), settings, fresh=drawing.fresh, checkpoint=folder / "regression.ckpt")
+    held_out = Drawing(climatology, records(8, 160, seed=3))(64, seed=4)
     x, _, start = held_out.batch(torch.arange(64))
     with torch.no_grad():
         off = ((x - prior.eval()(start, 1.0).centre) / start.std).abs()[..., climatology.varies]

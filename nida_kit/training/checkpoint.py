@@ -15,22 +15,19 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def read_checkpoint(
-    path: Path, device: torch.device | str, identity: dict[str, Any], mmap: bool = False
-) -> dict[str, Any]:
+def read_checkpoint(path: Path, device: torch.device | str, identity: dict[str, Any]) -> dict[str, Any]:
     """Read what was written, if it is of the training that is asked for.
 
     Args:
         path: of the file.
         device: where its tensors go.
         identity: what must not change between two parts of one training.
-        mmap: leave numbers on disk until they are needed.
 
     Raises:
         ValueError: a file that is damaged, none of ours, or of another training.
     """
     try:
-        saved = torch.load(path, weights_only=True, map_location=device, mmap=mmap)
+        saved = torch.load(path, weights_only=True, map_location=device)
         found = {name: saved[name] for name in identity}
     except Exception as error:  # torch.load raises whatever the damaged bytes lead to
         raise ValueError(f"{path} is damaged or no checkpoint ({error}). Remove it to start anew.") from error

@@ -1,7 +1,8 @@
 """Training the network of a field: first as a plain regression, then through a truncated solve.
 
-A field's first guess costs more than its network. So windows are observed and interpolated beforehand, those that share
-their places together, and read again in random order. From them
+A field's first guess costs as much as its network. So windows are observed and interpolated beforehand, those that
+share their places together, and read in random order. A network soon knows them by heart, so they are renewed while it
+is trained. From them
 
 1. the network learns its mean alone, the squared error of mu;
 2. then its noise, too: a few steps of conjugate gradients at each temperature are unrolled, and the loss is the squared
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -53,35 +55,37 @@ class FieldSettings:
     Attributes:
         regression: batches of the first stage.
         one: batches through the solve at one temperature.
-        two: batches through it at two.
+        several: batches through it at as many as the network is for.
         batch: windows per batch.
         rate: learning rate of the matrices between features (Muon); it rises over 20 batches, and falls from 40% on.
         rate_of_rest: that of all else (AdamW).
         iterations: steps of conjugate gradients.
+        renewal: batches between fresh windows, where there are some.
         drawn: share of the batches through the solve that have draws, too.
         clip: largest gradient norm.
         average: how much of the mean of the weights is kept at each batch.
         seed: of everything drawn.
     """
 
-    regression: int = 3300
-    one: int = 3500
-    two: int = 5200
+    regression: int = 4000
+    one: int = 4000
+    several: int = 3200
     batch: int = 8
     rate: float = 7e-4
     rate_of_rest: float = 2e-3
     iterations: int = 7
+    renewal: int = 2
     drawn: float = 0.25
     clip: float = 1.0
     average: float = 0.99
     seed: int = 0
 
     def __post_init__(self):
-        counts = {name: checks.count(name, getattr(self, name), 0) for name in ("regression", "one", "two")}
-        counts |= {name: checks.count(name, getattr(self, name), 1) for name in ("batch", "iterations")}
+        counts = {name: checks.count(name, getattr(self, name), 0) for name in ("regression", "one", "several")}
+        counts |= {name: checks.count(name, getattr(self, name), 1) for name in ("batch", "iterations", "renewal")}
         checks.store(self, **counts, seed=checks.seed(self.seed))
         if not self.batches:
-            raise ValueError("regression, one and two are all 0: a training has a batch or more.")
+            raise ValueError("regression, one and several are all 0: a training has a batch or more.")
         for name in ("rate", "rate_of_rest", "clip"):
             checks.store(self, **{name: checks.positive(name, getattr(self, name))})
         for name in ("drawn", "average"):
@@ -90,7 +94,7 @@ class FieldSettings:
     @property
     def batches(self) -> int:
         """In all."""
-        return self.regression + self.one + self.two
+        return self.regression + self.one + self.several
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,12 @@ class Interpolated:
         x, value, guess, std, noise_std = (torch.cat(parts) for parts in zip(*found, strict=True))
         return cls(x, value, noise_std, guess, std, mean, scale)
 
+    def renew(self, fresh: Interpolated, turn: int) -> None:
+        """Put fresh windows, at the given turn, in the place of the oldest."""
+        at = (turn * len(fresh.x) + torch.arange(len(fresh.x))) % len(self.x)
+        for name in ("x", "value", "noise_std", "guess", "std"):
+            getattr(self, name)[at] = getattr(fresh, name)
+
     def batch(self, index: Tensor) -> tuple[Tensor, Observations, Gaussian]:
         """Some windows, their observations and their first guess."""
         x, value, guess = (self.mean + self.scale * part[index].float() for part in (self.x, self.value, self.guess))
@@ -163,11 +173,14 @@ class Interpolated:
         return x, Observations(value, noise_std.expand_as(value)), Gaussian.of(guess, Diagonal(1 / std))
 
 
+Fresh = Callable[[int], Interpolated]
+
+
 class _Training:
     """All that a training changes, so that it can be written and read back."""
 
-    def __init__(self, prior: FieldPrior, windows: Interpolated, settings: FieldSettings):
-        self.prior, self.windows, self.settings = prior, windows, settings
+    def __init__(self, prior: FieldPrior, windows: Interpolated, settings: FieldSettings, fresh: Fresh | None):
+        self.prior, self.windows, self.settings, self.fresh = prior, windows, settings, fresh
         self.generator = torch.Generator().manual_seed(settings.seed)
         inner = {n: p for n, p in prior.named_parameters() if n.endswith("weight") and not n.startswith(_HEADS)}
         rest = [p for n, p in prior.named_parameters() if n not in inner]
@@ -179,11 +192,14 @@ class _Training:
         self.history: list[tuple[float, float]] = []
         self.order = torch.empty(0, dtype=torch.long)
         self.seconds = 0.0
+        self.began_with = [len(windows.x), float(windows.x.double().sum())]
 
     def run(self) -> None:
         """One batch."""
         s, done = self.settings, len(self.history)
         self._set_rates(done)
+        if done % s.renewal == 0:
+            self._renew(done // s.renewal)
         if len(self.order) < s.batch:
             self.order = torch.randperm(len(self.windows.x), generator=self.generator)
         index, self.order = self.order[: s.batch], self.order[s.batch :]
@@ -193,7 +209,8 @@ class _Training:
         if done < s.regression:
             estimates, draws = [self.prior(start, 1.0).centre], None
         else:
-            estimates, draws = self._through(observations, start, 1 if done < s.regression + s.one else 2)
+            temperatures = 1 if done < s.regression + s.one else self.prior.settings["temperatures"]
+            estimates, draws = self._through(observations, start, temperatures)
         errors = [((estimate - x).square() * weight).mean() for estimate in estimates]
         loss = errors[-1] + BEFORE * sum(errors[:-1])
         if draws is not None:
@@ -202,6 +219,10 @@ class _Training:
         self._step(loss)
         squared = (estimates[-1].detach() - x).square().sum() / (start.mean - x).square().sum()
         self.history.append((loss.item(), squared.item()))
+
+    def _renew(self, turn: int) -> None:
+        if self.fresh is not None:
+            self.windows.renew(self.fresh(turn), turn)
 
     def _through(self, observations: Observations, start: Gaussian, temperatures: int):
         """Estimates after each temperature, and in some batches two draws."""
@@ -242,7 +263,7 @@ class _Training:
     def _identity(self) -> dict:
         """What must not change between two parts of one training."""
         network = {"kind": type(self.prior).__name__, **self.prior.settings}
-        return {"settings": asdict(self.settings), "network": network, "windows": len(self.windows.x)}
+        return {"settings": asdict(self.settings), "network": network, "windows": self.began_with}
 
     def resume(self, path: Path) -> None:
         """Read everything; errors as in `train_field`."""
@@ -253,6 +274,11 @@ class _Training:
         self.mean, self.order, self.seconds = saved["mean"], saved["order"], saved["seconds"]
         self.history = [tuple(row) for row in saved["history"]]
         self.generator.set_state(saved["generator"])
+        if self.fresh is not None:
+            turns = math.ceil(len(self.history) / self.settings.renewal)
+            still_there = math.ceil(len(self.windows.x) / len(self.fresh(0).x))
+            for turn in range(max(0, turns - still_there), turns):
+                self._renew(turn)
 
 
 _HEADS = ("correction", "fine", "coarse", "temperature")
@@ -263,6 +289,7 @@ def train_field(
     windows: Interpolated,
     settings: FieldSettings = FieldSettings(),
     *,
+    fresh: Fresh | None = None,
     checkpoint: str | Path | None = None,
     every: int = 200,
     progress: bool = True,
@@ -272,6 +299,8 @@ def train_field(
     Args:
         prior: its climatology is kept, its weights are trained.
         windows: with their first guesses.
+        fresh: gives other windows, the same ones for the same turn 0, 1, ...; they are put in the place of the oldest.
+            Then a training goes on from a checkpoint with the windows that it began with.
         settings: all that is random depends on settings.seed alone.
         checkpoint: a file written every `every` batches and at the end, from which training goes on to the same
             weights as without a break.
@@ -287,7 +316,7 @@ def train_field(
     """
     every = checks.count("every", every, 1)
     path = Path(checkpoint) if checkpoint is not None else None
-    state = _Training(prior.train(), windows, settings)
+    state = _Training(prior.train(), windows, settings, fresh)
     if path is not None and path.exists():
         state.resume(path)
     began = time.perf_counter() - state.seconds
@@ -315,17 +344,18 @@ def train_field(
     )
 
 
-def calibrate(prior: FieldPrior, windows: Interpolated, temperatures: int = 2) -> float:
+def calibrate(prior: FieldPrior, windows: Interpolated) -> float:
     """Set by how much draws are wider, so that 90% intervals cover 90% of windows that were held out.
 
     Returns:
         The factor.
     """
     x, observations, start = windows.batch(torch.arange(len(windows.x)))
+    temperatures = linear(prior.settings["temperatures"])
     prior.eval()
     with torch.no_grad():
         prior.doubt.zero_()
-        *_, last = steps_of_field(prior, linear(temperatures), observations, start)
+        *_, last = steps_of_field(prior, temperatures, observations, start)
         drawn = Drawn(last, prior.climatology, unresolved=prior.unresolved)
         off = ((x - drawn.mean) / drawn.std).abs()[..., prior.climatology.varies]
         prior.doubt.fill_(math.log(float(np.quantile(off.numpy(), 0.9)) / NORMAL_90))

@@ -1,13 +1,14 @@
 """How the shipped prior of the ocean gyre is made: its past, its windows, how they are observed, and its training.
 
-`python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt` does it all, in about an hour and a half of one core.
-Windows are kept beside the checkpoint, 5 GB; nothing of them is needed later.
+`python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt` does it all, in about two hours and a half of one core.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +22,12 @@ from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.parts import Seeded
 from nida_kit.priors.weights import Card, save
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
-from nida_kit.training.checkpoint import read_checkpoint, write_checkpoint
 from nida_kit.training.fields import FieldSettings, Interpolated, calibrate, train_field
 
 CELLS, STEPS, DT = 65, 8, 5.0
 FORGOTTEN = 300  # steps of 5 time units until a trajectory has forgotten its start
 SETTINGS = FieldSettings()
+FIRST_TURN = 1_000_000  # seed of the first fresh windows
 NOISE = 0.1  # of the errors, in standard deviations of the field
 
 
@@ -72,63 +73,70 @@ def windows(x: Float[Tensor, "N T y x"], batch: int, generator: torch.Generator)
     return torch.where(mirrored, -drawn.flip(-2), drawn).flatten(2)
 
 
-def first_guesses(
-    kept: Path, climatology: FieldClimatology, past: Float[Tensor, "N T y x"], count: int
-) -> Interpolated:
-    """So many windows of the past, observed and interpolated: those of a file, which is made if there is none.
+@dataclass(frozen=True)
+class Drawing:
+    """Windows of records, observed and interpolated, as many as are asked for.
 
-    Raises:
-        ValueError: a file of other windows.
+    Attributes:
+        climatology: gives their first guess.
+        past: the records.
     """
-    cells = past.shape[-1]
-    made = {"cells": cells, "trajectories": len(past), "length": past.shape[1], "modes": len(climatology.modes)}
-    made["pool"] = count
-    if not kept.exists():
-        scale = float(climatology.spread.square().mean().sqrt())
-        generator = torch.Generator().manual_seed(2)
-        drawn = Interpolated.of(climatology, partial(windows, past), law(scale, cells), count, generator)
-        write_checkpoint(kept, vars(drawn) | made)
-    read = read_checkpoint(kept, "cpu", made, mmap=True)
-    return Interpolated(**{name: value for name, value in read.items() if name not in made})
+
+    climatology: FieldClimatology
+    past: Float[Tensor, "N T y x"]
+
+    def __call__(self, count: int, seed: int, progress: bool = True) -> Interpolated:
+        """So many, of one seed."""
+        scale = float(self.climatology.spread.square().mean().sqrt())
+        drawn, observed = partial(windows, self.past), law(scale, self.past.shape[-1])
+        generator = torch.Generator().manual_seed(seed)
+        return Interpolated.of(self.climatology, drawn, observed, count, generator, progress=progress)
+
+    def fresh(self, turn: int) -> Interpolated:
+        """Those that are alike, of that turn."""
+        return self(8, FIRST_TURN + turn, progress=False)
 
 
 def make(
     checkpoint: Path,
     out: Path,
     cells: int = CELLS,
-    trajectories: int = 500,
+    trajectories: int = 1000,
     length: int = 160,
-    modes: int = 280,
-    pool: int = 20_000,
+    modes: int = 360,
+    radius: float | None = 25.0,
+    pool: int = 4000,
     settings: FieldSettings = SETTINGS,
+    temperatures: int = 3,
     **network: int,
 ) -> None:
     """Train the prior and write it to `out` with its card.
 
     Args:
-        checkpoint: file to resume from; beside it first guesses are kept.
+        checkpoint: file to resume from.
         out: folder of the weights and the card.
         cells: points along a side.
         trajectories: of the past.
         length: of each, in steps.
         modes: of the climatology.
-        pool: windows that it is trained on.
+        radius: of the climatology's taper.
+        pool: windows that it has at one time; they are renewed.
         settings: of the training.
+        temperatures: that the network is for.
         **network: settings of `nk.FieldPrior`.
     """
     past = records(trajectories, length, seed=1, cells=cells)
-    climatology = FieldClimatology.fit(past, STEPS, modes)
-    scale = float(climatology.spread.square().mean().sqrt())
-    drawn = first_guesses(checkpoint.with_suffix(".windows.pt"), climatology, past, pool)
+    climatology = FieldClimatology.fit(past, STEPS, modes, radius)
+    drawing = Drawing(climatology, past)
     with Seeded(settings.seed):
-        prior = FieldPrior(climatology, STEPS, **network)
-    history = train_field(prior, drawn, settings, checkpoint=checkpoint)
-    others = partial(windows, records(8, length, seed=3, cells=cells))
-    generator = torch.Generator().manual_seed(4)
-    wider = calibrate(prior, Interpolated.of(climatology, others, law(scale, cells), 64, generator))
+        prior = FieldPrior(climatology, STEPS, temperatures=temperatures, **network)
+    history = train_field(prior, drawing(pool, seed=2), settings, fresh=drawing.fresh, checkpoint=checkpoint)
+    others = Drawing(climatology, records(8, length, seed=3, cells=cells))
+    wider = calibrate(prior, others(64, seed=4))
+    seen = pool + 8 * math.ceil(settings.batches / settings.renewal)
     about = {
         "command": "python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt",
-        "data": f"{pool} windows of {trajectories} trajectories of {length} steps, nk.QuasiGeostrophic({cells})",
+        "data": f"{seen} windows of {trajectories} trajectories of {length} steps, nk.QuasiGeostrophic({cells})",
         "law": law.__doc__,
         "settings": history.attrs,
         "wider": round(wider, 3),

@@ -138,7 +138,7 @@ def test_a_gross_error_is_said_and_nothing_else():
 
 
 def test_what_makes_fields_worse_is_said():
-    with pytest.warns(UserWarning, match="temperatures=3: networks of fields are trained with 2"):
+    with pytest.warns(UserWarning, match="temperatures=3: this network is trained for 2"):
         METHOD.with_temperatures(3)
     result = METHOD.assimilate(some(TRUTH), robust="student")
     assert "robust= makes this method's fields worse" in result.attrs["note"]

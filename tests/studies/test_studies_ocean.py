@@ -9,7 +9,7 @@ from drifting import drifting
 import nida_kit as nk
 from nida_kit.studies import ocean
 from nida_kit.training.fields import FieldSettings, Interpolated
-from nida_kit.training.ocean import first_guesses, windows
+from nida_kit.training.ocean import windows
 
 CELLS = 17
 PAST = torch.from_numpy(drifting(20, 40, seed=0).values).float()
@@ -58,7 +58,7 @@ def test_a_regression_corrects_its_first_guess_and_knows_how_well(tmp_path, monk
     monkeypatch.setattr(ocean, "past", lambda: PAST)
     monkeypatch.setattr(ocean, "records", lambda *_, seed: torch.from_numpy(drifting(8, 40, seed=seed).values).float())
     monkeypatch.setattr(ocean, "CELLS", CELLS)
-    settings = FieldSettings(regression=3, one=0, two=0, batch=4)
+    settings = FieldSettings(regression=3, one=0, several=0, batch=4)
     method = ocean.regression(tmp_path, pool=8, settings=settings, modes=60)
     law = partial(nk.field_mixture, grid=(CELLS, CELLS), counts={"random": (20, 40)}, noise_std=0.3)
     test = Interpolated.of(CLIMATE, partial(windows, PAST), law, 16, torch.Generator().manual_seed(9), progress=False)
@@ -69,10 +69,3 @@ def test_a_regression_corrects_its_first_guess_and_knows_how_well(tmp_path, monk
     assert (found.mean - start.mean).square().mean() > 1e-6
     covered = ((found.mean - x).abs() < 1.645 * found.std).float()[..., CLIMATE.varies].mean()
     assert 0.8 < covered < 0.97
-
-
-def test_windows_of_another_kind_are_not_taken(tmp_path):
-    kept = tmp_path / "own.windows.pt"
-    first_guesses(kept, CLIMATE, PAST, 8)
-    with pytest.raises(ValueError, match="belongs to another training"):
-        first_guesses(kept, CLIMATE, PAST, 16)

@@ -14,7 +14,7 @@ from nida_kit.training.fields import FieldSettings, Interpolated, calibrate, tra
 PAST = torch.from_numpy(drifting(20, 40, seed=0).values).float()
 CLIMATE = nk.FieldClimatology.fit(PAST, 8, 60)
 LAW = partial(nk.field_mixture, grid=(17, 17), counts={"random": (20, 40)}, noise_std=0.3)
-SETTINGS = FieldSettings(regression=6, one=4, two=4, batch=4, drawn=0.5)
+SETTINGS = FieldSettings(regression=6, one=4, several=4, batch=4, drawn=0.5)
 
 
 def pool(count, seed, past=PAST):
@@ -25,7 +25,7 @@ def pool(count, seed, past=PAST):
 
 def network():
     torch.manual_seed(0)
-    return nk.FieldPrior(CLIMATE, width=8, deep=8)
+    return nk.FieldPrior(CLIMATE, width=8, deep=8, temperatures=3)
 
 
 def test_what_is_kept_of_windows_is_what_they_were():
@@ -41,10 +41,11 @@ def test_what_is_kept_of_windows_is_what_they_were():
     torch.testing.assert_close(again.std, start.std, rtol=0.01, atol=0.01)
 
 
-def test_training_makes_the_error_smaller_and_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
-    windows = pool(32, seed=1)
+@pytest.mark.parametrize("fresh", [None, lambda turn: pool(4, seed=100 + turn)], ids=["the same", "renewed"])
+def test_training_makes_the_error_smaller_and_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, fresh):
     whole, parts = network(), network()
-    history = train_field(whole, windows, SETTINGS, progress=False)
+    more = {"fresh": fresh, "progress": False}
+    history = train_field(whole, pool(16, seed=1), SETTINGS, **more)
     assert history.sizes["batch"] == 14
     path = tmp_path / "field.ckpt"
 
@@ -61,16 +62,25 @@ def test_training_makes_the_error_smaller_and_goes_on_from_a_checkpoint_bit_for_
 
         patch.setattr(torch, "save", save_and_stop)
         with pytest.raises(Stop):
-            train_field(parts, windows, SETTINGS, checkpoint=path, every=8, progress=False)
-    train_field(parts, windows, SETTINGS, checkpoint=path, every=8, progress=False)
+            train_field(parts, pool(16, seed=1), SETTINGS, checkpoint=path, every=9, **more)
+    train_field(parts, pool(16, seed=1), SETTINGS, checkpoint=path, every=9, **more)
     for (name, one), other in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
     with pytest.raises(ValueError, match="another training"):
-        train_field(network(), windows, FieldSettings(regression=1), checkpoint=path, progress=False)
+        train_field(network(), pool(16, seed=1), FieldSettings(regression=1), checkpoint=path, progress=False)
+
+
+def test_fresh_windows_take_the_place_of_the_oldest():
+    windows, others = pool(8, seed=1), [pool(4, seed=s) for s in (5, 6, 7)]
+    for turn, fresh in enumerate(others):
+        windows.renew(fresh, turn)
+    for name in ("x", "value", "noise_std", "guess", "std"):
+        expected = torch.cat([getattr(others[2], name), getattr(others[1], name)])
+        torch.testing.assert_close(getattr(windows, name), expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_longer_training_learns():
-    windows, settings = pool(64, seed=2), FieldSettings(regression=150, one=0, two=0, batch=8, rate=3e-3)
+    windows, settings = pool(64, seed=2), FieldSettings(regression=150, one=0, several=0, batch=8, rate=3e-3)
     history = train_field(network(), windows, settings, progress=False)
     assert history["ratio"][-15:].mean() < 0.985 * history["ratio"][:3].mean()
 
@@ -81,6 +91,7 @@ def test_calibrated_intervals_cover():
     wider = calibrate(prior, held_out)
     assert wider == pytest.approx(float(prior.wider))
     method = nk.NeuralIncremental(prior, nk.QuasiGeostrophic(cells=17).labels, 5.0)
+    assert len(method.temperatures) == 3
     truth = drifting(6, 8, seed=11)
     seen = np.random.default_rng(0).random(truth.shape) < 0.1
     obs = nk.observe(truth, noise_std=0.3, seed=2).assign(value=lambda ds: ds["value"].where(seen))
@@ -89,7 +100,7 @@ def test_calibrated_intervals_cover():
 
 
 def test_the_recipe_of_the_ocean_runs_from_end_to_end(tmp_path):
-    settings = FieldSettings(regression=2, one=1, two=1, batch=2)
+    settings = FieldSettings(regression=2, one=1, several=1, batch=2)
     ocean.make(
         tmp_path / "ocean.ckpt",
         tmp_path,
@@ -97,6 +108,7 @@ def test_the_recipe_of_the_ocean_runs_from_end_to_end(tmp_path):
         trajectories=4,
         length=32,
         modes=20,
+        radius=None,
         pool=8,
         settings=settings,
         width=8,
@@ -118,7 +130,7 @@ def test_half_of_its_laws_are_as_published():
 
 
 def test_windows_of_another_recipe_are_not_taken(tmp_path):
-    settings = FieldSettings(regression=1, one=0, two=0, batch=2)
+    settings = FieldSettings(regression=1, one=0, several=0, batch=2)
     small = {"trajectories": 4, "length": 32, "modes": 20, "settings": settings, "width": 8, "deep": 8}
     ocean.make(tmp_path / "ocean.ckpt", tmp_path, 33, pool=8, **small)
     with pytest.raises(ValueError, match="belongs to another training"):
@@ -127,7 +139,7 @@ def test_windows_of_another_recipe_are_not_taken(tmp_path):
 
 def test_what_cannot_be_trained_or_read_is_refused(tmp_path):
     with pytest.raises(ValueError, match="all 0"):
-        FieldSettings(regression=0, one=0, two=0)
+        FieldSettings(regression=0, one=0, several=0)
     with pytest.raises(ValueError, match="no multiple of alike=4"):
         pool(10, seed=1)
     (tmp_path / "broken.ckpt").write_bytes(b"nothing")
