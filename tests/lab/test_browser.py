@@ -254,7 +254,7 @@ def reset(shown: Shown) -> None:
     the_picture_again(shown.page, shown.first)
 
 
-USUAL = ("00_start_here", "03_temperature", "05_four_d_var_and_hybrid")  # whose labs have all the usual controls
+USUAL = ("00_start_here", "03_temperature", "04_any_observation")  # whose labs have all the usual controls
 with_usual_controls = pytest.mark.parametrize("shown", USUAL, indirect=True)
 
 
@@ -686,7 +686,7 @@ def test_voila_shows_the_lab_without_code(browser, tmp_path, stem):
     with serving(folder, tmp_path / "private", command) as address, new_page(browser) as page:
         page.goto(address)
         wait_for_lab(page)
-        assert page.locator("text=nk.NeuralIncremental").count() == 0
+        assert page.locator("text=%matplotlib inline").count() == 0
         before = seen(page)
         press(page, "noise-std", "ArrowRight")
         assert new_picture(page, before).summary != before.summary
