@@ -140,14 +140,26 @@ class _FloatSlider(_InTurn, widgets.FloatSlider):
         self._coarse = step
         super().__init__(low, min=low, max=high, step=step, readout=False)
 
+    def set_state(self, sync_data):
+        """Take what the page sends, rounded: a value that became another one here would be sent back.
+
+        To a slider that is dragged that is an old value, and the drag would end there.
+        """
+        rounded = {"value": _rounded(sync_data["value"])} if "value" in sync_data else {}
+        super().set_state(sync_data | rounded)
+
     @validate("value")
     def _validate_value(self, proposal):
-        value = float(f"{super()._validate_value(proposal):.10g}")
+        value = _rounded(super()._validate_value(proposal))
         self.step = next((step for step in self._steps() if _whole((value - self.min) / step)), self.step)
         return value
 
     def _steps(self) -> list[float]:
         return [float(f"{self._coarse * 10.0**-k:.10g}") for k in range(self._FINEST + 1)]
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.10g}")
 
 
 def _whole(number: float) -> bool:

@@ -404,7 +404,7 @@ FAULTS = """() => {
     const lab = document.querySelector('.nida-lab'), edge = lab.getBoundingClientRect(), faults = []
     if (lab.scrollWidth > lab.clientWidth) faults.push(`the lab is ${lab.scrollWidth - lab.clientWidth} px too wide`)
     const name = e => e.className.match(/nida-[\\w-]+/)?.[0] || e.innerText.trim() || e.className
-    const here = e => e.getClientRects().length && !e.matches('.nida-handle')  // which lie over the picture
+    const here = e => e.getClientRects().length && !e.closest('.nida-handle')  // which lie over the picture
     const all = [...lab.querySelectorAll('.jupyter-widgets')].filter(here)
     const box = e => {  // of what is seen of it, for long lists of boxes and wide pictures scroll
         const a = e.getBoundingClientRect(), list = e.closest('.nida-choices > .widget-box')?.getBoundingClientRect()
