@@ -254,7 +254,7 @@ def reset(shown: Shown) -> None:
     the_picture_again(shown.page, shown.first)
 
 
-USUAL = ("00_start_here", "03_temperature", "04_any_observation")  # whose labs have all the usual controls
+USUAL = ("00_start_here", "03_temperature")  # whose labs have all the usual controls
 with_usual_controls = pytest.mark.parametrize("shown", USUAL, indirect=True)
 
 
