@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from nida_kit import challenges, checks, ocean, plots, setups
+from nida_kit import challenges, ocean, plots, setups
 from nida_kit.challenges import EVERYONE, PLACES, TEN, TRIES, Four, Seeds, Ten
 from nida_kit.lab.controls import choice, even, typed, whole
 from nida_kit.lab.model import Model
@@ -26,26 +26,9 @@ from nida_kit.state import COMPONENT, TIME
 
 
 class _Challenge(Model):
-    """A challenge: parameters of `kind`, which `play` scores.
-
-    Args:
-        params: of that kind.
-    """
+    """A challenge, with its name among those of `challenges.NAMES`."""
 
     name: str
-    kind: type
-
-    def __init__(self, **params):
-        checks.known("parameters", params, self.kind.__dataclass_fields__)
-        super().__init__(self.kind(**params))
-
-    def play(self, params) -> xr.Dataset:
-        """What is shown, with the score in `attrs`."""
-        raise NotImplementedError
-
-    def compute(self):
-        with quiet():
-            return self.play(self.params)
 
     def presets(self):
         return {}
@@ -71,8 +54,9 @@ class FourModel(_Challenge):
 
     name, kind = challenges.NAMES[0], Four
 
-    def play(self, params):
-        return challenges.run_four(params)
+    def compute(self):
+        with quiet():
+            return challenges.run_four(self.params)
 
     def about(self, ds):
         found = ds.attrs
@@ -93,9 +77,10 @@ class TenModel(_Challenge):
 
     name, kind = challenges.NAMES[1], Ten
 
-    def play(self, params):
-        found = challenges.run_ten(params)
-        return found.assign_attrs(found.attrs, moment=params.moment, at={"y": params.y, "x": params.x})
+    def compute(self):
+        p = self.params
+        with quiet():
+            return challenges.run_ten(p).assign_attrs(moment=p.moment, at=_at(p))
 
     def changed(self, changes):
         """Another ocean is a new game."""
@@ -126,7 +111,7 @@ class TenModel(_Challenge):
     def about(self, ds):
         player, found = self.params.player, ds.attrs
         if found["left"]:
-            here = float(ds["std"].isel(time=self.params.moment).sel(at_of(self.params), method="nearest"))
+            here = float(ds["std"].isel(time=self.params.moment).sel(_at(self.params), method="nearest"))
             return (
                 f"{player}: {found['left']} of {TEN} observations left. Here the spread is {here / ocean.spread():.2f} "
                 "standard deviations of the ocean. The truth is shown when all are spent."
@@ -137,7 +122,7 @@ class TenModel(_Challenge):
         )
 
 
-def at_of(params: Ten) -> dict[str, float]:
+def _at(params: Ten) -> dict[str, float]:
     """The place that is looked at, without its time."""
     return {"y": params.y, "x": params.x}
 
@@ -151,8 +136,9 @@ class SeedsModel(_Challenge):
 
     name, kind = challenges.NAMES[2], Seeds
 
-    def play(self, params):
-        return challenges.run_seeds(params)
+    def compute(self):
+        with quiet():
+            return challenges.run_seeds(self.params)
 
     @in_turn
     def bet(self) -> None:
@@ -198,7 +184,7 @@ class FourLab(Explorer):
             step = Control(f"{place} at step", "When it is measured.", lambda: whole(0, system.steps - 1))
             controls |= {place: step, f"{place}_sees": Control("sees", "Which component.", lambda: choice(names))}
         controls["window"] = Control("shown window", "The score is of all fifty.", lambda: whole(0, 49))
-        super().__init__(FourModel(**params), controls, [], lambda ds: _LINES, export, rows=1.9)
+        super().__init__(FourModel(**params), controls, [], _LINES, export, rows=1.9)
 
 
 class TenLab(Explorer):
@@ -228,7 +214,7 @@ class TenLab(Explorer):
         }
         model = TenModel(**params)
         actions = {"observe here": model.buy, "take back": model.take_back}
-        super().__init__(model, controls, [], lambda ds: _PLANE, export, rows=1.6, actions=actions)
+        super().__init__(model, controls, [], _PLANE, export, rows=1.6, actions=actions)
 
 
 class SeedsLab(Explorer):
@@ -250,9 +236,7 @@ class SeedsLab(Explorer):
     def __init__(self, export: str | Path = "nida_challenge_seed.png", **params):
         controls = {"seed": Control("seed", "Another number, another window.", lambda: whole(0, 999))}
         model = SeedsModel(**params)
-        super().__init__(
-            model, controls, [], lambda ds: _LINES, export, rows=1.9, actions={"bet and reveal": model.bet}
-        )
+        super().__init__(model, controls, [], _LINES, export, rows=1.9, actions={"bet and reveal": model.bet})
 
 
 def _panels(ds: xr.Dataset) -> tuple:

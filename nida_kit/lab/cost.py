@@ -91,10 +91,11 @@ class CostModel(Model):
         params: of `CostParameters`.
     """
 
+    kind = CostParameters
+
     def __init__(self, **params):
-        checks.known("parameters", params, CostParameters.__dataclass_fields__)
         self._found: dict[CostParameters, dict[str, float]] = {}
-        super().__init__(CostParameters(**params))
+        super().__init__(**params)
 
     def compute(self):
         p = self.params
@@ -212,11 +213,7 @@ class CostLab(Explorer):
         }
         model = CostModel(**params)
         presets = ["twice the steps", "half the steps", "twice the components", "half the components"]
-        super().__init__(model, controls, presets, _drawing, export, rows=1.4, actions={"forget": model.forget})
+        super().__init__(model, controls, presets, _COST, export, rows=1.4, actions={"forget": model.forget})
 
 
 _COST = Drawing(plots.make_cost, plots.update_cost, lambda ds: tuple(ds["way"].values))
-
-
-def _drawing(ds: xr.Dataset) -> Drawing:
-    return _COST

@@ -11,9 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
-from nida_kit import checks, plots
+from nida_kit import plots
 from nida_kit.lab.controls import choice, even
 from nida_kit.lab.handles import handle
 from nida_kit.lab.model import Model
@@ -36,9 +34,7 @@ class LineModel(Model):
         params: of `line.LineParameters`.
     """
 
-    def __init__(self, **params):
-        checks.known("parameters", params, LineParameters.__dataclass_fields__)
-        super().__init__(LineParameters(**params))
+    kind = LineParameters
 
     def compute(self):
         return run_line(self.params)
@@ -93,7 +89,7 @@ class LineLab(Explorer):
             "value": Control("value", "What it has shown.", lambda: even(-4.0, 9.0, 0.1)),
             "noise_std": Control("error std", "How unsure the instrument is.", lambda: even(0.1, 3.0, 0.1)),
         }
-        super().__init__(LineModel(**params), controls, list(PRESETS), _drawing, export, rows=2)
+        super().__init__(LineModel(**params), controls, list(PRESETS), _LINE, export, rows=2)
         below, above = self.figure.axes
         self.handles = {
             "prior": handle(above, "x", self.controls["prior_mean"], "drag the prior", "prior"),
@@ -111,7 +107,3 @@ class LineLab(Explorer):
 
 
 _LINE = Drawing(plots.make_line, plots.update_line, lambda ds: None)
-
-
-def _drawing(ds: xr.Dataset) -> Drawing:
-    return _LINE

@@ -11,9 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
-from nida_kit import checks, plots
+from nida_kit import plots
 from nida_kit.lab.controls import even
 from nida_kit.lab.model import Model
 from nida_kit.lab.render import Drawing
@@ -34,9 +32,7 @@ class MinimaModel(Model):
         params: of `minima.MinimaParameters`.
     """
 
-    def __init__(self, **params):
-        checks.known("parameters", params, MinimaParameters.__dataclass_fields__)
-        super().__init__(MinimaParameters(**params))
+    kind = MinimaParameters
 
     def compute(self):
         return run_minima(self.params)
@@ -96,11 +92,7 @@ class MinimaLab(Explorer):
             "place": Control("start", "0 is the first guess, 1 the truth.", lambda: even(-0.5, 1.0, 0.05)),
             **{name: CONTROLS[name] for name in ("every", "noise_std", "seed", "step")},
         }
-        super().__init__(MinimaModel(**params), controls, list(PRESETS), _drawing, export, rows=1.9)
+        super().__init__(MinimaModel(**params), controls, list(PRESETS), _MINIMA, export, rows=1.9)
 
 
 _MINIMA = Drawing(plots.make_minima, plots.update_minima, lambda ds: None)
-
-
-def _drawing(ds: xr.Dataset) -> Drawing:
-    return _MINIMA

@@ -63,7 +63,8 @@ class Model(HasTraits, metaclass=_Meta):
     """The state of a lab.
 
     Attributes:
-        params: what the controls say, a frozen dataclass.
+        kind: of the parameters, a frozen dataclass.
+        params: what the controls say, one of that kind.
         result: of the last run that succeeded.
         step: which step of it is shown, counted from 1.
         status: one line about the result.
@@ -72,6 +73,7 @@ class Model(HasTraits, metaclass=_Meta):
         revision: grows whenever there is something else to show (datasets cannot be compared in one word).
     """
 
+    kind: type
     params = Instance(object)
     result = Instance(xr.Dataset, allow_none=True)
     step = Int(1)
@@ -80,10 +82,19 @@ class Model(HasTraits, metaclass=_Meta):
     error = Unicode()
     revision = Int()
 
-    def __init__(self, params):
-        super().__init__(params=params)
-        self._start = params
-        self._run(lambda: params)
+    def __init__(self, **params):
+        self._start = self.started(params)
+        super().__init__(params=self._start)
+        self._run(lambda: self._start)
+
+    def started(self, given: dict[str, Any]) -> Any:
+        """The parameters to start with, of which some are given.
+
+        Raises:
+            ValueError: parameters that there are not, or out of range.
+        """
+        checks.known("parameters", given, self.kind.__dataclass_fields__)
+        return self.kind(**given)
 
     @abstractmethod
     def compute(self) -> xr.Dataset:
@@ -240,8 +251,10 @@ class LabModel(Model):
         params: of `experiment.Parameters`; the rest is the reference experiment's.
     """
 
-    def __init__(self, **params):
-        super().__init__(defaults(**params))
+    kind = Parameters
+
+    def started(self, given):
+        return defaults(**given)
 
     def compute(self):
         check_beside(self.params.beside)

@@ -66,9 +66,7 @@ class OceanModel(Model):
         params: of `OceanView`.
     """
 
-    def __init__(self, **params):
-        checks.known("parameters", params, OceanView.__dataclass_fields__)
-        super().__init__(OceanView(**params))
+    kind = OceanView
 
     def compute(self):
         p = self.params
@@ -136,7 +134,7 @@ class OceanLab(Explorer):
             "y": Control("through y", "A point that the cut goes through.", lambda: even(0.0, 1.0, 0.05)),
             "x": Control("through x", "A point that the cut goes through.", lambda: even(0.0, 1.0, 0.05)),
         }
-        super().__init__(OceanModel(**params), controls, list(PRESETS), _drawing, export, rows=1.6)
+        super().__init__(OceanModel(**params), controls, list(PRESETS), _OCEAN, export, rows=1.6)
 
 
 def _shown(ds: xr.Dataset) -> tuple:
@@ -148,7 +146,3 @@ _OCEAN = Drawing(
     lambda made, ds: plots.update_plane(made, ds, *_shown(ds)),
     shared,
 )
-
-
-def _drawing(ds: xr.Dataset) -> Drawing:
-    return _OCEAN

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import xarray as xr
 
-from nida_kit import checks
 from nida_kit.lab.model import CAUTION, Model, check_beside, listed
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
@@ -44,6 +43,8 @@ class RecordModel(Model):
         ValueError: observations, methods or parameters that cannot be used, or do not fit together.
     """
 
+    kind = Parameters
+
     def __init__(
         self,
         observations: str | Path | xr.Dataset,
@@ -53,10 +54,9 @@ class RecordModel(Model):
         flag: Hashable | Sequence[Hashable] | None = None,
         **params,
     ):
-        checks.known("parameters", params, Parameters.__dataclass_fields__)
         self.record = read(observations, prior, methods, steps, flag)
         first = {"method": next(iter(self.record.methods)), "moment": self.record.steps - 1}
-        super().__init__(Parameters(**(first | params)))
+        super().__init__(**(first | params))
 
     def compute(self):
         check_beside(self.params.beside)

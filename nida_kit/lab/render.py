@@ -56,7 +56,7 @@ class Renderer:
         width, height: of the image, in pixels.
     """
 
-    def __init__(self, drawing: Callable[[xr.Dataset], Drawing], rows: float = 1):
+    def __init__(self, drawing: Drawing, rows: float = 1):
         self.drawing = drawing
         self.figure = plots.figure(rows, _WIDTH, _ROW, _DPI)
         self.width, self.height = (int(inches * self.figure.dpi) for inches in self.figure.get_size_inches())
@@ -68,13 +68,12 @@ class Renderer:
 
     def draw(self, ds: xr.Dataset) -> None:
         """Show a dataset of one step."""
-        how = self.drawing(ds)
-        layout = (how, how.layout(ds))
+        layout = (self.drawing.layout(ds),)  # which may be None
         if layout == self._layout:
-            how.update(self._artists, ds)
+            self.drawing.update(self._artists, ds)
         else:
             self._layout = self._frame = None  # whatever happens meanwhile
-            self._artists = how.make(self.figure, ds)
+            self._artists = self.drawing.make(self.figure, ds)
             self._layout = layout
 
     def png(self) -> bytes:

@@ -140,9 +140,7 @@ class SpreadModel(Model):
         params: of `SpreadParameters`.
     """
 
-    def __init__(self, **params):
-        checks.known("parameters", params, SpreadParameters.__dataclass_fields__)
-        super().__init__(SpreadParameters(**params))
+    kind = SpreadParameters
 
     def compute(self):
         return run(self.params)
@@ -200,11 +198,7 @@ class SpreadLab(Explorer):
             "window": Control("window", "Which window is drawn; scores are of all.", lambda: whole(0, 1)),
             "seed": Control("seed", "Another number, other windows.", lambda: typed(0, 9999)),
         }
-        super().__init__(SpreadModel(**params), controls, list(PRESETS), _drawing, export, rows=1.9)
+        super().__init__(SpreadModel(**params), controls, list(PRESETS), _SPREAD, export, rows=1.9)
 
 
 _SPREAD = Drawing(plots.make_spread, plots.update_spread, lambda ds: tuple(ds[TIME].values))
-
-
-def _drawing(ds: xr.Dataset) -> Drawing:
-    return _SPREAD

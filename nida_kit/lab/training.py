@@ -108,13 +108,14 @@ class TrainingModel(Model):
         obs: windows that are held out, observed: the first component, four times a window.
     """
 
+    kind = TrainingParameters
+
     def __init__(self, trajectories: xr.DataArray, odd: Sequence[str] = (), order: int = 4, **params):
-        checks.known("parameters", params, TrainingParameters.__dataclass_fields__)
         self._data, self._odd, self._order = _checked(trajectories), odd, order
         self._run_of: Event | None = None  # the training that goes on, by what stops it
         self._anew = True  # whether the next result is that of an untrained network in any case
         self._thread: Thread | None = None
-        super().__init__(TrainingParameters(**params))
+        super().__init__(**params)
 
     # The untrained network, and what is shown
 
@@ -379,7 +380,7 @@ class TrainingLab(Explorer):
             "step": CONTROLS["step"],
         }
         actions = {TRAIN: model.begin, STOP: model.stop, SAVE: self._save}
-        super().__init__(model, controls, list(PRESETS), _drawing, export, rows=1.9, actions=actions)
+        super().__init__(model, controls, list(PRESETS), _TRAINING, export, rows=1.9, actions=actions)
 
     def _save(self) -> None:
         path = self.export.with_suffix(".safetensors")
@@ -393,7 +394,3 @@ _TRAINING = Drawing(
     lambda made, ds: plots.update_training(made, ds.isel(step=0)),
     lambda ds: tuple(ds[COMPONENT].values),
 )
-
-
-def _drawing(ds: xr.Dataset) -> Drawing:
-    return _TRAINING

@@ -94,7 +94,7 @@ class Explorer(widgets.VBox):
         model: Model,
         controls: Mapping[str, Control],
         presets: Sequence[str],
-        drawing: Callable[[xr.Dataset], Drawing],
+        drawing: Drawing,
         export: str | Path,
         rows: float = 1,
         actions: Mapping[str, Callable[[], None]] | None = None,
@@ -392,7 +392,7 @@ class Lab(Explorer):
         made = {name: CONTROLS[name] for name in dict.fromkeys((*names, "step"))}
         presets = _presets_of(model, "system" in names)
         actions = {"save result": self._save} if isinstance(model, RecordModel) else {}
-        drawing = _drawing_added if added else _drawing
+        drawing = _drawing(_ADDED if added else _TRAJECTORIES)
         super().__init__(model, made, presets, drawing, export, rows=1.9, actions=actions)
 
     def _save(self) -> None:
@@ -407,11 +407,14 @@ def _presets_of(model: Model, of_all: bool) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _drawing(ds: xr.Dataset) -> Drawing:
-    few = state_dims(ds["mean"]) == (COMPONENT,) and ds.sizes[COMPONENT] <= LARGE
-    return _TRAJECTORIES if few else _FIELD
+def _drawing(few: Drawing, many: Drawing = _FIELD) -> Drawing:
+    """One drawing for states of few components, and another one for all others."""
 
+    def of(ds: xr.Dataset) -> Drawing:
+        return few if state_dims(ds["mean"]) == (COMPONENT,) and ds.sizes[COMPONENT] <= LARGE else many
 
-def _drawing_added(ds: xr.Dataset) -> Drawing:
-    usual = _drawing(ds)
-    return _ADDED if usual is _TRAJECTORIES else usual
+    return Drawing(
+        lambda fig, ds: of(ds).make(fig, ds),
+        lambda made, ds: of(ds).update(made, ds),
+        lambda ds: (of(ds), of(ds).layout(ds)),
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import xarray as xr
 
-from nida_kit import checks, plots
+from nida_kit import plots
 from nida_kit.lab.controls import choice, even, logarithmic, typed, whole
 from nida_kit.lab.model import CAUTION, Model
 from nida_kit.lab.render import Drawing
@@ -33,9 +33,7 @@ class WorldsModel(Model):
         params: of `worlds.WorldParameters`.
     """
 
-    def __init__(self, **params):
-        checks.known("parameters", params, WorldParameters.__dataclass_fields__)
-        super().__init__(WorldParameters(**params))
+    kind = WorldParameters
 
     def compute(self):
         with quiet():
@@ -118,7 +116,7 @@ class WorldsLab(Explorer):
             "every": Control("every n-th step", "Steps from one measurement of x to the next.", lambda: whole(1, 32)),
             "seed": Control("seed", "Another number, another truth.", lambda: typed(0, 9999)),
         }
-        super().__init__(WorldsModel(**params), controls, PRESETS, _drawing, export, rows=1.9)
+        super().__init__(WorldsModel(**params), controls, PRESETS, _WORLDS, export, rows=1.9)
 
 
 def _make(fig, ds: xr.Dataset) -> plots.Artists:
@@ -141,7 +139,3 @@ def _widen(artists: plots.Artists) -> None:
 
 
 _WORLDS = Drawing(_make, _update, lambda ds: None)
-
-
-def _drawing(ds: xr.Dataset) -> Drawing:
-    return _WORLDS
