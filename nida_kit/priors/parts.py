@@ -21,6 +21,8 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Banded, Diagonal, Rows
 from nida_kit.priors.climatology import Climatology
 
+PART = 6000  # values of windows that a network sees at once
+
 Streams = list[Tensor]
 """Features `(B, T, c)`: the even ones, and where the system has a symmetry the odd ones."""
 
@@ -155,8 +157,21 @@ class LocalPrior(nn.Module, ABC):
         dtype = self.temperature[0].weight.dtype
         scaled = ((estimate - climatology.mean[-1]) / spread).to(dtype)
         log_std = (current.std / spread).log().to(dtype).detach()
-        correction, factor = self.local_model(*torch.broadcast_tensors(scaled, log_std), s)
+        correction, factor = self._by_parts(*torch.broadcast_tensors(scaled, log_std), s)
         return Gaussian.of(estimate + correction * spread, self.rows_of(factor, spread))
+
+    def _by_parts(self, scaled: Tensor, log_std: Tensor, s: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The local model; without gradients of a few windows at a time, so that its features fit in the cache."""
+        *batch, steps, n = scaled.shape
+        each = max(1, PART // (steps * n))
+        if torch.is_grad_enabled() or scaled.is_cuda or math.prod(batch) <= each:
+            return self.local_model(scaled, log_std, s)
+        temperatures = torch.as_tensor(s, dtype=scaled.dtype, device=scaled.device).expand(batch).reshape(-1)
+        windows = (x.reshape(-1, steps, n).split(each) for x in (scaled, log_std))
+        parts = zip(*windows, temperatures.split(each), strict=True)
+        found = zip(*(self.local_model(*part) for part in parts), strict=True)
+        correction, factor = (torch.cat(pieces).unflatten(0, batch) for pieces in found)
+        return correction, factor
 
     def rows_of(self, factor: Tensor, spread: Float[Tensor, " n"]) -> Rows:
         """F in the state's units."""

@@ -337,6 +337,25 @@ def test_each_window_may_have_its_own_temperature(make):
         torch.testing.assert_close(together.precision.blocks[i], alone.precision.blocks, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [neural, mirrored, anchored, ring])
+def test_a_large_batch_is_looked_at_a_few_windows_at_a_time(make, monkeypatch):
+    prior, x, s = make().double(), draw(2, 3, 4, N), draw(2, 3).sigmoid()
+    with torch.no_grad():
+        whole = [prior(around(x), at) for at in (0.3, s)]
+        monkeypatch.setattr("nida_kit.priors.parts.PART", 2 * 4 * N)
+        asked = []
+        monkeypatch.setattr(
+            prior, "local_model", lambda *seen: asked.append(len(seen[0])) or type(prior).local_model(prior, *seen)
+        )
+        parts = [prior(around(x), at) for at in (0.3, s)]
+    assert asked == [2] * 6
+    for one, other in zip(parts, whole, strict=True):
+        assert_same(one.centre, other.centre)
+        assert_same(one.precision.blocks, other.precision.blocks)
+    prior(around(x), 0.3)  # training keeps all of a batch's features for its gradient anyway
+    assert len(asked) == 7
+
+
 @pytest.mark.parametrize("odd", [(0,), (1,), (0, 1)])
 def test_a_mirrored_prior_says_of_the_mirror_image_what_it_says_of_the_estimate(odd):
     prior = wake(NeuralPrior(climatology(), width=8, dilations=(1, 2), odd=odd)).double()
