@@ -25,7 +25,7 @@ from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.setups import Setup
 from nida_kit.studies import limit
-from nida_kit.studies.common import TEST, VALIDATION, Law, command, interpolation, lorenz63, observed
+from nida_kit.studies.common import TEST, VALIDATION, Law, command, interpolation, lorenz63, observed, ran_apart
 
 SPACINGS, NOISES = (4, 8, 16), (0.05, 0.2)
 INFLATIONS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.4)
@@ -83,7 +83,7 @@ def _error(setup: Setup, method: Method, truth: xr.DataArray, obs: xr.Dataset) -
     try:
         return setup.score(method.assimilate(obs)["mean"], truth)
     except ValueError as error:
-        if not any(said in str(error) for said in ("run apart", "overflowed")):
+        if not ran_apart(error):
             raise
         return float("inf")
 

@@ -34,6 +34,22 @@ def test_scores_are_those_of_the_windows_whole():
     assert 0 < found["coverage"] < 1 and found["seconds"] > 0
 
 
+def test_an_ensemble_that_runs_apart_is_said_to_and_other_errors_are_raised():
+    class Fails(nk.ClimatologicalForecast):
+        why = "The forecast overflowed: the filter has lost the truth."
+
+        def reconstruct(self, *given):
+            raise ValueError(self.why)
+
+    truth = ocean.labelled(torch.zeros(2, ocean.STEPS, CELLS, CELLS), CELLS)
+    obs = ocean.observed(truth, {"random": (20, 20)}, 1.0, seed=2)
+    method = Fails(CLIMATE, nk.QuasiGeostrophic(cells=CELLS).labels, ocean.DT)
+    assert ocean.scored(method, truth, obs, 1.0) == {"windows": 2, "runs apart": True}
+    method.why = "Something else."
+    with pytest.raises(ValueError, match="Something else"):
+        ocean.scored(method, truth, obs, 1.0)
+
+
 def test_memory_is_that_of_the_method():
     class Hungry(nk.ClimatologicalForecast):
         def reconstruct(self, *given):
