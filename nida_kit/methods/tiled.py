@@ -2,14 +2,15 @@
 
 A value far from a tile says nothing of it, so a tile that sees its surroundings as far as values are correlated gets
 the answer that the whole field would give it. Dask hands the tiles with their halos (`dask.array.map_overlap`) to
-whatever runs it, threads or the workers of a cluster. Each writes its own part of a Zarr store and then that it is
-done, so a run that was cut off goes on where it stopped. Noise goes by the place in the whole field: tiles agree on
-their draws where they meet.
+whatever runs it, threads or the workers of a cluster. Each writes its own part of a Zarr store and then a checksum of
+its observations, so a run that was cut off goes on where it stopped, and not with other data. Noise goes by the place
+in the whole field: tiles agree on their draws where they meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from nida_kit.state import MEMBER, TIME, storable
 if TYPE_CHECKING:
     from dask.array import Array
 
-_DONE = "finished"  # which tiles are, along tile_y and tile_x
+_DONE = "finished"  # along tile_y and tile_x: a checksum of the observations that a tile was made from; 0 is not yet
 
 
 def tiled(
@@ -79,7 +80,8 @@ def tiled(
 
     Raises:
         ValueError: another method; observations in half precision, at points, on another grid, or with correlated
-            errors; tiles smaller than their halo, or not in multiples of the coarsest scale; a store of other settings.
+            errors; tiles smaller than their halo, or not in multiples of the coarsest scale; a store of other settings
+            or of other observations.
     """
     import dask.array as da  # here, as all that takes long to import
 
@@ -94,7 +96,9 @@ def tiled(
     steps = given.shape[1]
     settings = {**method.settings, "tile": tile, "halo": halo, "members": members, "seed": climatology.seed}
     settings["climatology"] = _fingerprint(climatology)
-    finished = _prepare(Path(store), obs, method, sizes, settings)
+    done = _prepare(Path(store), obs, method, sizes, settings)
+    _check_unchanged(store, given, sizes, done)
+    finished = done != 0
     written = da.map_overlap(
         _Tile(climatology, str(store), tuple(map(tuple, sizes)), halo, members),
         given.rechunk((2, steps, *map(tuple, sizes))),
@@ -190,7 +194,7 @@ def _grid(points) -> str:
 def _prepare(
     store: Path, obs: xr.Dataset, method: OptimalInterpolation, sizes: list[list[int]], settings: dict[str, Any]
 ) -> np.ndarray:
-    """Which tiles of the store are finished, `(tile_y, tile_x)`; an empty store is made first.
+    """Checksums of the store's tiles, `(tile_y, tile_x)`, 0 where not finished; an empty store is made first.
 
     Raises:
         ValueError: a store of other settings, or another grid.
@@ -221,11 +225,34 @@ def _prepare(
         empty = da.zeros((settings["members"], *shape), dtype=np.float32, chunks=(1, *chunks))
         variables["draws"] = ((MEMBER, *dims), empty, labels.attributes)
     counts = tuple(map(len, sizes))
-    variables[_DONE] = (("tile_y", "tile_x"), da.zeros(counts, dtype=bool, chunks=(1, 1)))
+    variables[_DONE] = (("tile_y", "tile_x"), da.zeros(counts, dtype=np.uint32, chunks=(1, 1)))
     empty = xr.Dataset(variables, labels.coordinates() | {TIME: time}, settings)
     encoding = {name: {"chunks": x[1].chunksize} for name, x in variables.items()}
     storable(empty).to_zarr(store, compute=False, consolidated=False, encoding=encoding)
-    return np.zeros(counts, bool)
+    return np.zeros(counts, np.uint32)
+
+
+def _places(sizes: Sequence[Sequence[int]], where: Iterable[int]) -> tuple[slice, slice]:
+    """Where a tile lies in the whole field."""
+    begin = [sum(own[:k]) for own, k in zip(sizes, where, strict=True)]
+    along_y, along_x = (slice(b, b + own[k]) for b, own, k in zip(begin, sizes, where, strict=True))
+    return along_y, along_x
+
+
+def _checksum(given: np.ndarray) -> int:
+    """Of a tile's own observations and their errors; never 0."""
+    return zlib.crc32(np.ascontiguousarray(given)) or 1
+
+
+def _check_unchanged(store: str | Path, given: Array, sizes: list[list[int]], done: np.ndarray) -> None:
+    """Raises a ValueError where finished tiles were made from other observations."""
+    finished = np.argwhere(done)
+    other = [(i, j) for i, j in finished if _checksum(given[(..., *_places(sizes, (i, j)))].compute()) != done[i, j]]
+    if other:
+        raise ValueError(
+            f"{str(store)!r} has {len(finished)} finished tiles, and {len(other)} of them were made from other "
+            "observations: give another folder, or delete this one."
+        )
 
 
 @dataclass(frozen=True)
@@ -250,23 +277,24 @@ class _Tile:
         if not block_info:
             return np.ones((1, 1, 1, 1), bool)
         where = block_info[0]["chunk-location"][-2:]
-        begin = [sum(own[:k]) for own, k in zip(self.sizes, where, strict=True)]
-        own = [slice(b, b + n[k]) for b, n, k in zip(begin, self.sizes, where, strict=True)]
-        first = [max(0, b - self.halo) for b in begin]
+        own = _places(self.sizes, where)
+        first = [max(0, s.start - self.halo) for s in own]
         seen = [slice(f, f + n) for f, n in zip(first, given.shape[-2:], strict=True)]
         inner = (..., *(slice(s.start - f, s.stop - f) for s, f in zip(own, first, strict=True)))
         with torch.no_grad():
             found = _solved(self.climatology.part(*seen), given, self.members)
-        self._write({name: x[inner] for name, x in found.items()}, own, where)
+        self._write({name: x[inner] for name, x in found.items()}, own, where, _checksum(given[inner]))
         return np.ones((1, 1, 1, 1), bool)
 
-    def _write(self, found: dict[str, np.ndarray], own: list[slice], where: tuple[int, int]) -> None:
+    def _write(
+        self, found: dict[str, np.ndarray], own: tuple[slice, slice], where: tuple[int, int], checksum: int
+    ) -> None:
         import zarr  # here, as all that takes long to import
 
         group = zarr.open_group(self.store, mode="r+")
         for name, x in found.items():
             group[name][(..., *own)] = x
-        group[_DONE][where] = True  # last, so that a tile is finished when all of it is there
+        group[_DONE][where] = checksum  # last, so that a tile is finished when all of it is there
 
 
 def _solved(climatology: MultiscaleClimatology, given: np.ndarray, members: int) -> dict[str, np.ndarray]:

@@ -51,8 +51,11 @@ def test_a_method_keeps_its_published_score(name, title):
     score, found, record = setup.published[title], scores(name, title), RECORD[name][title]
     # Each error of a field is the mean of many values, so one run of fewer cycles says as much.
     assert (setup.cycles >= 1000 and setup.experiments >= 3) or setup.system.labels.size > 10_000
-    # Other truths bring the chance of other experiments: three standard errors, which so few do not know below 3%.
-    chance = 0.0 if same_truths(setup) else 3 * max(record.get("analysis_error", 0.0), 0.03 * record["here"])
+    # Other truths bring the chance of other experiments: three standard errors, which so few do not know below 3%. So
+    # does another rounding, if a filter loses the truth now and then, as experiments that differ very much tell.
+    error = record.get("analysis_error", 0.0)
+    steady = error < 0.1 * record["here"]
+    chance = 0.0 if same_truths(setup) and steady else 3 * max(error, 0.03 * record["here"])
     assert found[score.held] == pytest.approx(score.value, abs=score.tolerance * score.value + chance)
     # With the same truths a filter forgets how it was rounded, but not a particle filter, which chooses otherwise: four
     # seeds differ by 14%.
