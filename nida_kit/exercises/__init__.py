@@ -13,6 +13,7 @@
     train_your_own             notebook 09
     model_error                notebook 10
     real_data                  notebook 11
+    fields                     notebook 12
 
 An exercise is three cells of a notebook, tagged `exercise`, `check` and `solution`: a function to complete, a call of
 its check, and a solution that unfolds. `tests/exercises` runs every solution, every empty cell, and typical mistakes.
@@ -24,6 +25,7 @@ Not yet. You return the measurement alone. The prior knows something too: weigh 
 
 from nida_kit.exercises.any_observation import operator
 from nida_kit.exercises.ensembles_and_particles import inflation
+from nida_kit.exercises.fields import map_at
 from nida_kit.exercises.four_d_var_and_hybrid import gauss_newton_step
 from nida_kit.exercises.gaussian_assimilation import interpolate_pair, kalman_update
 from nida_kit.exercises.model_error import model_error_cost
@@ -44,6 +46,7 @@ __all__ = [
     "inflation",
     "interpolate_pair",
     "kalman_update",
+    "map_at",
     "model_error_cost",
     "one_tile",
     "operator",

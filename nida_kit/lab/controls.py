@@ -180,9 +180,9 @@ class _LogSlider(_InTurn, widgets.FloatLogSlider):
         return float(f"{value:.2g}") if isclose(value, step, rel_tol=1e-9) else value
 
 
-def whole(low: int, high: int) -> widgets.IntSlider:
-    """A slider of whole numbers."""
-    return _IntSlider(low, low, high, readout=False)
+def whole(low: int, high: int, step: int = 1) -> widgets.IntSlider:
+    """A slider of whole numbers: from the lowest on, every `step`-th."""
+    return _IntSlider(low, low, high, step, readout=False)
 
 
 def typed(low: int, high: int) -> widgets.IntSlider:
@@ -232,13 +232,14 @@ class Row(widgets.HBox):
         if change.new == self._shown:
             return
         low, high = self._bounds()
-        whole = isinstance(self.control, _IntSlider)
-        if low <= change.new <= high and not (whole and change.new % 1):
+        step = self.control.step if isinstance(self.control, _IntSlider) else 0
+        if low <= change.new <= high and not (step and (change.new - low) % step):
             self.control.value = type(self.control.value)(change.new)
             return
         self._show()
-        numbers = "whole numbers" if whole else "numbers"
+        numbers = "whole numbers" if step else "numbers"
         bounds = f"from {low:g} to {high:g}" if low < high else f"of {low:g} alone"
+        bounds += f" in steps of {step}" if step > 1 else ""
         self._refuse(f"{self._label} takes {numbers} {bounds}, not {change.new:g}: it stays {self._shown:g}.")
 
     def _bounds(self) -> tuple[float, float]:

@@ -373,7 +373,7 @@ class TrainingLab(Explorer):
             "batches": Control("batches", "How many there will be.", lambda: typed(1, 100_000)),
             "batch": Control("batch", "Windows in each.", lambda: typed(1, 4096)),
             "rate": Control("learning rate", "Its peak, after a fifth of the batches.", lambda: logarithmic(-4, -1)),
-            "width": Control("width", "Features of the network per time step.", lambda: even(2, 128, 2)),
+            "width": Control("width", "Features of the network per time step.", lambda: whole(2, 128, 2)),
             "log_score": Control("log score", "Its weight in the loss.", lambda: even(0.0, 1.0, 0.05)),
             "seed": Control("seed", "Another number, other weights and batches.", lambda: typed(0, 9999)),
             "window": Control("window", "Which held-out window is drawn, counted from 0.", lambda: whole(0, 1)),

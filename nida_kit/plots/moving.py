@@ -27,7 +27,7 @@ from PIL import Image
 
 from nida_kit import checks
 from nida_kit.plots.minima import make_minima, update_minima
-from nida_kit.plots.plane import Point, make_plane, rows_of, update_plane
+from nida_kit.plots.plane import MEAN, Point, make_plane, rows_of, update_plane
 from nida_kit.plots.reconstruction import make, update
 from nida_kit.plots.style import figure, pick, styled
 from nida_kit.state import COMPONENT, TIME
@@ -174,7 +174,7 @@ def animate(
         along: a dim, of which a cut is shown as well; None is no cut.
         at: the point that the cut goes through.
         per_second: frames.
-        title: begins the line above each frame, which says the time.
+        title: of the map of the reconstruction, before the time.
 
     Raises:
         ValueError: a number of frames that is not positive.
@@ -183,11 +183,11 @@ def animate(
     fig = figure(rows_of(ds, along is not None), _WIDTH, _ROW)
     times = ds["mean"][TIME].values
     made = make_plane(fig, ds, 0, along, at)
-    line = fig.text(0.995, 0.995, "", ha="right", va="top", fontsize="small")
+    panel = made.images[MEAN].axes
 
     def show(k: int) -> None:
         update_plane(made, ds, k, along, at)
-        line.set_text(", ".join(filter(None, [title, f"time {_said(times[k])}"])))
+        panel.set_title(f"{title or MEAN}, time {_said(times[k])}", fontsize="medium")
 
     frames = frames_of(fig, show, range(len(times)))
     shown = " and ".join(made.images)

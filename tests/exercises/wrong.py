@@ -7,6 +7,18 @@ def observing(law: str, returned: str = "nk.method_of('lorenz63').assimilate(obs
     return f"{head}    obs = nk.observe(truth, {law}, seed=1)\n    return {returned}"
 
 
+def mapping(
+    noise: str, returned: str = "c @ np.linalg.solve(S, values), (1 - c @ np.linalg.solve(S, c)) ** 0.5"
+) -> str:
+    """An answer that adds this to the covariances of the measurements."""
+    return (
+        "import numpy as np\n\n\ndef map_at(place, places, values, noise_std):\n"
+        "    def near(a, b):\n        return np.exp(-((a - b) ** 2).sum(-1) / (2 * 0.1**2))\n\n"
+        "    c, C = near(place, places), near(places[:, None], places)\n"
+        f"    S = {noise}\n    return {returned}"
+    )
+
+
 WRONG: dict[str, list[tuple[str, str]]] = {
     "kalman_update": [
         ("def kalman_update(mean, std, value, noise_std):\n    return value, noise_std", "measurement alone"),
@@ -54,6 +66,26 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("import numpy as np\ndef solve_gradient(A, b, g):\n    return np.linalg.solve(A.T, g)", "Return two things"),
         ("def solve_gradient(A, b, g):\n    return A, 'b'", "must return numbers"),
         ("solve_gradient = None", "A function is asked for"),
+    ],
+    "map_at": [
+        (mapping("C"), "had no errors"),
+        (mapping("C + noise_std * np.eye(2)"), "square it"),
+        (mapping("(1 + noise_std**2) * np.eye(2)"), "share their weight"),
+        (mapping("C + noise_std**2 * np.eye(2)", "c @ values / c.sum(), 0.5"), "average by nearness"),
+        (
+            mapping("C + noise_std**2 * np.eye(2)", "c @ np.linalg.solve(S, values), 1 - c @ np.linalg.solve(S, c)"),
+            "You return a variance",
+        ),
+        (
+            mapping(
+                "C + noise_std**2 * np.eye(2)", "c @ np.linalg.solve(S, values), (c @ np.linalg.solve(S, c)) ** 0.5"
+            ),
+            "what became known",
+        ),
+        (mapping("C + noise_std**2 * np.eye(2)", "c @ np.linalg.solve(S, values), 1.0"), "The std is"),
+        (mapping("C + noise_std**2 * np.eye(2)", "c @ values, 1.0"), "between them"),
+        (mapping("C + noise_std**2 * np.eye(2)", "c @ np.linalg.solve(S, values)"), "two numbers"),
+        ("map_at = 0.3", "A function is asked for"),
     ],
     "model_error_cost": [
         ("def model_error_cost(x, step, q):\n    return (((x[1:] - step(x[:-1])) / q) ** 2).sum()", "factor 1/2"),

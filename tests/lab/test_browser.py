@@ -54,7 +54,7 @@ SIZES = (LAPTOP, LARGE, (820, 1100), (390, 844))
 SEEN = 600  # pixels of a notebook that a laptop shows, below the bars of browser and JupyterLab
 
 
-# The slider that is moved in each.
+# The slider that is moved in each. These are seen from all sides.
 NOTEBOOKS = {
     "00_start_here": "noise-std",
     "01_gaussian_assimilation": "value",
@@ -65,6 +65,15 @@ NOTEBOOKS = {
     "00_own_file": "share",
 }
 OWN = {"00_own_file": "00_start_here"}  # the notebook, given a file of observations
+# Of these, whether they fit a laptop, and follow the keys.
+OTHERS = {
+    "06_uncertainty": "stretch",
+    "08_scaling": "steps",
+    "09_train_your_own": "width",
+    "10_model_error": "rho",
+    "13_challenges": "first",
+}
+MEASURED = r"[\d.e+-]+ (ms|s|times)\b"  # in the line of a lab that measures: numbers that never come again
 
 
 # Servers and pages
@@ -102,17 +111,22 @@ def new_page(browser) -> Iterator:
 
 
 def copies(folder: Path) -> Path:
-    """The notebooks of the table, with small sizes, in a folder like the repository's."""
+    """The notebooks of both tables up to their first lab, with small sizes, in a folder like the repository's.
+
+    What comes after it is left to the tests that run all notebooks without a browser.
+    """
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
     (folder / "figures").mkdir(parents=True)
     truth = nk.Lorenz63().simulate(samples=2, steps=32, dt=0.05, seed=0)
     nk.observe(truth, components=["x", "z"], every=2, noise_std=0.5, seed=1).to_netcdf(folder / "mine.nc")
-    for stem in NOTEBOOKS:
+    for stem in (*NOTEBOOKS, *OTHERS):
         source, given = OWN.get(stem, stem), {"observations": "mine.nc"} if stem in OWN else {}
         path = FOLDER / f"{source}.ipynb"
         notebook = parameterize_notebook(load_notebook_node(str(path)), SMALL[source] | given)
+        at = next(k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code" and "Lab(" in cell.source)
+        notebook.cells = notebook.cells[: at + 1]
         nbformat.write(notebook, folder / f"{stem}.ipynb")
     return folder
 
@@ -334,6 +348,16 @@ def the_picture_again(page, before: Seen) -> None:
     settle(page)
 
 
+def the_words_again(page, before: Seen) -> None:
+    """Of a lab that measures: the line about it is the same but for what was measured."""
+    page.wait_for_function(
+        """([old, measured]) =>
+            document.querySelector('.nida-summary').innerText.replace(RegExp(measured, 'g'), '') === old""",
+        arg=[re.sub(MEASURED, "", before.summary), MEASURED],
+    )
+    settle(page)
+
+
 def settle(page) -> None:
     """Wait until the lab has told all it has to tell: picture and line come in several messages."""
     page.wait_for_function(
@@ -518,11 +542,41 @@ def test_nothing_in_a_lab_overlaps_or_is_cut_off(lab, size):
 @pytest.mark.parametrize("files", [True, False], ids=["with files", "without files"])
 def test_a_laptop_shows_figure_controls_and_score_at_once(lab, files):
     resize(lab.page, LAPTOP, files)
-    boxes = lab.page.evaluate(BOXES)
+    check_all_is_seen(lab.page)
+
+
+def check_all_is_seen(page) -> None:
+    boxes = page.evaluate(BOXES)
     left, top, right, _ = boxes["lab"]
     assert max(boxes[name][3] for name in ("side", "summary", "figure")) - top <= SEEN
     assert boxes["side"][2] <= boxes["main"][0] and boxes["summary"][3] <= boxes["figure"][1]
     assert boxes["figure"][2] - boxes["figure"][0] > 0.6 * (right - left - 336)
+
+
+@pytest.mark.parametrize("shown", OTHERS, indirect=True)
+def test_another_lab_fits_a_laptop_and_follows_the_keys(lab):
+    page, slider = lab.page, OTHERS[lab.stem]
+    for size in (LARGE, LAPTOP):
+        assert layout_faults(page, size) == []
+    check_all_is_seen(page)
+    assert set(unnamed(page)) <= {"slider"}
+
+    again = the_words_again if lab.stem == "08_scaling" else the_picture_again
+    start = number_beside(page, slider).input_value()
+    press(page, slider, "ArrowRight")
+    assert new_picture(page, lab.first).summary != lab.first.summary
+    assert number_beside(page, slider).input_value() != start
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
+        press(page, slider, key)
+    again(page, lab.first)  # which none of the others on the way is
+    assert number_beside(page, slider).input_value() == start
+    before = seen(page)
+    press(page, slider, "ArrowRight")
+    new_picture(page, before)
+    click(page, "reset")
+    again(page, lab.first)
+    assert number_beside(page, slider).input_value() == start
+    keep_screenshot(page, lab.stem)  # last, for it scrolls
 
 
 def test_a_large_screen_is_used_and_a_narrow_one_has_the_figure_first(lab):

@@ -24,6 +24,9 @@ def lab(monkeypatch, tmp_path):
     made.model.wait()
 
 
+MOVES = {"batches": 9, "batch": 5, "rate": 0.01, "width": 6, "log_score": 0.2, "seed": 1, "window": 2}
+
+
 def held(model, monkeypatch, after: int) -> tuple[threading.Event, threading.Event]:
     """A training waits after so many batches: what tells that it does, and what lets it go on."""
     there, go, watch = threading.Event(), threading.Event(), model._watch
@@ -61,6 +64,22 @@ def test_it_comes_to_the_weights_of_the_same_training_without_a_lab(lab):
     assert lab.model.result["after"][kept - 1] == history.attrs["kept_after"]
     shown = lab.model.method.assimilate(lab.model.obs)["mean"]
     np.testing.assert_allclose(lab.model.result["mean"].isel(step=kept - 1), shown, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_each_control_changes_its_parameter_and_reset_brings_the_picture_again(lab, name):
+    before, start = lab.image.value, getattr(lab.model.params, name)
+    lab.controls[name].value = MOVES[name]
+    assert (lab.status.value, getattr(lab.model.params, name)) == ("", MOVES[name])
+    lab.buttons["reset"].click()
+    assert lab.controls[name].value == start and lab.image.value == before
+
+
+def test_an_odd_width_cannot_be_typed(lab):
+    number = lab._rows["width"].number
+    number.value = 7
+    assert "width takes whole numbers from 2 to 128 in steps of 2, not 7: it stays 4." in lab.status.value
+    assert number.value == 4 == lab.model.params.width
 
 
 def test_while_it_trains_the_lab_answers_and_stop_ends_it(lab, monkeypatch):
