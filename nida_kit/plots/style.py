@@ -27,6 +27,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from nida_kit import checks
+from nida_kit.evaluate import BAND
 from nida_kit.methods.method import versions
 from nida_kit.state import COMPONENT, TIME, state_dims
 
@@ -155,6 +156,22 @@ def round_bounds(*choices: np.ndarray) -> tuple[float, float]:
     low, high = low - ROOM * (high - low), high + ROOM * (high - low)
     ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
     return ticks[0], ticks[-1]
+
+
+def bounds_of(rows: Sequence[dict[str, np.ndarray]]) -> list[tuple[float, float]]:
+    """Limits of each component's panels, from what each row of them shows, `(time, component)` by variable.
+
+    They hold truth, observations, the first guess and the `usual` range of the climatology, where there are such: they
+    rarely change while a slider moves, and an estimate in the wrong lobe is seen. Where no truth is known they hold
+    everything.
+    """
+    everything = [values for row in rows for name, values in row.items() if name != "std"]
+    everything += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
+    choices = [np.concatenate(everything).T]
+    if "truth" in rows[0]:
+        known = [rows[0][name] for name in ("truth", "value", "first_guess", "usual") if name in rows[0]]
+        choices.insert(0, np.concatenate(known).T)
+    return [round_bounds(*of_component) for of_component in zip(*choices, strict=True)]
 
 
 def component_names(ds: xr.Dataset | xr.DataArray) -> list[str]:
