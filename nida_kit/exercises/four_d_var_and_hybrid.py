@@ -8,7 +8,7 @@ import numpy as np
 
 from nida_kit.exercises.verdict import NotYet, exercise, tried
 
-CASES = ((2.0, 1.0, 1.5, 4.0, 0.5), (0.5, -1.0, 0.7, 3.0, 2.0), (-1.5, -0.5, 2.0, 1.0, 0.3))
+CASES = ((2.0, 1.0, 1.5, 3.0, 0.5), (0.5, -1.0, 0.7, 3.0, 2.0), (-1.5, -0.5, 2.0, 1.0, 0.3))
 
 
 @exercise

@@ -180,7 +180,7 @@ def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Art
         fig: from `figure`, or any other.
         ds: as `experiment.run` or `assimilate` return it, of which the first window is drawn: `mean` and, where
             there are any, `std`, `truth`, `first_guess`, `value` and `beside`; with or without the dim `step`. Rows are
-            labelled with `step_rmse`, and limits hold the `usual` range of a `Setup`, if it is there.
+            labelled with `step_rmse`, and limits hold the `usual` range of a `Setup`, if there is one.
         steps: which steps to draw, a row each; None is all. Of more than three components the first three are drawn.
 
     Returns:
