@@ -2,14 +2,14 @@
 
 >>> ds = run(Parameters(samples=2, temperatures=3))
 >>> [name for name in ds.data_vars if "step" in ds[name].dims]
-['mean', 'std', 'step_rmse', 'step_coverage', 'before', 'before_rmse']
+['mean', 'std', 'step_rmse', 'component_rmse', 'step_coverage', 'before', 'before_rmse']
 >>> ds.sizes["step"]
 3
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,6 +30,7 @@ from nida_kit.notes import quiet
 from nida_kit.observing.observe import observe
 from nida_kit.priors.weights import shipped
 from nida_kit.schedule import SCHEDULES
+from nida_kit.state import COMPONENT
 from nida_kit.systems.system import System
 
 SETUPS = {"lorenz63": "blanke2024-lorenz63", "pendulum": "blanke2024-pendulum", "lorenz96": "half-lorenz96"}
@@ -222,11 +223,12 @@ def run(parameters: Parameters) -> xr.Dataset:
     """Simulate, observe, reconstruct. Methods that take a first guess start from the optimal interpolation.
 
     Returns:
-        `truth`, `value`, `noise_std`, `first_guess`, and `mean`, `std`, `step_rmse` and `step_coverage` (of the 90%
-        interval) along `step` with the coordinate `temperature`, beside the estimate that each step began with,
-        `before`, and its `before_rmse`; if asked, `beside` and `beside_rmse` along `other`; in
-        `attrs` the method's records, `first_guess_rmse`, the last step's `rmse` and `coverage_90`, and how many values
-        were `observed`. Root mean squared errors are in climatological units.
+        `truth`, `value`, `noise_std`, `first_guess`, the `usual` range of the climatology, and `mean`, `std`,
+        `step_rmse`, the same by component as `component_rmse`, and `step_coverage` (of the 90% interval) along `step`
+        with the coordinate `temperature`, beside the estimate that each step began with, `before`, and its
+        `before_rmse`; if asked, `beside` and `beside_rmse` along `other`; in `attrs` the method's records,
+        `first_guess_rmse`, the last step's `rmse` and `coverage_90`, and how many values
+        were `observed`. Root mean squared errors are in climatological standard deviations.
 
     Raises:
         ValueError: parameters out of range, or components that the system has not.
@@ -241,8 +243,8 @@ def run(parameters: Parameters) -> xr.Dataset:
     result = METHODS[parameters.method](parameters).assimilate(obs, first_guess, trace=True)
     scaled = truth / unit
 
-    def errors(estimate: xr.DataArray) -> xr.DataArray:
-        return rmse(estimate / unit, scaled, dim=truth.dims)
+    def errors(estimate: xr.DataArray, over: Sequence[Hashable] = truth.dims) -> xr.DataArray:
+        return rmse(estimate / unit, scaled, dim=over)
 
     step_rmse = errors(result["mean"])
     step_coverage = coverage(result["mean"], result["std"], truth, dim=truth.dims)
@@ -257,7 +259,9 @@ def run(parameters: Parameters) -> xr.Dataset:
         value=obs["value"],
         noise_std=obs["noise_std"],
         first_guess=first_guess,
+        usual=setup.usual,
         step_rmse=step_rmse,
+        component_rmse=errors(result["mean"], [dim for dim in truth.dims if dim != COMPONENT]),
         step_coverage=step_coverage,
         before=result["mean"].shift(step=1).fillna(first_guess).transpose(*result["mean"].dims),
         before_rmse=step_rmse.shift(step=1, fill_value=scores["first_guess_rmse"]),

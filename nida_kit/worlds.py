@@ -143,10 +143,11 @@ def run_worlds(parameters: WorldParameters) -> xr.Dataset:
     """Simulate the truth, observe x, reconstruct by what is believed.
 
     Returns:
-        `truth`, `value`, `noise_std`, `mean` and `std` along time and component; `beside`, 4D-Var that knows the true
-        parameters; in `attrs` `rmse` and `beside_rmse` in climatological standard deviations of the reference
-        experiment, `coverage_90`, how many values were `observed`, the `seconds`, and by component what the believed
-        model leaves `unexplained` in a step of the true window, a root mean square in state units.
+        `truth`, `value`, `noise_std`, `mean` and `std` along time and component; the `usual` range of the reference
+        experiment; `beside`, 4D-Var that knows the true parameters; in `attrs` `rmse` and `beside_rmse` in
+        climatological standard deviations of that experiment, `coverage_90`, how many values were `observed`, the
+        `seconds`, and by component what the believed model leaves `unexplained` in a step of the true window, a root
+        mean square in state units.
 
     Raises:
         ValueError: parameters out of range.
@@ -172,6 +173,7 @@ def run_worlds(parameters: WorldParameters) -> xr.Dataset:
     }
     beside = right.expand_dims(other=[RIGHT])
     kept = {"truth": truth, "value": obs["value"], "noise_std": obs["noise_std"], "beside": beside}
+    kept["usual"] = _setup().usual  # for limits that hold both lobes
     return found[["mean", "std"]].assign(kept).assign_attrs(about)
 
 

@@ -55,6 +55,7 @@ def test_scores_are_those_of_numpy_in_units_of_the_climatological_spread():
     assert ds.attrs["first_guess_rmse"] == pytest.approx(by_hand(ds["first_guess"].values))
     np.testing.assert_allclose(ds["step_rmse"], [by_hand(mean) for mean in ds["mean"].values])
     assert ds.attrs["rmse"] == pytest.approx(float(ds["step_rmse"][-1]))
+    np.testing.assert_allclose((ds["component_rmse"] ** 2).mean("component"), ds["step_rmse"] ** 2)
     assert ds.attrs["observed"] == 3 * 4
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from nida_kit.exercises.verdict import NotYet, exercise, tried
 
-CASES = ((2.0, 1.0, 1.5, 4.0, 0.5), (0.5, -1.0, 0.7, 3.0, 2.0), (-1.5, -0.5, 2.0, 1.0, 0.3))
+CASES = ((2.0, 1.0, 1.5, 3.0, 0.5), (0.5, -1.0, 0.7, 3.0, 2.0), (-1.5, -0.5, 2.0, 1.0, 0.3))
 
 
 @exercise
@@ -25,6 +25,8 @@ def gauss_newton_step(answer: Callable) -> str:
         given = f"From x = {x:g}, with the prior {m:g} +- {s:g} and {y:g} +- {r:g} measured of h(x) = x^2,"
         for wrong, said in (
             (x - (pull + push) / precision, "the step goes uphill. Go from x against the gradient."),
+            (x + (pull - push) / precision, "the value pushes the wrong way: by slope * (value - h), not (h - value)."),
+            (x + (push - pull) / precision, "the prior pulls the wrong way: by (mean - x), not (x - mean)."),
             (m + push / precision, "the step begins at the prior's mean. Begin at x; the prior pulls by (mean - x)."),
             (x + push / precision, "the prior does not pull: (x - mean) / std^2 is missing in the gradient."),
             (x + (pull + push) / (slope**2 / r**2), "the curvature lacks the prior's part, 1 / std^2."),

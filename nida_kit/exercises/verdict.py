@@ -66,7 +66,7 @@ def called(answer: Callable, *given: Any) -> Any:
     except NotYet:  # of what a check has handed to it
         raise
     except Exception as error:  # whatever a learner's code may do
-        raise NotYet(f"Your function stops with {type(error).__name__}: {error}.") from error
+        raise NotYet(f"Your function stops with {type(error).__name__}: {str(error).rstrip('.')}.") from error
     if found is None or found is Ellipsis:
         raise NotYet("Your function returns nothing. Replace the dots, and end with return.")
     return found

@@ -25,6 +25,7 @@ from nida_kit import checks, setups
 from nida_kit.experiment import LARGE, SETTINGS, SETUPS, Parameters, methods_of, run, settings_of
 from nida_kit.lab.turns import in_turn
 from nida_kit.notes import quiet
+from nida_kit.state import COMPONENT
 
 MOST_BESIDE = 3
 CAUTION = " Caution: "  # before what is to be known of a result besides its scores
@@ -298,8 +299,11 @@ class LabModel(Model):
     def about(self, ds):
         found, last = ds.attrs, ds.isel(step=-1)
         others = zip(ds["other"].values, ds["beside_rmse"].values, strict=True) if "beside" in ds else ()
+        each = last["component_rmse"].to_series().items() if last.sizes[COMPONENT] <= LARGE else ()
+        by_component = ", ".join(f"{name} {error:.3f}" for name, error in each)
         return (
-            f"RMSE {float(last['step_rmse']):.3f} against {found['first_guess_rmse']:.3f} for the first guess"
+            f"RMSE {float(last['step_rmse']):.3f} {f'({by_component}) ' if by_component else ''}against "
+            f"{found['first_guess_rmse']:.3f} for the first guess"
             + "".join(f", {float(error):.3f} for {name}" for name, error in others)
             + f", in climatological standard deviations; {float(last['step_coverage']):.0%} of the truth lies within "
             f"the 90% interval; observed values: {found['observed']}; {found['seconds']:.2f} s."

@@ -126,7 +126,9 @@ class OceanLab(Explorer):
             "satellites": Control("satellites", "How many there are.", lambda: whole(1, MOST_SATELLITES)),
             "cover": Control("cloud cover", "Share of an image that clouds hide.", lambda: even(0.0, 0.9, 0.1)),
             "noise_std": Control(
-                "noise [spread]", "Error of a value, in standard deviations of the ocean.", lambda: logarithmic(-2, 0)
+                "noise [clim. std]",
+                "Error of a value, in climatological standard deviations.",
+                lambda: logarithmic(-2, 0),
             ),
             "seed": Control("seed", "Another number, another ocean.", lambda: typed(0, 9999)),
             "moment": Control("map of step", "The time that the maps show.", lambda: whole(0, STEPS - 1)),

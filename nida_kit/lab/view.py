@@ -308,7 +308,9 @@ CONTROLS: dict[str, Control] = {
     "components": Control("observed", "The components that are measured.", several),
     "every": Control("every n-th step", "Steps from one measurement to the next.", lambda: whole(1, 32)),
     "noise_std": Control(
-        "noise [spread]", "Error of a measurement, in climatological standard deviations.", lambda: logarithmic(-4, 0)
+        "noise [clim. std]",
+        "Error of a measurement, in climatological standard deviations.",
+        lambda: logarithmic(-4, 0),
     ),
     "seed": Control("seed", "Another number, another experiment.", lambda: typed(0, 9999)),
     "window": Control("window", "Which window of the record, counted from 0.", lambda: whole(0, 1)),

@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
 from nida_kit import plots
 from nida_kit.lab.controls import choice, even, logarithmic, typed, whole
 from nida_kit.lab.model import CAUTION, Model
@@ -23,7 +21,6 @@ from nida_kit.notes import quiet
 from nida_kit.worlds import METHODS, NETWORKS, RANGES, RIGHT, WorldParameters, run_worlds
 
 PRESETS = ("right physics", "rho 20% low", "sigma 20% low", "more doubt")
-_LIMITS = {"x": (-24, 24), "y": (-30, 30), "z": (0, 55)}  # both lobes
 
 
 class WorldsModel(Model):
@@ -119,23 +116,4 @@ class WorldsLab(Explorer):
         super().__init__(WorldsModel(**params), controls, PRESETS, _WORLDS, export, rows=1.9)
 
 
-def _make(fig, ds: xr.Dataset) -> plots.Artists:
-    artists = plots.make(fig, ds)
-    _widen(artists)
-    return artists
-
-
-def _update(artists: plots.Artists, ds: xr.Dataset) -> None:
-    plots.update(artists, ds)
-    _widen(artists)
-
-
-def _widen(artists: plots.Artists) -> None:
-    """The same limits for all worlds: an estimate in the wrong lobe is to be seen."""
-    *panels, portrait = artists.axes[0]
-    for ax, limits in zip(panels, _LIMITS.values(), strict=True):
-        ax.set_ylim(limits)
-    portrait.set(xlim=_LIMITS["x"], ylim=_LIMITS["z"])
-
-
-_WORLDS = Drawing(_make, _update, lambda ds: None)
+_WORLDS = Drawing(plots.make, plots.update, lambda ds: None)

@@ -258,7 +258,8 @@ def _among(components: Sequence[str] | None, exact: xr.DataArray) -> np.ndarray 
         return True
     names = exact[COMPONENT].values.tolist()
     if isinstance(components, str):
-        raise ValueError(f'components="{components}" is one name; give a list of them: ["{components}"].')
+        some = [components] if components in names else f"some of {names}"
+        raise ValueError(f'components="{components}" is one text; give a list of names: {some}.')
     if components is None:
         return True
     asked = checks.several("components", components)

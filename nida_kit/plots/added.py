@@ -21,6 +21,7 @@ from nida_kit.plots.style import (
     LINES,
     MARKS,
     RED,
+    bounds_of,
     component_names,
     label_time,
     legend,
@@ -98,21 +99,21 @@ def update_added(artists: AddedArtists, ds: xr.Dataset) -> None:
     shown = _last(ds)
     time = numbers_of(shown[TIME])
     values = {
-        name: shown[name].reindex({COMPONENT: shown[COMPONENT]}).transpose(TIME, COMPONENT).values
-        for name in ("truth", "first_guess", "mean", "std", "value", "before")
+        name: shown[name].reindex({COMPONENT: shown[COMPONENT]}).transpose(..., COMPONENT).values
+        for name in ("truth", "first_guess", "mean", "std", "value", "before", "usual")
     }
     half = BAND * values["std"]
     around = np.concatenate([values["mean"] - half, (values["mean"] + half)[::-1]])
     there_and_back = np.concatenate([time, time[::-1]])
     steps = {"missing": values["truth"] - values["before"], "added": values["mean"] - values["before"]}
+    bounds = bounds_of([values])
     for k, (above, below) in enumerate(zip(*artists.drawn, strict=True)):
         above["band"].set_xy(np.stack([there_and_back, around[:, k]], -1))
         for name in ("truth", "first_guess", "mean", "value"):
             above[name].set_data(time, values[name][:, k])
         for name, lines in steps.items():
             below[name].set_data(time, lines[:, k])
-        everything = np.concatenate([values[name][:, k] for name in ("truth", "first_guess", "mean", "value")])
-        artists.axes[0, k].set_ylim(round_bounds(everything))
+        artists.axes[0, k].set_ylim(bounds[k])
         # The same for all steps, so that a small step looks small.
         widest = values["truth"][:, k] - values["first_guess"][:, k]
         artists.axes[1, k].set_ylim(round_bounds(np.concatenate([widest, -widest])))

@@ -35,18 +35,20 @@ from nida_kit.plots.style import (
     OTHER_STYLES,
     OTHERS,
     RED,
+    bounds_of,
     label_panels,
     legend,
     looks_of,
     numbers_of,
     pick,
     portrait,
-    round_bounds,
     row_label,
     styled,
     trajectory_panels,
 )
 from nida_kit.state import COMPONENT, TIME, labels_of
+
+_NO_LINES = ("std", "usual")  # what a row shows otherwise: as its band and its limits
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,16 @@ def _row_label(ds: xr.Dataset, row: int) -> str:
 
 
 def _row_of(ds: xr.Dataset, name: str, row: int) -> np.ndarray | None:
-    """A variable `(time, component)` in one row; None if the dataset has it not."""
+    """A variable `(time, component)` in one row, or `(end, component)`; None if the dataset has it not."""
     if name not in ds:
         return None
     array = ds[name].isel(step=row) if "step" in ds[name].dims else ds[name]
-    return array.reindex({COMPONENT: ds[COMPONENT]}).transpose(TIME, COMPONENT).values
+    return array.reindex({COMPONENT: ds[COMPONENT]}).transpose(..., COMPONENT).values
 
 
 def _row(ds: xr.Dataset, row: int) -> dict[str, np.ndarray]:
     """What a row shows, `(time, component)` by variable: read once, for xarray is slower than drawing."""
-    found = {name: _row_of(ds, name, row) for name in (*_lines(ds), "std")}
+    found = {name: _row_of(ds, name, row) for name in (*_lines(ds), *_NO_LINES)}
     return {name: values for name, values in found.items() if values is not None}
 
 
@@ -120,7 +122,7 @@ def _curves(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> dict
     return {
         name: np.stack([time if across is None else values[:, across], values[:, up]], -1)
         for name, values in shown.items()
-        if name != "std"
+        if name not in _NO_LINES
     }
 
 
@@ -134,17 +136,8 @@ def _band(shown: dict[str, np.ndarray], time: np.ndarray, column: int) -> np.nda
 
 
 def _set_limits(artists: Artists, rows: list[dict[str, np.ndarray]], time: np.ndarray) -> None:
-    """Each column's panels share their limits.
-
-    These hold truth and observations, so that estimates are compared within the same frame; one that goes far astray
-    leaves it. Where no truth is known they hold everything.
-    """
-    everything = [values for row in rows for name, values in row.items() if name != "std"]
-    everything += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
-    choices = [np.concatenate(everything).T]
-    if "truth" in rows[0]:
-        choices.insert(0, np.concatenate([rows[0][name] for name in ("truth", "value") if name in rows[0]]).T)
-    bounds = [round_bounds(*of_component) for of_component in zip(*choices, strict=True)]
+    """Each column's panels share their limits, see `bounds_of`."""
+    bounds = bounds_of(rows)
     n = len(bounds)
     for ax in artists.axes[:, :n].T.flat:
         ax.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1)
@@ -187,7 +180,7 @@ def make(fig: Figure, ds: xr.Dataset, steps: Sequence[int] | None = None) -> Art
         fig: from `figure`, or any other.
         ds: as `experiment.run` or `assimilate` return it, of which the first window is drawn: `mean` and, where
             there are any, `std`, `truth`, `first_guess`, `value` and `beside`; with or without the dim `step`. Rows are
-            labelled with `step_rmse`, if there is one.
+            labelled with `step_rmse`, and limits hold the `usual` range of a `Setup`, if there is one.
         steps: which steps to draw, a row each; None is all. Of more than three components the first three are drawn.
 
     Returns:

@@ -27,6 +27,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from nida_kit import checks
+from nida_kit.evaluate import BAND
 from nida_kit.methods.method import versions
 from nida_kit.state import COMPONENT, TIME, state_dims
 
@@ -145,16 +146,31 @@ def label_time(ax: Axes, time: xr.DataArray) -> None:
     ax.set_xlabel(days.get(kind, own))
 
 
-def round_bounds(*choices: np.ndarray) -> tuple[float, float]:
-    """Round limits, with some room, around the first choice that has a range: they move rarely while a slider does."""
-    finite = [values[np.isfinite(values)] for values in choices]
-    wide = [values for values in finite if values.size and np.ptp(values) > 1e-6 * np.abs(values).max()]
-    middle = next((values.mean() for values in finite if values.size), 0.0)
-    values = wide[0] if wide else np.array([middle - 1, middle + 1])
+def round_bounds(values: np.ndarray) -> tuple[float, float]:
+    """Round limits, with some room, around values of which some may be NaN: they move rarely while a slider does."""
+    values = values[np.isfinite(values)]
+    if not values.size or np.ptp(values) <= 1e-6 * np.abs(values).max():
+        middle = values.mean() if values.size else 0.0
+        values = np.array([middle - 1, middle + 1])
     low, high = values.min(), values.max()
     low, high = low - ROOM * (high - low), high + ROOM * (high - low)
     ticks = MaxNLocator(nbins=6, min_n_ticks=3).tick_values(low, high)
     return ticks[0], ticks[-1]
+
+
+def bounds_of(rows: Sequence[dict[str, np.ndarray]]) -> list[tuple[float, float]]:
+    """Limits of each component's panels, from what each row of them shows, `(time, component)` by variable.
+
+    They hold everything that is drawn. Where the `usual` range of the climatology is given, as in labs, they hold that,
+    the truth, the observations and the first guess: they rarely change while a slider moves, and an estimate in the
+    wrong lobe is seen.
+    """
+    if "usual" in rows[0]:
+        held = [rows[0][name] for name in ("truth", "value", "first_guess", "usual") if name in rows[0]]
+    else:
+        held = [values for row in rows for name, values in row.items() if name != "std"]
+        held += [row["mean"] + side * row["std"] for row in rows if "std" in row for side in (-BAND, BAND)]
+    return [round_bounds(of_component) for of_component in np.concatenate(held).T]
 
 
 def component_names(ds: xr.Dataset | xr.DataArray) -> list[str]:

@@ -20,6 +20,8 @@ from nida_kit.observing.observe import observe
 from nida_kit.reference.score import Score
 from nida_kit.systems.system import System
 
+_USUAL = (0.005, 0.995)  # shares of the past
+
 
 def in_state_units(spread: xr.DataArray) -> float:
     """A unit of noise: those of the state."""
@@ -46,7 +48,7 @@ class Setup:
         law: what `nk.observe` is told besides; labs need `components` and `every` there.
         source: paper, with its identifier.
         published: scores on record, by method.
-        climate: windows behind `spread`.
+        climate: windows behind `spread` and `usual`.
     """
 
     name: str
@@ -86,9 +88,24 @@ class Setup:
         return truth.assign_attrs(setup=self.name, source=self.source)
 
     @cached_property
+    def _climatology(self) -> tuple[xr.DataArray, xr.DataArray]:
+        past = self.windows(self.climate, seed=2**31 - 1)
+        return past.std("sample"), past.quantile(_USUAL, ("sample", "time")).rename(quantile="end")
+
+    @property
     def spread(self) -> xr.DataArray:
         """Climatological standard deviation at each time and component, from windows of their own seed."""
-        return self.windows(self.climate, seed=2**31 - 1).std("sample")
+        return self._climatology[0]
+
+    @property
+    def usual(self) -> xr.DataArray:
+        """Between which values each component lies for 99% of these windows' times, `(end, component)`.
+
+        >>> import nida_kit as nk
+        >>> nk.setups.load("blanke2024-pendulum").usual.dims
+        ('end', 'component')
+        """
+        return self._climatology[1]
 
     @property
     def noise(self) -> xr.DataArray | float:

@@ -156,6 +156,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (observing("components=['x', 'z'], every=4, noise_std=0.5", "obs"), "return the observations"),
         ("def reconstruct(truth):\n    return truth", "nobody knows"),
         (observing("components=['x'], every=4, noise_std=0.5"), "observe x, and x and z"),
+        (observing("components='xz', every=4, noise_std=0.5"), "some of ['x', 'y', 'z']."),
         (observing("every=4, noise_std=0.5"), "x and y and z"),
         (observing("components=['x', 'z'], every=8, noise_std=0.5"), "every 4th"),
         (observing("components=['x', 'z'], every=4, noise_std=2.0"), "noise_std=0.5"),
@@ -330,6 +331,18 @@ WRONG: dict[str, list[tuple[str, str]]] = {
             "    down = (mean - x) / std**2 + slope * (value - h) / noise_std**2\n"
             "    return x - down / (1 / std**2 + slope**2 / noise_std**2)",
             "uphill",
+        ),
+        (
+            "def gauss_newton_step(x, mean, std, value, noise_std, h, slope):\n"
+            "    down = (x - mean) / std**2 + slope * (value - h) / noise_std**2\n"
+            "    return x + down / (1 / std**2 + slope**2 / noise_std**2)",
+            "not (x - mean)",
+        ),
+        (
+            "def gauss_newton_step(x, mean, std, value, noise_std, h, slope):\n"
+            "    down = (mean - x) / std**2 + slope * (h - value) / noise_std**2\n"
+            "    return x + down / (1 / std**2 + slope**2 / noise_std**2)",
+            "not (h - value)",
         ),
         (
             "def gauss_newton_step(x, mean, std, value, noise_std, h, slope):\n"

@@ -296,7 +296,7 @@ def test_every_slider_has_a_labelled_number_beside_it(lab):
     [
         ("every", 1000, "every n-th step takes whole numbers from 1 to 32, not 1000: it stays 8."),
         ("every", 7.5, "every n-th step takes whole numbers from 1 to 32, not 7.5: it stays 8."),
-        ("noise_std", 2.0, "noise [spread] takes numbers from 0.0001 to 1, not 2: it stays 0.05."),
+        ("noise_std", 2.0, "noise [clim. std] takes numbers from 0.0001 to 1, not 2: it stays 0.05."),
         ("seed", -1.0, "seed takes whole numbers from 0 to 9999, not -1: it stays 4."),
         ("temperatures", math.nan, "temperatures takes whole numbers from 1 to 8, not nan: it stays 2."),
     ],
@@ -347,14 +347,14 @@ def test_controls_without_effect_are_disabled():
 
 def test_messages_name_the_control_and_not_the_parameter(lab):
     assert not guarded(lab.model, lambda: lab.model.set(noise_std=-1.0))
-    assert "noise [spread] = -1.0" in lab.status.value and "noise_std" not in lab.status.value
+    assert "noise [clim. std] = -1.0" in lab.status.value and "noise_std" not in lab.status.value
 
 
 def test_every_control_and_button_says_what_it_does(lab):
     for name, row in lab._rows.items():
         said = row.label.value if isinstance(row, Choices) else getattr(row, "number", row).tooltip
         assert len(said) > 10, name
-    assert lab.buttons["sparse"].tooltip == "observed: x, every n-th step: 16, noise [spread]: 0.05"
+    assert lab.buttons["sparse"].tooltip == "observed: x, every n-th step: 16, noise [clim. std]: 0.05"
     assert all(button.tooltip for button in lab.buttons.values() if not button.disabled)
 
 

@@ -301,7 +301,8 @@ def test_linearise_says_what_an_operator_must_return():
     [
         ({"components": ["x", "w"]}, r"\['w'\] are not among those observed"),
         ({"components": ["x", "w"]}, r"\['x', 'y', 'z'\].*choose from these"),
-        ({"components": "xz"}, r'components="xz" is one name.*\["xz"\]'),
+        ({"components": "x"}, r"""components="x" is one text.*: \['x'\]"""),
+        ({"components": "xz"}, r"""components="xz" is one text.* some of \['x', 'y', 'z'\]"""),
         ({"components": []}, "Nothing is observed"),
         ({"times": [0.1], "every": 2}, "times= says which.*every=2"),
         ({"times": [0.1], "offset": 1}, "times= says which.*offset=1"),

@@ -116,6 +116,20 @@ def test_an_estimate_is_seen_where_the_truth_says_nothing_of_the_frame(lorenz, k
             assert high - low > 0.1 and inside.mean() > 0.5
 
 
+def test_limits_hold_both_lobes_and_stay_while_another_component_is_seen():
+    limits = set()
+    for components in ("x",), ("z",):
+        ds = run(Parameters(temperatures=1, components=components))
+        artists = plots.make(plots.figure(), ds)
+        limits.add(tuple(ax.get_ylim() for ax in artists.axes[0]))
+        below = plots.make_added(plots.figure(rows=2), ds).axes[0]
+        assert [ax.get_ylim() for ax in below] == [ax.get_ylim() for ax in artists.axes[0, :3]]
+        band = [panel["band"].get_xy()[:, 1] for panel in artists.drawn[0][:3]]
+    assert len(limits) == 1
+    for (low, high), values in zip(limits.pop(), band, strict=False):
+        assert np.mean((low < values) & (values < high)) > 0.9  # of z alone, where x and y may have either sign
+
+
 def test_a_method_without_a_spread_is_drawn_without_a_band(lorenz):
     artists = plots.make(plots.figure(rows=2), lorenz.drop_vars("std"))
     assert "band" not in artists.drawn[0][0]
