@@ -120,6 +120,32 @@ def record(path: Path, study: str, findings: dict[str, Any]) -> None:
     path.write_text(json.dumps(checks.strict(about | findings), indent=2, allow_nan=False) + "\n")
 
 
+class Kept:
+    """A record that grows as it is measured: a study that was cut off goes on where it stopped.
+
+    Args:
+        folder: of the JSON file.
+        study: its name.
+        about: what its findings depend on; a record of anything else is begun anew.
+    """
+
+    def __init__(self, folder: Path, study: str, about: dict[str, Any]):
+        self.path, self.study = folder / f"{study}.json", study
+        there = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.found = there if all(there.get(name) == value for name, value in about.items()) else about
+
+    def row(self, *where: str, make: Callable[[], Any]) -> Any:
+        """What is found at this place, a key within a key; measured if it is not there."""
+        place = self.found
+        for name in where[:-1]:
+            place = place.setdefault(name, {})
+        if where[-1] not in place:
+            place[where[-1]] = make()
+            record(self.path, self.study, self.found)
+            print(*where, place[where[-1]], flush=True)
+        return place[where[-1]]
+
+
 def command(study: str, measure: Callable[[Any, Path], dict[str, Any]], samples: int | None) -> None:
     """The command of a study: `measure(samples, folder)` on one thread, into a JSON file of that folder."""
     parser = argparse.ArgumentParser(prog=f"python -m nida_kit.studies.{study}")

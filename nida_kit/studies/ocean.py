@@ -4,11 +4,11 @@
 observation, of which the last was in no training. Modes and taper of optimal interpolation are chosen on windows of
 other trajectories. Ensembles are not tuned: they start from a past of the ocean and have eight steps, for which none of
 their settings is made; `history` has them over 300 cycles. Where a window takes seconds, a part of the windows is
-reconstructed: a quarter under the swath, and 16 by methods that run the model.
+reconstructed: a quarter under the swath, and 16 by methods that run the model. All takes some five hours of one core;
+rows are kept as they are found, and a study that was cut off goes on where it stopped.
 
-A network of the same size that corrects optimal interpolation, and meets no observation but through it, is trained on
-half as many of the same windows: `python -c "from nida_kit.studies import ocean; ocean.regression()"` does that
-beforehand, in about an hour of one core. It leaves its checkpoint in the current folder.
+At last a network of the same size that corrects optimal interpolation, and meets no observation but through it, is
+trained on half as many of the same windows. It leaves its checkpoint in the current folder.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import math
 import multiprocessing
 import resource
 import time
+import zlib
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from nida_kit import evaluate
+from nida_kit import evaluate, pretrained
 from nida_kit.methods.compose import Chain
 from nida_kit.methods.cycled import Cycled
 from nida_kit.methods.enkf import EnKS
@@ -41,7 +42,7 @@ from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.parts import Seeded
 from nida_kit.reconstruction import Moments, Reconstruction
-from nida_kit.studies.common import command, ran_apart
+from nida_kit.studies.common import Kept, command, ran_apart
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
 from nida_kit.systems.two_layer import TwoLayerQuasiGeostrophic
 from nida_kit.systems.wrapped import OnAttractor
@@ -146,23 +147,31 @@ def past() -> torch.Tensor:
     return records(1000, 160, seed=1)
 
 
-def interpolation(scale: float, each: int = 2) -> tuple[OptimalInterpolation, dict[str, float]]:
-    """The best of some numbers of modes and tapers on validation windows, and the errors of all."""
-    truth, labels = windows(VALIDATION, each), QuasiGeostrophic(cells=CELLS).labels
-    found: dict[str, float] = {}
-    best: tuple[float, OptimalInterpolation] | None = None
-    for modes, radius in ((360, 25.0), (500, None), (500, 25.0)):
-        method = OptimalInterpolation(FieldClimatology.fit(past(), STEPS, modes, radius), labels, DT)
+CANDIDATES: dict[str, tuple[int, float | None]] = {
+    "360 modes, taper of 25 points": (360, RADIUS),
+    "500 modes, no taper": (500, None),
+    "500 modes, taper of 25 points": (500, RADIUS),
+}
+
+
+def fit(name: str) -> OptimalInterpolation:
+    """One of the candidates for optimal interpolation."""
+    return OptimalInterpolation(
+        FieldClimatology.fit(past(), STEPS, *CANDIDATES[name]), QuasiGeostrophic(cells=CELLS).labels, DT
+    )
+
+
+def interpolation(scale: float, each: int = 2) -> dict[str, float]:
+    """The mean error of each candidate on validation windows."""
+    truth, found = windows(VALIDATION, each), {}
+    for name in CANDIDATES:
+        method = fit(name)
         errors = [
             scored(method, truth, observed(truth, LAWS[law], scale, seed=VALIDATION + 1), scale)["error"]
             for law in list(LAWS)[:3]
         ]
-        name = f"{modes} modes, " + ("no taper" if radius is None else f"taper of {radius:g} points")
         found[name] = float(f"{np.mean(errors):.4g}")
-        print(name, errors, flush=True)
-        if best is None or np.mean(errors) < best[0]:
-            best = float(np.mean(errors)), method
-    return best[1], found
+    return found
 
 
 class Regression(OptimalInterpolation):
@@ -241,48 +250,46 @@ def running(fitted: OptimalInterpolation, neural: NeuralIncremental) -> dict[str
 def measure(samples: int, folder: Path) -> dict[str, Any]:
     """Everything, of so many windows; 16 of them for methods that run the model."""
     neural = NeuralIncremental.pretrained("ocean")
-    scale = float(neural.prior.climatology.spread.square().mean().sqrt())
-    fitted, tried = interpolation(scale)
-    labels = neural.labels
+    labels, own = neural.labels, neural.prior.climatology
+    scale = float(own.spread.square().mean().sqrt())
+    weights = (Path(pretrained.__file__).parent / "ocean.safetensors").read_bytes()
+    found = Kept(folder, "ocean", {"weights": f"{zlib.crc32(weights):08x}", "windows": samples})
+    found.row("spread", make=lambda: float(f"{scale:.6g}"))
+    tried = found.row("interpolation, mean error on validation windows", make=lambda: interpolation(scale))
+    fitted = fit(min(tried, key=tried.get))
+    truth = windows(TEST, max(1, samples // 8))
+    few = {"sample": slice(0, None, math.ceil(truth.sizes["sample"] / 16))}
+    cases = {law: observed(truth, counts, scale, seed=TEST + 1 + k) for k, (law, counts) in enumerate(LAWS.items())}
+
+    def rows(name: str, method: Method, all_windows: bool, title: str | None = None) -> None:
+        for law, obs in cases.items():
+            some = {"sample": slice(0, None, 4 if "swath" in law else 1)} if all_windows else few
+            at_once = 10 if all_windows else 16
+            make = partial(scored, method, truth.isel(some), obs.isel(some), scale, at_once)
+            found.row("laws", law, title or name, make=make)
+        if title is None:
+            found.row("two layers", name, make=lambda: simplified(method, scale))
+            found.row("memory of four windows, GB", name, make=lambda: memory(method, next(iter(cases.values()))))
+
     cheap: dict[str, Method] = {
         "climatology": ClimatologicalForecast(fitted.climatology, labels, DT),
         "optimal interpolation": fitted,
-        "first guess of NIDA": OptimalInterpolation(neural.prior.climatology, labels, DT),
-        "regression": regression(),
+        "first guess of NIDA": OptimalInterpolation(own, labels, DT),
         "NIDA": neural,
     }
+    for name, method in cheap.items():
+        rows(name, method, all_windows=True)
+    for name in ("optimal interpolation", "NIDA"):
+        rows(name, cheap[name], all_windows=False, title=f"{name}, on those windows")
+    found.row("finer", make=lambda: finer(scale))
+    found.row("scales", make=lambda: scales(neural, fitted))
+    dear: dict[str, Method] = {"NIDA, one temperature": neural.with_temperatures(1)} | running(fitted, neural)
+    for name, method in dear.items():
+        rows(name, method, all_windows=False)
     ensemble = EnsembleClimatology.fit(past()[::4, :40].double(), STEPS, 400, 3)
-    dear: dict[str, Method] = {"NIDA, one temperature": neural.with_temperatures(1)}
-    dear |= running(fitted, neural)
-    dear["localised ensemble of 400 past windows"] = OptimalInterpolation(ensemble, labels, DT)
-    truth = windows(TEST, max(1, samples // 8))
-    few = {"sample": slice(0, None, math.ceil(truth.sizes["sample"] / 16))}
-    some = truth.isel(few)
-    cases = {law: observed(truth, counts, scale, seed=TEST + 1 + k) for k, (law, counts) in enumerate(LAWS.items())}
-    needed = {name: memory(method, cases[next(iter(LAWS))]) for name, method in (cheap | dear).items()}
-    print(needed, flush=True)
-    rows: dict[str, Any] = {law: {} for law in LAWS}
-    for law, obs in cases.items():
-        many = {"sample": slice(0, None, 4 if "swath" in law else 1)}
-        for name, method in cheap.items():
-            rows[law][name] = scored(method, truth.isel(many), obs.isel(many), scale)
-        on_few = {f"{name}, on those windows": cheap[name] for name in ("optimal interpolation", "NIDA")}
-        for name, method in (on_few | dear).items():
-            rows[law][name] = scored(method, some, obs.isel(few), scale, at_once=16)
-            print(law, name, rows[law][name], flush=True)
-    return {
-        "spread": scale,
-        "windows": truth.sizes["sample"],
-        "interpolation, mean error on validation windows": tried,
-        "laws": rows,
-        "ratio": {
-            law: round(row["NIDA"]["error"] / row["optimal interpolation"]["error"], 3) for law, row in rows.items()
-        },
-        "memory of four windows, GB": needed,
-        "two layers": simplified(cheap | dear, scale),
-        "finer": finer(scale),
-        "scales": scales(neural, fitted),
-    }
+    rows("localised ensemble of 400 past windows", OptimalInterpolation(ensemble, labels, DT), all_windows=False)
+    rows("regression", regression(), all_windows=True)
+    return found.found
 
 
 def finer(scale: float, trajectories: int = 4, each: int = 4) -> dict[str, Any]:
@@ -296,20 +303,26 @@ def finer(scale: float, trajectories: int = 4, each: int = 4) -> dict[str, Any]:
     return {name: scored(method, truth, obs, scale, at_once=2) for name, method in methods.items()}
 
 
-def simplified(methods: dict[str, Method], scale: float, trajectories: int = 4, each: int = 4) -> dict[str, Any]:
-    """The truth has two layers that move; methods know the one-layer model, or a past that it made."""
+def simplified(method: Method, scale: float, trajectories: int = 4, each: int = 4) -> dict[str, Any]:
+    """The truth has two layers that move; the method knows the one-layer model, or a past that it made."""
+    truth = two_layers(trajectories, each)
+    obs = observed(truth, LAWS["tracks, 75 a step"], scale, seed=TEST + 30)
+    return scored(method, truth, obs, scale, at_once=16)
+
+
+@cache
+def two_layers(trajectories: int, each: int) -> xr.DataArray:
+    """So many windows of each trajectory of the upper layer, 20 steps apart."""
     truth_of = TwoLayerQuasiGeostrophic(upper=QuasiGeostrophic(cells=CELLS, wind=3 * math.pi))
     run = OnAttractor(truth_of, 2000.0).simulate(trajectories, 20 * each, DT, seed=TEST, dtype=torch.float32)
     upper = run.sel(layer=1, drop=True).astype(float)
-    truth = xr.concat(
+    return xr.concat(
         [
             upper.isel(time=slice(begin, begin + STEPS)).assign_coords(time=DT * np.arange(STEPS))
             for begin in range(0, 20 * each, 20)
         ],
         "sample",
     ).transpose("sample", "time", "y", "x")
-    obs = observed(truth, LAWS["tracks, 75 a step"], scale, seed=TEST + 30)
-    return {name: scored(method, truth, obs, scale, at_once=16) for name, method in methods.items()}
 
 
 SETUPS = {

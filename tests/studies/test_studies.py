@@ -187,3 +187,18 @@ def test_a_shipped_prior_is_what_its_recipe_makes(name):
     assert unsaid | card.about["settings"] == asdict(recipe.settings)
     refined = [more | {"settings": unsaid | more["settings"]} for more in card.about.get("refinements", [])]
     assert refined == [asdict(more) for more in recipe.refinements]
+
+
+def test_a_study_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
+    asked = []
+
+    def begin(weights, rows="ab"):
+        kept = common.Kept(tmp_path, "some", {"weights": weights})
+        for name in rows:
+            kept.row("rows", name, make=lambda name=name: asked.append(name) or {"error": 0.5})
+        return kept.found
+
+    begin("first", rows="a")
+    assert begin("first")["rows"] == {"a": {"error": 0.5}, "b": {"error": 0.5}} and asked == ["a", "b"]
+    assert begin("first")["command"] == "python -m nida_kit.studies.some" and asked == ["a", "b"]
+    assert set(begin("other")["rows"]) == {"a", "b"} and asked == ["a", "b", "a", "b"]
