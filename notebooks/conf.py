@@ -15,10 +15,12 @@ import tempfile
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import papermill
+import xarray as xr
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -49,8 +51,28 @@ nb_execution_mode = "off"  # `executed` below does that
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "substitution"]
 myst_heading_anchors = 3
-# {{ record.NAME.KEY }} in a page is a number of figures/NAME.json.
-myst_substitutions = {"record": {path.stem: json.loads(path.read_text()) for path in (ROOT / "figures").glob("*.json")}}
+
+
+def looked_up(record: dict[str, Any]) -> dict[str, float]:
+    """Root mean squared errors of the gallery that lie in a grid, by what was measured there."""
+    ablation = xr.Dataset.from_dict(record["temperature_ablation"]["ablation"])["mse"] ** 0.5
+    sweep = xr.Dataset.from_dict(record["observation_sweep"]["sweep"])["mse"].sel({"method": "NIDA"}) ** 0.5
+    epochs = record["training_epochs"]["study"]
+    coarse, *_, sharp = (line[-1] ** 0.5 for line in epochs["mse"])
+    return {
+        "four_steps": float(ablation.sel(variant="linear", steps=4)),
+        "falling": float(ablation.sel(variant="linear", steps=8)),
+        "held": float(ablation.sel(variant="s = 0.25 held", steps=8)),
+        "dense": float(sweep.sel(spacing=2, noise=0.02)),
+        "rare": float(sweep.sel(spacing=16, noise=0.5)),
+        "coarse": coarse,
+        "sharp": sharp,
+    }
+
+
+# {{ record.NAME.KEY }} in a page is a number of figures/NAME.json, {{ rmse.NAME }} one of `looked_up`.
+_record = {path.stem: json.loads(path.read_text()) for path in (ROOT / "figures").glob("*.json")}
+myst_substitutions = {"record": _record, "rmse": looked_up(_record)}
 
 napoleon_use_ivar = True
 napoleon_attr_annotations = False

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 import nida_kit as nk
+from nida_kit.notebook import record as record_of
 
 pytest.importorskip("sphinx", reason="pip install -e '.[docs]'")
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -38,6 +39,20 @@ def test_the_gallery_names_the_notebook_whose_cell_makes_the_figure(conf):
         notebook = nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4)
         at = conf.figure_cells(notebook)[figure]
         assert "plots." in notebook.cells[at].source, figure
+
+
+def test_the_gallery_says_root_mean_squared_errors_of_what_it_names(conf):
+    record, rmse = conf._record, conf.looked_up(conf._record)
+    drawn = record["temperature_ablation"]["panels"][0]["shows"]
+    for name, variant in (("falling", "linear"), ("held", "s = 0.25 held")):
+        assert rmse[name] == pytest.approx(drawn[variant]["y"][drawn[variant]["x"].index(8)], rel=1e-3)
+    assert rmse["dense"] < rmse["rare"] < 1 and rmse["sharp"] < rmse["coarse"]
+    # The figure of errors against work is in root mean squares already.
+    study = {row["name"]: row["mse"] for row in record_of("cost")["rows"]}
+    pareto = record["cost_pareto"]["lines"]
+    assert pareto["NIDA (shipped)"][-1][1] == pytest.approx(study["NIDA (shipped), 8 temperatures"] ** 0.5, rel=1e-3)
+    text = (FOLDER / "book" / "gallery.md").read_text()
+    assert not re.search(r"(cost_pareto|cost_steps)[^}]*\*\* 0\.5", text)
 
 
 def test_a_notebook_is_shown_with_pictures_in_place_of_labs(conf):

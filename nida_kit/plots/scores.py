@@ -28,7 +28,6 @@ from nida_kit.plots.style import (
 from nida_kit.state import COMPONENT
 
 _UNIT = "[climatological std]"
-_MSE = "mean squared error\n[climatological variances]"
 _FIRST_GUESS = LINES["first_guess"][1]
 
 
