@@ -69,7 +69,7 @@ class FieldSettings:
 
     regression: int = 4000
     one: int = 4000
-    several: int = 3200
+    several: int = 8000
     batch: int = 8
     rate: float = 7e-4
     rate_of_rest: float = 2e-3

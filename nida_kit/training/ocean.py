@@ -1,6 +1,6 @@
 """How the shipped prior of the ocean gyre is made: its past, its windows, how they are observed, and its training.
 
-`python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt` does it all, in some two hours of one core.
+`python -m nida_kit.pretrained ocean --checkpoint ocean.ckpt` does it all, in some three hours and a half of one core.
 """
 
 from __future__ import annotations
