@@ -46,6 +46,7 @@ from nida_kit.plots.scores import (
     reliability,
     spread_error,
     temperature_ablation,
+    time_to_accuracy,
 )
 from nida_kit.plots.spectra import spectra
 from nida_kit.plots.spread import Spread, make_spread, update_spread
@@ -101,6 +102,7 @@ __all__ = [
     "spectra",
     "spread_error",
     "temperature_ablation",
+    "time_to_accuracy",
     "trajectories",
     "update",
     "update_added",

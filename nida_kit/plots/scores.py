@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullLocator
 
 from nida_kit.plots.style import (
     BLUE,
@@ -186,6 +186,44 @@ def pareto(
     ax.set(xlabel=xlabel, ylabel=ylabel)
     fig.legend(loc="outside right upper")
     return ax
+
+
+@styled
+def time_to_accuracy(
+    fig: Figure,
+    panels: dict[str, dict[str, Sequence[tuple[float, float]]]],
+    floors: dict[str, float],
+    marks: dict[str, dict[str, float]],
+) -> np.ndarray:
+    """Error against seconds, both logarithmic, a column for each system: what lies to the lower left is better.
+
+    Args:
+        fig: from `figure`.
+        panels: pairs (seconds, error) by the kind of method, by the system's name.
+        floors: the least error that can be reached, for systems of which it is known.
+        marks: seconds below which nobody comes, by what takes them, by the system's name.
+
+    Returns:
+        The axes, `(columns,)`.
+    """
+    fig.clear()
+    fig.set_layout_engine("constrained")
+    axes = fig.subplots(1, len(panels), squeeze=False)[0]
+    looks = looks_of(list(dict.fromkeys(kind for points in panels.values() for kind in points)))
+    shown: dict[str, Artist] = {}
+    for ax, (system, points) in zip(axes, panels.items(), strict=True):
+        for kind, pairs in points.items():
+            (shown[kind],) = ax.plot(*np.transpose(pairs), label=kind, **looks[kind] | {"linestyle": "none"})
+        if system in floors:
+            shown["Bayes limit"] = ax.axhline(floors[system], **_IDEAL | {"label": "Bayes limit"})
+        for (what, seconds), style in zip(marks[system].items(), cycle(STYLES[2:])):
+            shown[what] = ax.axvline(seconds, color=OTHERS[2], linewidth=1.4, linestyle=style, label=what)
+        _log(ax)
+        ax.xaxis.set_major_formatter(LogFormatterSciNotation())
+        ax.set(title=system, xlabel="seconds per window")
+    axes[0].set_ylabel(ERROR)
+    fig.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=5)
+    return axes
 
 
 @styled

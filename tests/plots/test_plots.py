@@ -286,6 +286,19 @@ def test_methods_are_lines_or_single_markers_above_their_floor():
     assert list(labelled(plots.pareto(fig, points, "cost", "error").lines)) == ["4D-Var", "network"]
 
 
+def test_each_system_has_its_own_errors_limit_and_times_that_nobody_can_save():
+    panels = {"a": {"NIDA": [(0.1, 0.2), (0.2, 0.19)], "4D-Var": [(1, 0.3)]}, "b": {"4D-Var": [(5, 0.4)]}}
+    marks = {"a": {"read": 1e-4, "run": 1e-2}, "b": {"read": 1e-3, "run": 0.1}}
+    fig = plots.figure(width=13.0)
+    first, second = plots.time_to_accuracy(fig, panels, {"a": 0.18}, marks)
+    lines = labelled(first.lines)
+    assert list(lines) == ["NIDA", "4D-Var", "Bayes limit", "read", "run"] and inside(fig)
+    np.testing.assert_array_equal(lines["NIDA"].get_xydata(), panels["a"]["NIDA"])
+    assert set(lines["run"].get_xdata()) == {1e-2} and set(lines["Bayes limit"].get_ydata()) == {0.18}
+    assert list(labelled(second.lines)) == ["4D-Var", "read", "run"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == list(lines)
+
+
 @pytest.mark.parametrize("top", [3.0, 30.0, 3e5])
 def test_logarithmic_axes_have_some_plain_numbers_but_not_too_many(top):
     fig = plots.figure()
@@ -330,6 +343,7 @@ def test_a_method_has_its_colour_in_every_figure():
         plots.pareto(plots.figure(), dict(reversed(lines.items())), "x", "y"),
         plots.by_effort(plots.figure(), {"x": lines}, "y")[0],
         plots.against(plots.figure(), lines, "x", "y"),
+        plots.time_to_accuracy(plots.figure(), {"a": lines}, {}, {"a": {}})[0],
     ):
         colours = {line.get_label(): line.get_color() for line in ax.lines}
         assert colours["OI"] == plots.BLUE and colours["NIDA (shipped)"] == plots.RED
