@@ -1,11 +1,11 @@
-"""Error against seconds of everyone, on three systems: `python -m nida_kit.studies.accuracy`, from the root.
+"""Error against seconds of everyone, on three systems: `python -m nida_kit.studies.accuracy`.
 
 Errors and seconds are those on record of `classical` (Lorenz-63), `ring` (Lorenz-96) and `ocean`: of the same test
 windows for all methods of a system, per window of a batch, on one thread. Two times are measured here, below which no
 method comes: to read the observations once, and to run the model once along the window. The Bayes limit is that of
 particles, and of Lorenz-63 alone: the others are beyond them.
 
-Writes `figures/time_to_accuracy.png` as well.
+Notebook 08 draws it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import xarray as xr
 
-from nida_kit import notebook, plots, setups
+from nida_kit import notebook, setups
 from nida_kit.studies import ocean
 from nida_kit.studies.classical import law
 from nida_kit.studies.common import TEST, command, lorenz63
@@ -108,12 +108,12 @@ CASES = {
 
 
 def points(case: Case) -> tuple[Points, float | None]:
-    """Those of each kind of method, and the Bayes limit where it is known; methods without seconds are left out."""
+    """Those of each kind of method, and the Bayes limit where it is known; methods that ran apart are left out."""
     found: Points = {}
     rows = case.rows()
     for name, row in rows.items():
         kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), None)
-        if kind and "on those windows" not in name:
+        if kind and "on those windows" not in name and "runs apart" not in row:
             found.setdefault(kind, []).append(tuple(float(f"{v:.4g}") for v in case.points(row)))
     floor = rows[LIMIT]["mse"] ** 0.5 if LIMIT in rows else None
     return found, floor
@@ -136,17 +136,14 @@ def marks(case: Case, samples: int, repeats: int = 5) -> dict[str, float]:
     return {what: float(f"{median(seconds(task) for _ in range(repeats)):.3g}") for what, task in tasks.items()}
 
 
-def measure(samples: int, folder: Path, cases: dict[str, Case] = CASES, out: Path = Path("figures")) -> dict[str, Any]:
-    """All systems, and the figure."""
+def measure(samples: int, folder: Path, cases: dict[str, Case] = CASES) -> dict[str, Any]:
+    """All systems."""
     found: dict[str, Any] = {"points": {}, "limit": {}, "marks": {}}
     for name, case in cases.items():
         found["points"][name], floor = points(case)
         if floor is not None:
             found["limit"][name] = float(f"{floor:.4g}")
         found["marks"][name] = marks(case, samples)
-    fig = plots.figure(rows=1.9, width=13.0)
-    plots.time_to_accuracy(fig, found["points"], found["limit"], found["marks"])
-    plots.save(fig, out / "time_to_accuracy.png", {"seed": TEST} | found)
     return found | {"windows": samples, "windows_seed": TEST}
 
 
