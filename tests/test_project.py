@@ -110,7 +110,8 @@ def test_shipped_weights_stay_small(path):
 def test_the_readme_shows_the_errors_on_record():
     readme = (ROOT / "README.md").read_text()
     rows = notebook.record("laws")["lorenz63"]
-    shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", readme, re.M)
+    lorenz, ocean = readme.split("| ocean, observed |")
+    shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", lorenz, re.M)
     names = (
         "optimal interpolation",
         "4D-Var from optimal interpolation",
@@ -121,6 +122,12 @@ def test_the_readme_shows_the_errors_on_record():
     assert len(shown) == len(rows)
     for line, row in zip(shown, rows.values(), strict=True):
         assert [float(x) for x in re.findall(r"[\d.]+", line)] == [round(row[name]["mse"], 3) for name in names]
+    shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", ocean, re.M)
+    for line, row in zip(shown, notebook.record("ocean")["laws"].values(), strict=True):
+        first, neural, covers = (float(x) for x in re.findall(r"[\d.]+", line))
+        errors = [row[name]["error"] for name in ("optimal interpolation", "NIDA")]
+        assert [first, neural] == [float(f"{error:.3g}") for error in errors]
+        assert covers == round(100 * row["NIDA"]["coverage"])
 
 
 def cells_of(heading: str) -> list[list[str]]:
@@ -128,6 +135,21 @@ def cells_of(heading: str) -> list[list[str]]:
     text = (ROOT / "figures" / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
     lines = re.findall(r"^\|(.*)\|$", text, re.M)[2:]
     return [[cell.strip(" *%") for cell in line.split("|")] for line in lines]
+
+
+def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
+    laws = notebook.record("ocean")["laws"].values()
+    names = {"NIDA's own first guess": "first guess of NIDA", "weak 4D-Var from optimal interpolation": "weak 4D-Var"}
+    for shown, windows, *cells in cells_of("An ocean seen along tracks"):
+        alike = shown in ("NIDA", "optimal interpolation") and windows == "16"
+        name = f"{shown}, on those windows" if alike else names.get(shown, shown)
+        for cell, row in zip(cells[:-1], [law[name] for law in laws], strict=True):
+            if "runs apart" in row:
+                assert cell == "runs apart"
+                continue
+            error, covers = re.findall(r"[\d.]+", cell)
+            assert float(error) == round(row["error"], len(error.split(".")[1])), (shown, cell)
+            assert float(covers) == round(100 * row["coverage"])
 
 
 def test_the_calibration_that_is_shown_is_on_record():
