@@ -128,6 +128,9 @@ def test_the_readme_shows_the_errors_on_record():
         errors = [row[name]["error"] for name in ("optimal interpolation", "NIDA")]
         assert [first, neural] == [float(f"{error:.3g}") for error in errors]
         assert covers == round(100 * row["NIDA"]["coverage"])
+    trained = [row for law, row in notebook.record("ocean")["laws"].items() if "swath" not in law]
+    more = [row["weak 4D-Var"]["error"] / row["NIDA, on those windows"]["error"] for row in trained]
+    assert f"{min(more):.2f} to {max(more):.2f} times the prior's error" in ocean
 
 
 def cells_of(heading: str) -> list[list[str]]:

@@ -201,7 +201,7 @@ def time_to_accuracy(
         fig: from `figure`.
         panels: pairs (seconds, error) by the kind of method, by the system's name.
         floors: the least error that can be reached, for systems of which it is known.
-        marks: seconds below which nobody comes, by what takes them, by the system's name.
+        marks: seconds to compare with, by what takes them, by the system's name.
 
     Returns:
         The axes, `(columns,)`.

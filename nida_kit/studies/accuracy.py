@@ -1,9 +1,10 @@
 """Error against seconds of everyone, on three systems: `python -m nida_kit.studies.accuracy`.
 
-Errors and seconds are those on record of `classical` (Lorenz-63), `ring` (Lorenz-96) and `ocean`: of the same test
-windows for all methods of a system, per window of a batch, on one thread. Two times are measured here, below which no
-method comes: to read the observations once, and to run the model once along the window. The Bayes limit is that of
-particles, and of Lorenz-63 alone: the others are beyond them.
+Errors and seconds are those on record of `classical` (Lorenz-63), `ring` (Lorenz-96) and `ocean`: per window of a
+batch, on one thread, and of the same test windows for all methods of a system, but that methods which run the ocean's
+model have 16 of its 200. Two times are measured here: to read the observations once, which every method must, and to
+run the model once along the window, which those must that use it. The Bayes limit is that of particles, and of
+Lorenz-63 alone: the others are beyond them.
 
 Notebook 08 draws it.
 """
@@ -120,7 +121,7 @@ def points(case: Case) -> tuple[Points, float | None]:
 
 
 def marks(case: Case, samples: int, repeats: int = 5) -> dict[str, float]:
-    """Seconds per window that nobody can save: the median of some turns."""
+    """Seconds per window of one read and of one run: the median of some turns."""
     truth, obs = case.batch(samples)
     time = truth["time"].values
     tasks: dict[str, Callable[[], Any]] = {

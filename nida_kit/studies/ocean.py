@@ -4,7 +4,7 @@
 observation, of which the last was in no training. Modes and taper of optimal interpolation are chosen on windows of
 other trajectories. Ensembles are not tuned: they start from a past of the ocean and have eight steps, for which none of
 their settings is made; `history` has them over 300 cycles. Where a window takes seconds, a part of the windows is
-reconstructed: a quarter under the swath, and 16 by methods that run the model. All takes some five hours of one core;
+reconstructed: a quarter under the swath, and 16 by methods that run the model. All takes hours of one core;
 rows are kept as they are found, and a study that was cut off goes on where it stopped.
 
 At last a network of the same size that corrects optimal interpolation, and meets no observation but through it, is
