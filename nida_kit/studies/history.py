@@ -12,7 +12,7 @@ least error on another experiment. The background of the hybrid's 4D-Var is what
 once every cell was seen with a large error: the scales that are strong are known well, those that are weak are not.
 
 A filter's analysis of a time knows the observations up to that time. Of windows this holds at their last time: that is
-their `analysis`. In the `middle` and over `all` times of a window later observations help.
+their `analysis`. In the `middle` and over `all` times of a window later observations help. Rows are kept as they are found.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from nida_kit.observing.observations import Observations
 from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.setups import Cycling
-from nida_kit.studies.common import VALIDATION, command
+from nida_kit.studies.common import VALIDATION, Kept, command, ran_apart
 from nida_kit.systems.system import System, as_system
 
 EXPERIMENT = "sakov2008-qg"
@@ -124,15 +124,16 @@ def climatology(setup: Cycling, truth: xr.DataArray) -> xr.Dataset:
     return xr.Dataset({"mean": mean, "std": std})
 
 
-def three_d_var(setup: Cycling, snapshots: int, cycles: int) -> LocalThreeDVar:
-    """With the share of least error on the second half of an experiment of its own."""
+def share(setup: Cycling, snapshots: int, cycles: int) -> float:
+    """That of 3D-Var with the least error on the second half of an experiment of its own."""
     truth = setup.windows(1, VALIDATION, cycles)
     obs, late = setup.observe(truth, VALIDATION + 1), {"time": slice(truth.sizes["time"] // 2, None)}
 
-    def error(method: Method) -> float:
+    def error(tried: float) -> float:
+        method = LocalThreeDVar(setup.system, tried, members=snapshots, **LOCAL)
         return float(((method.assimilate(obs)["mean"] - truth).isel(late) ** 2).mean())
 
-    return min((LocalThreeDVar(setup.system, share, members=snapshots, **LOCAL) for share in SHARES), key=error)
+    return min(SHARES, key=error)
 
 
 def background(setup: Cycling, seen_std: float, modes: int = 800, radius: float = 12.0) -> FieldClimatology:
@@ -263,6 +264,18 @@ def scores_of_windows(setup: Cycling, mean: xr.DataArray, truth: xr.DataArray, s
     return {name: float(x.where(x["time"] > setup.burn_in).mean()) for name, x in places.items()}
 
 
+def timed(run: Callable[[], dict[str, float]]) -> dict[str, Any]:
+    """What a method finds, and its CPU seconds; of an ensemble that runs apart, that it does."""
+    began = process_time()
+    try:
+        found = run()
+    except ValueError as error:
+        if not ran_apart(error):
+            raise
+        return {"runs apart": True}
+    return {name: float(f"{value:.4g}") for name, value in (found | {"cpu_seconds": process_time() - began}).items()}
+
+
 def measure(
     samples: int,
     folder: Path,
@@ -276,9 +289,13 @@ def measure(
     setup = setups.load(EXPERIMENT) if setup is None else setup
     neural = shipped(setup) if neural is None else neural
     how = HYBRID if how is None else how
-    truth, rows = setup.windows(samples, 0), {}
+    about = {"experiments": samples, "seeds": "truths of seed 0, observations of seed 1", "snapshots": snapshots}
+    about |= {"setup": setup.name, "validation_seed": VALIDATION, "hybrid": how}
+    found = Kept(folder, "history", about)
+    truth = setup.windows(samples, 0)
     obs, system = setup.observe(truth, 1), setup.system
-    filters: dict[str, Method] = {"3D-Var": three_d_var(setup, snapshots, tried)}
+    chosen = found.row("share", make=lambda: share(setup, snapshots, tried))
+    filters: dict[str, Method] = {"3D-Var": LocalThreeDVar(system, chosen, members=snapshots, **LOCAL)}
     for members, inflation in ENSEMBLES.items():
         filters[f"EnKF, {members} members"] = EnKF(system, members=members, inflation=inflation, dtype=torch.float32)
     filters |= {name: score.method(setup) for name, score in setup.published.items() if score.method is not None}
@@ -301,13 +318,8 @@ def measure(
         lambda: hybrid(setup, neural, background(setup, how["seen_std"]), obs, how), how["window"]
     )
     for name, run in runs.items():
-        began = process_time()
-        rows[name] = {key: float(f"{value:.4g}") for key, value in run().items()}
-        rows[name]["cpu_seconds"] = float(f"{process_time() - began:.4g}")
-        print(name, rows[name], flush=True)
-    about = {"experiments": samples, "seeds": "truths of seed 0, observations of seed 1", "snapshots": snapshots}
-    about |= {"share": filters["3D-Var"].share, "validation_seed": VALIDATION, "hybrid": how}
-    return {"setup": setup.name, "methods": rows} | about
+        found.row("methods", name, make=partial(timed, run))
+    return found.found
 
 
 if __name__ == "__main__":

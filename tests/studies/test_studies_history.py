@@ -113,3 +113,17 @@ def test_the_study_scores_every_method(tmp_path, monkeypatch):
     assert set(found["methods"]) == filters | {"NIDA", "NIDA with history", "hybrid"}
     assert all(0 < row["analysis"] < 20 for row in found["methods"].values())
     assert found["share"] in history.SHARES and "forecast" in found["methods"]["3D-Var"]
+
+
+def test_an_ensemble_that_runs_apart_is_said_to():
+    def lost():
+        raise ValueError("The members of an ensemble have run apart beyond double precision.")
+
+    assert history.timed(lost) == {"runs apart": True}
+    assert history.timed(lambda: {"analysis": 1.23456})["analysis"] == 1.235
+
+    def wrong():
+        raise ValueError("seed=-1")
+
+    with pytest.raises(ValueError, match="seed"):
+        history.timed(wrong)
