@@ -178,13 +178,15 @@ def store_of(of: MultiscaleClimatology, path: Path, tile: int) -> None:
             part.to_zarr(path, region={"time": slice(None), "y": y, "x": x}, consolidated=False)
 
 
-def larger(side: int = 4096, steps: int = 8, tile: int = TILE, halo: int = HALO, parts: int = 4) -> dict[str, Any]:
-    """From Zarr to Zarr by tiles, on a cluster of two workers; the error on some tiles."""
+def larger(
+    side: int = 4096, steps: int = 8, tile: int = TILE, halo: int = HALO, parts: int = 4, workers: int = WORKERS
+) -> dict[str, Any]:
+    """From Zarr to Zarr by tiles, on a cluster of so many workers; the error on some tiles."""
     from distributed import Client, LocalCluster
 
     of, folder = climatology((side, side), steps), Path(tempfile.mkdtemp())
     store_of(of, folder / "obs.zarr", tile)
-    limits = {"n_workers": WORKERS, "threads_per_worker": 1, "memory_limit": "3GB"}
+    limits = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": "3GB"}
     # Dask makes its workers give back each freed block at once, which takes four times as long as to use it again.
     keep = {f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**30 for name in ("TRIM", "MMAP")}
     with dask.config.set(keep), LocalCluster(**limits, dashboard_address=None) as cluster, Client(cluster) as client:
@@ -213,7 +215,7 @@ def larger(side: int = 4096, steps: int = 8, tile: int = TILE, halo: int = HALO,
             "values": side**2 * steps,
             "tile": tile,
             "halo": halo,
-            "workers": WORKERS,
+            "workers": workers,
             "seconds": cpu,
             "wall": wall,
             "memory": watch.most,

@@ -12,7 +12,9 @@ least error on another experiment. The background of the hybrid's 4D-Var is what
 once every cell was seen with a large error: the scales that are strong are known well, those that are weak are not.
 
 A filter's analysis of a time knows the observations up to that time. Of windows this holds at their last time: that is
-their `analysis`. In the `middle` and over `all` times of a window later observations help. Rows are kept as they are found.
+their `analysis`. In the `middle` and over `all` times of a window later observations help.
+
+Rows are kept as they are found.
 """
 
 from __future__ import annotations

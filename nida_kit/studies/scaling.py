@@ -70,13 +70,13 @@ def in_turns(calls: dict[str, Call], repeats: int, least: float = 0.01) -> dict[
     count = {}
     for name, call in calls.items():
         call()
-        count[name] = max(1, round(least / max(_seconds(call, 1), 1e-6)))
-    turns = [{name: _seconds(call, count[name]) for name, call in calls.items()} for _ in range(repeats)]
+        count[name] = max(1, round(least / max(cpu_seconds(call, 1), 1e-6)))
+    turns = [{name: cpu_seconds(call, count[name]) for name, call in calls.items()} for _ in range(repeats)]
     return {name: median(turn[name] for turn in turns) for name in calls}
 
 
-def _seconds(call: Call, count: int) -> float:
-    """Of one call, the mean of several."""
+def cpu_seconds(call: Call, count: int) -> float:
+    """CPU seconds of one call, the mean of several."""
     if count > 1:
         call()
     began = process_time()
