@@ -1,12 +1,12 @@
 r"""Bayes on a line: one unknown number x, one measurement y of it, the smallest assimilation that there is.
 
-    prior        x ~ N(m, s^2)
-    measurement  y = h(x) + eta,  eta ~ N(0, r^2)
+    prior        x ~ N(m, sigma_b^2)
+    measurement  y = h(x) + eta,  eta ~ N(0, sigma_o^2)
     posterior    p(x | y) = p(x) p(y | x) / p(y)
 
 Where h(x) = x, the posterior is Gaussian. Precisions add, and the mean moves by the share w of the surprise y - m:
 
-    1 / s_a^2 = 1 / s^2 + 1 / r^2,      m_a = m + w (y - m),      w = s^2 / (s^2 + r^2).
+    1 / sigma_a^2 = 1 / sigma_b^2 + 1 / sigma_o^2,   m_a = m + w (y - m),   w = sigma_b^2 / (sigma_b^2 + sigma_o^2).
 
 For any other h it need not be Gaussian, and may have several peaks. So there are two answers here: the exact one on a
 grid (for smooth functions that vanish at its ends, sums over a grid are as good as integrals), and the package's own
@@ -83,7 +83,7 @@ def run_line(parameters: LineParameters) -> xr.Dataset:
         density of the value y and not of x, and `predicted`, h(x). In `attrs` the parameters; `mean`, `std` and
         `mode` of the exact posterior (the MAP; of two that are equally high, the left one); `gaussian_mean`, which is
         also its mode, and `gaussian_std`; the `weight` of the observation, 1 - gaussian_std^2 / prior_std^2, for the
-        identity s^2 / (s^2 + r^2); and `misplaced`, the probability that the Gaussian puts in the wrong place, from 0
+        identity w as above; and `misplaced`, the probability that the Gaussian puts in the wrong place, from 0
         to 1 (the total variation distance).
     """
     p = parameters

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,10 @@ STEPS = 8  # of a window
 MOST_SATELLITES = 4
 _REPEAT = 40.0  # time until the tracks are the same again, that of a window
 _ALONG = 1 / 16  # between values along a track
-_ACROSS = (-0.09, -0.03, 0.03, 0.09)  # of a swath
+_TRACKS: dict[str, dict[str, Any]] = {
+    "nadir": {"passes": 2 * STEPS},
+    "swath": {"passes": STEPS // 2, "across": [-0.09, -0.03, 0.03, 0.09]},
+}
 _DRAWS = 8  # of which spreads are made, half of the usual number: a lab must keep up with its sliders
 _COARSE = 5  # every fifth cell of an image
 ALONG = ("x", "y", "time")
@@ -80,29 +84,45 @@ class OceanParameters:
 # What sees the ocean: from the truth and the standard deviation of the errors to observations on its grid.
 
 
-def _passes(truth: xr.DataArray, p: OceanParameters, noise: float, passes: int, across) -> xr.Dataset:
-    """Of satellites that cross it, a pass every `STEPS / passes` steps each."""
-    points = tracks(
-        truth,
-        repeat=_REPEAT,
-        passes=passes,
-        satellites=p.satellites,
-        spacing=_ALONG,
-        across=across,
-        seed=p.seed,
-    )
-    nearest = {dim: truth[dim].sel({dim: points[dim]}, method="nearest").values for dim in truth.dims}
+def passes(
+    truth: xr.DataArray,
+    instrument: str,
+    satellites: int,
+    noise_std: float,
+    seed: int,
+) -> xr.Dataset:
+    """What altimeters see of windows of the ocean, at the nearest cells and steps, on the grid of the methods.
+
+    >>> obs = passes(simulated(0, spinup=0), "nadir", satellites=1, noise_std=0.1, seed=0)
+    >>> obs["value"].sizes
+    Frozen({'time': 8, 'y': 65, 'x': 65})
+
+    Args:
+        truth: `(..., time, y, x)`, `STEPS` steps from time 0.
+        instrument: "nadir", a line below each satellite, two passes in a step; or "swath", four lines beside each
+            other, a pass every other step.
+        satellites: how many.
+        noise_std: of the errors, in units of the field.
+        seed: of tracks and errors.
+
+    Raises:
+        ValueError: another instrument.
+    """
+    checks.one_of("instrument", instrument, list(_TRACKS))
+    how = {"repeat": _REPEAT, "satellites": satellites, "spacing": _ALONG, "seed": seed}
+    points = tracks(truth, **_TRACKS[instrument], **how)
+    nearest = {dim: truth[dim].sel({dim: points[dim]}, method="nearest").values for dim in ("time", "y", "x")}
     points = points.assign_coords({dim: points[dim].copy(data=values) for dim, values in nearest.items()})
-    obs = observe(truth, at=points, noise_std=noise, seed=p.seed)
+    obs = observe(truth, at=points, noise_std=noise_std, seed=seed)
     return grid(obs, methods()["NIDA"], dt=methods()["NIDA"].dt, start=0.0, steps=STEPS)
 
 
 def _nadir(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
-    return _passes(truth, p, noise, 2 * STEPS, 0.0)
+    return passes(truth, "nadir", p.satellites, noise, p.seed)
 
 
 def _swath(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
-    return _passes(truth, p, noise, STEPS // 2, _ACROSS)
+    return passes(truth, "swath", p.satellites, noise, p.seed)
 
 
 def _image(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:

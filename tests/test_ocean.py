@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import nida_kit as nk
-from nida_kit.ocean import INSTRUMENTS, METHODS, OceanParameters, observed, run, simulated, spread
+from nida_kit.ocean import INSTRUMENTS, METHODS, OceanParameters, observed, passes, run, simulated, spread
 
 SHORT = OceanParameters(spinup=20, method="optimal interpolation")
 
@@ -63,3 +64,15 @@ def test_maps_are_those_of_the_method_and_are_scored(method):
 def test_parameters_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         OceanParameters(**wrong)
+
+
+def test_passes_over_several_windows_are_those_over_each():
+    one, other = (simulated(seed, 20) for seed in (0, 1))
+    both = xr.concat([one, other], "sample")
+    found = passes(both, "swath", satellites=2, noise_std=1e-9, seed=0)["value"]
+    assert found.sizes["sample"] == 2
+    for window, truth in zip(found, (one, other), strict=True):
+        assert 150 < window.notnull().sum() < 1000
+        assert abs(window - truth).max() < 1e-7
+    with pytest.raises(ValueError, match="radar"):
+        passes(both, "radar", satellites=2, noise_std=1e-9, seed=0)

@@ -277,7 +277,7 @@ class Modes:
 
 @dataclass(frozen=True)
 class Propagated:
-    """What a linear model makes of errors: x_0 = e_0, x_{t+1} = M_t x_t + e_{t+1}.
+    """What a linear model makes of errors: x_1 = e_1, x_{t+1} = M_t x_t + e_{t+1}.
 
     Attributes:
         model: M_t, rows that take one state `(..., 1, n)`, one for each step but the last.

@@ -98,6 +98,11 @@ def weights(
     return torch.cholesky_solve(Y @ innovation.mT, lower).mT, lower
 
 
+def ran_apart(error: ValueError) -> bool:
+    """Whether this is what a method says whose members have lost the truth."""
+    return any(words in str(error) for words in ("run apart", "overflowed"))
+
+
 def root_of(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
     """Lower Cholesky factor.
 

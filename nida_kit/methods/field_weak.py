@@ -1,6 +1,6 @@
 """Weak-constraint 4D-Var of fields: as `weak`, with no covariance and no slopes of the model written down.
 
-    cost(x) = 1/2 |x_0 - m|^2_B  +  1/2 sum_t |x_{t+1} - M(x_t)|^2_{q^2 B}  +  1/2 sum_t |y_t - h(x_t)|^2_R
+    cost(x) = 1/2 |x_1 - b|^2_B  +  1/2 sum_t |x_{t+1} - M(x_t)|^2_{q^2 B}  +  1/2 sum_t |y_t - h(x_t)|^2_R
 
 B is the climatology's. Each outer loop is one step of the loop (`loop.py`) with the prior `FieldPhysics`, solved by
 conjugate gradients (incremental 4D-Var: Courtier et al. 1994, doi:10.1002/qj.49712051912).

@@ -3,7 +3,7 @@
 Without model noise a trajectory is a function of its start, so start states are what is weighted. They come from a
 density q that is adapted in rounds, beta rising from 0 to 1 so that a good share of them always matters:
 
-    w^i ~ p(x_0^i) p(y | x_0^i)^beta / q(x_0^i),    next q: kernels on states drawn by w
+    w^i ~ p(x_1^i) p(y | x_1^i)^beta / q(x_1^i),    next q: kernels on states drawn by w
 
 The last weights, at beta = 1, are exact whatever q was. Whole trajectories are weighed, so an operator over the
 window and errors that are correlated in time are taken like any others.
@@ -31,7 +31,7 @@ class Weighted:
 
     Attributes:
         x: `(N, T, n)`.
-        log_weights: log of p(x_0) p(y | x_0) / q(x_0), `(N,)`.
+        log_weights: log of p(x_1) p(y | x_1) / q(x_1), `(N,)`.
     """
 
     x: Float[Tensor, "N T n"]

@@ -1,6 +1,6 @@
 """The posterior of a system with model noise, by particles that are filtered and then drawn backwards.
 
-    x_0^i ~ start,    w_t^i ~ p(y_t | x_t^i),    x_{t+1}^i = M(x_t^a) + e^i,  a drawn by w_t
+    x_1^i ~ start,    w_t^i ~ p(y_t | x_t^i),    x_{t+1}^i = M(x_t^a) + e^i,  a drawn by w_t
     x_T^m drawn by w_T,    x_t^m = x_t^i with probability ~ w_t^i N(x_{t+1}^m; M(x_t^i), Q)
 
 Particles are kept as they are weighted, before the resampling, which only adds noise. Backwards, every particle of a

@@ -1,6 +1,6 @@
 """Methods with a dynamical model and Gaussian errors, and the Kalman smoother, which is one step of the loop.
 
-    x_0 ~ N(m, B),    x_{t+1} = M(x_t) + e_t, e_t ~ N(0, Q),    y_t = h(x_t) + eta_t, eta_t ~ N(0, R)
+    x_1 ~ N(b, B),    x_{t+1} = M(x_t) + e_t, e_t ~ N(0, Q),    y_t = h(x_t) + eta_t, eta_t ~ N(0, R)
 
 For linear M and h the prior `Physics`, conditioned on all observations, is the exact posterior. For others the model is
 linearised once, along the means of the extended Kalman filter.

@@ -1,9 +1,9 @@
 """Strong-constraint 4D-Var: the model is exact, so a trajectory is a function of its first state.
 
-    cost(x_0) = 1/2 |x_0 - x_b|^2_B  +  1/2 sum_t |y_t - h(M_t(x_0))|^2_R
+    cost(x_1) = 1/2 |x_1 - b|^2_B  +  1/2 sum_t |y_t - h(M_t(x_1))|^2_R
 
-That is the loop (`loop.py`) again, on a window of one step: the prior N(x_b, B) stands still, and what is observed
-of the first state is h(M_t(x_0)), linearised around the current one by the model's derivatives (automatic ones).
+That is the loop (`loop.py`) again, on a window of one step: the prior N(b, B) stands still, and what is observed
+of the first state is h(M_t(x_1)), linearised around the current one by the model's derivatives (automatic ones).
 """
 
 from __future__ import annotations

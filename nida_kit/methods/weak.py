@@ -1,6 +1,6 @@
 """Weak-constraint 4D-Var: the model is a Gaussian guess of the next state, and so is everything else.
 
-    cost(x) = 1/2 |x_0 - m|^2_B  +  1/2 sum_t |x_{t+1} - M(x_t)|^2_Q  +  1/2 sum_t |y_t - h(x_t)|^2_R
+    cost(x) = 1/2 |x_1 - b|^2_B  +  1/2 sum_t |x_{t+1} - M(x_t)|^2_Q  +  1/2 sum_t |y_t - h(x_t)|^2_R
 
 A Gauss-Newton step is one step of the loop (`loop.py`) with the prior `Physics`: the Kalman smoother of the model
 linearised at the estimate. Damping (Levenberg-Marquardt) makes a descent of it.

@@ -2,9 +2,9 @@
 
 Values that share a cell of the grid are combined by their errors, as independent measurements of one number:
 
-    value = sum(v / s^2) / sum(1 / s^2),    noise_std = 1 / sqrt(sum(1 / s^2))
+    value = sum(v / std^2) / sum(1 / std^2),    noise_std = 1 / sqrt(sum(1 / std^2))
 
-So the information sum(1 / s^2) is kept, and only times and places move, to those of the cell. With `exact=True` they
+So the information sum(1 / std^2) is kept, and only times and places move, to those of the cell. With `exact=True` they
 do not: a value at a fraction f of the way from step k to k + 1 is a statement about both,
 
     y = (1 - f) x_k + f x_{k + 1} + error

@@ -75,7 +75,7 @@ def make_minima(fig: Figure, ds: xr.Dataset) -> MinimaArtists:
     (drawn[2]["here"],) = valley.plot([], [], color=RED, linestyle="none", marker="o", markersize=8, label="here")
     series.set(ylim=X, xlabel="time", ylabel="x")
     wings.set(xlim=X, ylim=Z, xlabel="x", ylabel="z")
-    valley.set(yscale="log", ylim=COST, xlim=(-0.08, 2.08), ylabel="cost J")
+    valley.set(yscale="log", ylim=COST, xlim=(-0.08, 2.08), ylabel="cost")
     valley.set_xticks([0, 1, 2], ["start", "where it ends", "truth"])
     valley.yaxis.set_minor_locator(NullLocator())
     valley.yaxis.set_major_formatter("{x:g}")

@@ -276,6 +276,7 @@ def against(
     ylabel: str,
     levels: dict[str, float] | None = None,
     logarithmic: bool = False,
+    chance: dict[str, Sequence[float]] | None = None,
 ) -> Axes:
     """A score against a setting, a line per name.
 
@@ -286,12 +287,16 @@ def against(
         ylabel: the score, with its unit.
         levels: scores to compare with, horizontal lines by their name.
         logarithmic: both axes.
+        chance: standard errors of a line's scores, by its name: bars of that length go up and down from each.
     """
     ax = one_panel(fig)
     looks = looks_of(list(lines))
     for name, pairs in lines.items():
         kept = [(x, y) for x, y in pairs if np.isfinite(y)]
         ax.plot(*np.transpose(kept or [(np.nan, np.nan)]), label=name, **looks[name])
+        if name in (chance or {}):
+            bars = {"yerr": chance[name], "fmt": "none", "ecolor": looks[name]["color"], "capsize": 3}
+            ax.errorbar(*np.transpose(pairs), **bars)
     for (name, level), style in zip((levels or {}).items(), cycle(STYLES[::-1])):
         ax.axhline(level, color="black", linewidth=1.2, linestyle=style, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)

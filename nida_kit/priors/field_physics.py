@@ -1,8 +1,8 @@
 """Physics as a prior for fields: the model carries the climatology through time, and no covariance is written down.
 
-    x_0 ~ N(m, B),    x_{t+1} ~ N(M(x_t), q^2 B)
+    x_1 ~ N(b, B),    x_{t+1} ~ N(M(x_t), q^2 B)
 
-Linearised at an estimate c these are known by their generator, x = c + L z: L makes errors e_0 = B^(1/2) z_0 and
+Linearised at an estimate c these are known by their generator, x = c + L z: L makes errors e_1 = B^(1/2) z_1 and
 e_{t+1} = q B^(1/2) z_{t+1}, and the slopes of M carry them on, d_{t+1} = M'_t d_t + e_{t+1}. The estimate itself is
 made of errors too, and r is the shortest z that makes them: r + z ~ N(0, I). So z = 0 is the estimate, and few steps of
 conjugate gradients stay near it.

@@ -1,6 +1,6 @@
-r"""Physics as a prior: x_0 ~ N(start_mean, B) and x_{t+1} ~ N(M(x_t), Q), linearised at the estimate.
+r"""Physics as a prior: x_1 ~ N(start_mean, B) and x_{t+1} ~ N(M(x_t), Q), linearised at the estimate.
 
-Its residuals are B^(-1/2) (x_0 - start_mean) and Q^(-1/2) (x_{t+1} - M(x_t)). With the slopes J_t of M, the rows of
+Its residuals are B^(-1/2) (x_1 - start_mean) and Q^(-1/2) (x_{t+1} - M(x_t)). With the slopes J_t of M, the rows of
 step t + 1 see x_{t+1} by Q^(-1/2) and x_t by -Q^(-1/2) J_t: the Gauss-Newton view of weak-constraint 4D-Var.
 """
 

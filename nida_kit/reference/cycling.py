@@ -15,7 +15,9 @@ import xarray as xr
 
 from nida_kit import checks, html
 from nida_kit.evaluate import rmse
+from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.method import Method
+from nida_kit.notes import quiet
 from nida_kit.observing.observe import observe
 from nida_kit.reference.score import Score
 from nida_kit.systems.system import System
@@ -141,6 +143,30 @@ class Cycling:
             found |= {f"{name}_error": float(error.std("sample", ddof=1)) / root for name, error in errors.items()}
         variance = result["analysis_std" if smoother else "std"].sel(counted) ** 2
         return found | {"spread": float(variance.mean()) ** 0.5}
+
+    def error(self, method: Method, obs: xr.Dataset, truth: xr.DataArray) -> float:
+        """RMSE of a method's analysis as in `scores`, in climatological standard deviations; NaN if it loses the truth.
+
+        It gives no warnings: a lost truth shows in the number.
+
+        >>> import nida_kit as nk
+        >>> setup = nk.setups.load("sakov2012-lorenz63")
+        >>> truth = setup.windows(samples=2, cycles=80)
+        >>> ensemble = nk.EnKF(setup.system, members=10, inflation=1.02)
+        >>> setup.error(ensemble, setup.observe(truth, seed=1), truth) < 0.2
+        True
+
+        Raises:
+            ValueError: as `scores` and the method, but for an ensemble whose members have run apart.
+        """
+        try:
+            with quiet():
+                result = method.assimilate(obs, operator=self.operator)
+        except ValueError as error:
+            if not ran_apart(error):
+                raise
+            return float("nan")
+        return self.scores(result, truth)["analysis"] / self.climatological_std
 
     def run(
         self, method: Method, samples: int | None = None, seed: int = 0, cycles: int | None = None

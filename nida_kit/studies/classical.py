@@ -18,6 +18,7 @@ import xarray as xr
 from nida_kit import schedule
 from nida_kit.methods.compose import Chain, QuasiStatic
 from nida_kit.methods.enkf import EnKS
+from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.ienks import IEnKS
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
@@ -25,7 +26,7 @@ from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.setups import Setup
 from nida_kit.studies import limit
-from nida_kit.studies.common import TEST, VALIDATION, Law, command, interpolation, lorenz63, observed, ran_apart
+from nida_kit.studies.common import TEST, VALIDATION, Law, command, interpolation, lorenz63, observed
 
 SPACINGS, NOISES = (4, 8, 16), (0.05, 0.2)
 INFLATIONS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.4)

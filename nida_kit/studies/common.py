@@ -105,11 +105,6 @@ def interpolation(setup: Setup) -> OptimalInterpolation:
     return OptimalInterpolation.fit(setup.windows(10_000, seed=2))
 
 
-def ran_apart(error: ValueError) -> bool:
-    """Whether this is what a method says whose members have lost the truth."""
-    return any(said in str(error) for said in ("run apart", "overflowed"))
-
-
 def record(path: Path, study: str, findings: dict[str, Any]) -> None:
     """Write findings as JSON, with the command that measures them, unless they say it, and what it was measured on."""
     about = {

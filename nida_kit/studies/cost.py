@@ -24,6 +24,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -413,6 +414,23 @@ def efforts(findings: Findings) -> dict[str, Lines]:
         "model evaluations per window": _lines(rows, "evaluations", physics + many),
         "milliseconds, a window alone": _lines(rows, "milliseconds_alone", physics + many),
     }
+
+
+def table(findings: Findings) -> pd.DataFrame:
+    """OI, 4D-Var from it, NIDA, the hybrid and most starts, a row each: error, cost, model runs, milliseconds alone."""
+    rows = findings["rows"]
+    named = {row["name"]: row for row in rows}
+    most = max((row for row in rows if row["unit"] == STARTS), key=lambda row: row["budget"] * row["at"])
+    chosen = [line(rows, OI)[-1], line(rows, FROM_OI)[-1], named[f"{nida('shipped')}, {DEFAULT} {TEMPERATURES}"]]
+    chosen += [named[f"{hybrid('shipped')}, 3 {PHYSICS}"], most]
+    columns = {
+        "RMSE": [row["mse"] ** 0.5 for row in chosen],
+        "mean cost": [row["cost_mean"] for row in chosen],
+        "runs of the model": [row["evaluations"] for row in chosen],
+        "ms": [row["milliseconds_alone"] for row in chosen],
+    }
+    index = [OI, FROM_OI, *(row["name"] for row in chosen[2:])]
+    return pd.DataFrame(columns, index).round({"RMSE": 3, "mean cost": 1, "runs of the model": 0, "ms": 0})
 
 
 def _lines(rows: list[Row], x: str, names: list[str]) -> Lines:

@@ -38,6 +38,7 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.solvers import Truncated
 from nida_kit.loop import incremental
 from nida_kit.methods.enkf import EnKF
+from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.letkf import LETKF
 from nida_kit.methods.method import Method, stream
 from nida_kit.methods.neural import NeuralIncremental
@@ -46,7 +47,7 @@ from nida_kit.observing.observations import Observations
 from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.setups import Cycling
-from nida_kit.studies.common import VALIDATION, Kept, command, ran_apart
+from nida_kit.studies.common import VALIDATION, Kept, command
 from nida_kit.systems.system import System, as_system
 
 EXPERIMENT = "sakov2008-qg"

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -204,10 +205,49 @@ def with_physics(belief: Belief, neural: Method, mended: Method, starts: int = S
     }
 
 
-def by_noise(make: Make, law: Law, samples: int, noises: Sequence[float]) -> list[tuple[float, float]]:
-    """Pairs of sqrt(Q) and the error on validation windows of the truth."""
+def by_window(make: Make, law: Law, samples: int, noises: Sequence[float]) -> pd.DataFrame:
+    """Mean squared error of each validation window of the truth, a row each, with each sqrt(Q), a column each."""
     truth, obs = observed(lorenz63(), law, samples, VALIDATION)
-    return [(q, lorenz63().score(make(q).assimilate(obs)["mean"], truth)) for q in noises]
+    spread = lorenz63().spread
+    errors = {}
+    for q in noises:
+        away = (make(q).assimilate(obs)["mean"] - truth) / spread
+        errors[q] = (away**2).mean(("time", "component")).values
+    return pd.DataFrame(errors).rename_axis("window").rename_axis("sqrt Q", axis=1)
+
+
+def by_noise(make: Make, law: Law, samples: int, noises: Sequence[float]) -> list[tuple[float, float]]:
+    """Pairs of sqrt(Q) and the mean squared error over validation windows of the truth."""
+    return list(by_window(make, law, samples, noises).mean().items())
+
+
+def beside(errors: pd.DataFrame, reference: float) -> pd.DataFrame:
+    """What each sqrt(Q) is worth beside one of them, a row each, with standard errors over the windows.
+
+    The difference is taken window by window, so that what makes a window hard for all of them cancels.
+
+    >>> beside(pd.DataFrame({0.2: [1.0, 3.0], 0.4: [2.0, 4.0]}), 0.2)["difference"].tolist()
+    [0.0, 1.0]
+
+    Args:
+        errors: as `by_window` gives them, two windows or more.
+        reference: the sqrt(Q) that the others are compared with, one of the columns.
+
+    Returns:
+        `RMSE`, `RMSE_error`; the `difference` of the mean squared error from that of the reference, and
+        `difference_error`.
+    """
+    root = len(errors) ** 0.5
+    rmse = errors.mean() ** 0.5
+    difference = errors.sub(errors[reference], axis=0)
+    return pd.DataFrame(
+        {
+            "RMSE": rmse,
+            "RMSE_error": errors.std() / root / (2 * rmse),  # of a root: half of that of the square, relative to it
+            "difference": difference.mean(),
+            "difference_error": difference.std() / root,
+        }
+    )
 
 
 def of_priors(priors: dict[str, NeuralPrior], law: Law, samples: int) -> dict[str, dict[str, Any]]:
@@ -328,6 +368,14 @@ def lines(findings: dict[str, Any], what: str, methods: Sequence[str], score: st
     key, power = ("mse", 0.5) if score == "rmse" else (score, 1)
     rows = {belief: found["laws"][what]["methods"] for belief, found in findings["beliefs"].items()}
     return {m: {belief: row[m][key] ** power for belief, row in rows.items() if m in row} for m in methods}
+
+
+def other_seeds(findings: dict[str, Any], what: str, score: str) -> dict[str, dict]:
+    """As `lines`: NIDA with the right physics, trained again from other seeds, a line each with the case "right"."""
+    titles = dict(zip(AGAIN, ("NIDA, second seed", "NIDA, third seed"), strict=True))
+    again = {name: findings["beliefs"][name] for name in AGAIN if name in findings["beliefs"]}
+    found = lines({"beliefs": again}, what, ["NIDA"], score)["NIDA"]
+    return {titles[name]: {"right": value} for name, value in found.items()}
 
 
 def main() -> None:

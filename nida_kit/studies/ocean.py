@@ -31,6 +31,7 @@ from nida_kit import evaluate, pretrained
 from nida_kit.methods.compose import Chain
 from nida_kit.methods.cycled import Cycled
 from nida_kit.methods.enkf import EnKS
+from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.field_weak import FieldFourDVar
 from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation, first_guess_of
 from nida_kit.methods.letkf import LETKF
@@ -42,7 +43,7 @@ from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.parts import Seeded
 from nida_kit.reconstruction import Moments, Reconstruction
-from nida_kit.studies.common import Kept, command, ran_apart
+from nida_kit.studies.common import Kept, command
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
 from nida_kit.systems.two_layer import TwoLayerQuasiGeostrophic
 from nida_kit.systems.wrapped import OnAttractor

@@ -41,7 +41,7 @@ from nida_kit.notes import quiet
 from nida_kit.observing.observe import observe
 from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.record import Season, windows
-from nida_kit.state import SAMPLE, TIME
+from nida_kit.state import COMPONENT, SAMPLE, TIME
 from nida_kit.studies import few
 from nida_kit.studies.common import TEST, VALIDATION, command
 from nida_kit.training.train import Settings, fixed, train
@@ -374,6 +374,55 @@ def cross_validate(task: Task, seeds: int, turns: Sequence[int] | None = None) -
             for group in trained[0]
         }
     return {"methods": _rounded(total), "blocks": rows}
+
+
+# Reading the findings
+
+ERROR = "RMSE [climatological std]"
+COVERED = "share within 90% intervals"
+
+
+def table(found: dict[str, Any], groups: dict[str, str] | None = None) -> pd.DataFrame:
+    """The scores of each method over all blocks of a record, a row each.
+
+    Args:
+        found: one record of the study, as `cross_validate` returns it.
+        groups: parts of the values whose error has a column of its own, "points" or "months", with their titles.
+    """
+    rows = {}
+    for method, scores in found["methods"].items():
+        row = scores["all"]
+        rows[method] = {"RMSE [K]": row["rmse"], ERROR: row["rmse"] / _unit(found)}
+        rows[method] |= {f"in {what} [K]": scores[group]["rmse"] for group, what in (groups or {}).items()}
+        rows[method] |= {"CRPS [K]": row["crps"], "90% interval holds": f"{row['coverage_90']:.0%}"}
+    return pd.DataFrame.from_dict(rows, orient="index").round(3)
+
+
+def by_block(found: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """For `plots.by_case`: error and coverage of each method by withheld block; of several trainings, the first."""
+    panels: dict[str, dict[str, dict[str, float]]] = {ERROR: {}, COVERED: {}}
+    for row in found["blocks"]:
+        first, last = row["withheld"]
+        whole_years = first.endswith("-01") and last.endswith("-12")
+        block = f"{first[:4]} to {last[:4]}" if whole_years else f"{first} to {last}"
+        for method in found["methods"]:
+            scores = row[method] if method in row else row[f"{method}, seed 0"]
+            panels[ERROR].setdefault(method, {})[block] = scores["rmse"] / _unit(found)
+            panels[COVERED].setdefault(method, {})[block] = scores["coverage_90"]
+    return panels
+
+
+def _unit(found: dict[str, Any]) -> float:
+    """One climatological standard deviation, in K: the error of the climatology."""
+    return found["methods"][CLIMATOLOGY]["all"]["rmse"]
+
+
+def at_places(field: xr.DataArray, places: dict[str, tuple[float, float]]) -> xr.DataArray:
+    """A map in K at named places (latitude, longitude), in degrees, as series `(time, component)` for `nk.plot`."""
+    latitude, longitude = (xr.DataArray(list(v), dims=COMPONENT) for v in zip(*places.values(), strict=True))
+    found = field.sel(latitude=latitude, longitude=longitude, method="nearest").drop_vars(["latitude", "longitude"])
+    labels = {COMPONENT: list(places), "units": (COMPONENT, ["K"] * len(places))}
+    return found.assign_coords(labels).transpose(TIME, COMPONENT)
 
 
 def measure(seeds: int, folder: Path) -> dict[str, Any]:

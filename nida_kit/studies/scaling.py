@@ -26,11 +26,13 @@ from time import process_time
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from nida_kit import setups
 from nida_kit.edge import read_observations
 from nida_kit.evaluate import rmse
 from nida_kit.linalg.banded import BlockBanded
@@ -447,6 +449,75 @@ def measure(repeats: int, folder: Path) -> Findings:
         print(name, found[name]["exponents"])
     turns = f"medians of {repeats} turn{'s' * (repeats > 1)}"
     return found | {"timing": turns, "unit": "processor seconds; by_state: seconds for each time step"}
+
+
+# Reading the findings
+
+RMSE = "RMSE\n[climatological std]"
+LAWS: dict[str, dict[str, int | str]] = {
+    "algebra": {"banded solve": 1, "banded variances": 1, "dense solve": 3, "dense variances": 3},
+    "by_length": {
+        "optimal interpolation": 1,
+        "NIDA, 4 temperatures": 1,
+        "NIDA, one of a batch of 16": 1,
+        "EnKF, 20 members": 1,
+        "particle filter, 1000": 1,
+        "4D-Var, one step": 1,
+    },
+    "by_state": {
+        "banded solve": 3,
+        "RingPrior, the network": 1,
+        "RingPrior, one step": 3,
+        "4D-Var, one step": 3,
+        "EnKF, 20 members": 1,
+        "LETKF, 10 members": "1 to 2",
+    },
+}
+"""The power of the size that each cost should grow with, where the theory says one, by sweep."""
+
+
+def powers(sweep: str, found: Findings) -> pd.DataFrame:
+    """The measured power of each call of a sweep, a row each, beside that of its law."""
+    measured = found["exponents"]
+    law = {name: LAWS[sweep].get(name, "") for name in measured}
+    return pd.DataFrame({"measured power": measured, "law": law}).reindex(list(measured))
+
+
+def panels(sweep: str, found: Findings) -> dict[str, Any]:
+    """What `plots.growth` draws of a sweep, its arguments after the figure: `panels`, `xlabel` and `powers`."""
+    return _PANELS[sweep](found)
+
+
+def _algebra_panels(found: Findings) -> dict[str, Any]:
+    kept = {f"{way} solve": line for way, line in found["bytes"].items()}
+    return {
+        "panels": {"seconds": found["seconds"], "bytes": kept},
+        "xlabel": f"time steps T (n = {found['n']})",
+        "powers": {"seconds": {"banded solve": 1, "dense solve": 3}, "bytes": {"banded solve": 1, "dense solve": 2}},
+    }
+
+
+def _length_panels(found: Findings) -> dict[str, Any]:
+    errors = {name: [(steps, mse**0.5) for steps, mse in line] for name, line in found["mse"].items()}
+    return {
+        "panels": {"seconds per window": found["seconds"], RMSE: errors},
+        "xlabel": "time steps T",
+        "powers": {"seconds per window": {"EnKF, 20 members": 1, f"NIDA, one of a batch of {found['batch']}": 1}},
+    }
+
+
+def _state_panels(found: Findings) -> dict[str, Any]:
+    unit = setups.load("sakov2008-lorenz96").climatological_std  # of a site, the same on rings of all sizes
+    kept = {"banded solve" if name.startswith("precision") else name: line for name, line in found["bytes"].items()}
+    errors = {name: [(n, error / unit) for n, error in line] for name, line in found["rmse"].items()}
+    return {
+        "panels": {"seconds per time step": found["seconds"], "bytes": kept, RMSE: errors},
+        "xlabel": "sites n",
+        "powers": {"seconds per time step": {"banded solve": 3, "EnKF, 20 members": 1}, "bytes": {"banded solve": 2}},
+    }
+
+
+_PANELS = {"algebra": _algebra_panels, "by_length": _length_panels, "by_state": _state_panels}
 
 
 if __name__ == "__main__":

@@ -443,3 +443,11 @@ def test_an_animation_of_members_has_a_frame_for_each_observed_time():
     assert "contract at each of 3" in moving.alt and len(moving._repr_html_()) < 1_000_000
     with pytest.raises(ValueError, match="of two or three; the state has 1"):
         plots.animate_members(members[..., :1], truth[0, :, :1], obs["value"][0, :, :1])
+
+
+def test_chance_is_a_bar_around_each_score():
+    fig = plots.figure(rows=1.6)
+    ax = plots.against(fig, {"a": [(1, 2.0), (2, 3.0)], "b": [(1, 1.0)]}, "n", "error", chance={"a": [0.5, 0.25]})
+    (bars,) = ax.collections
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    assert ends == [[1.5, 2.5], [2.75, 3.25]]

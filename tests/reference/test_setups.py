@@ -8,6 +8,7 @@ import xarray as xr
 from scipy import stats
 
 import nida_kit as nk
+from nida_kit.notes import quiet
 
 SAMPLES, SEED = 1000, 20241  # as the shipped priors are scored; no training seed comes near
 every_setup = pytest.mark.parametrize(
@@ -144,3 +145,34 @@ def test_a_small_ocean_is_scored_over_its_grid():
     errors = np.sqrt(((result["mean"] - truth).values[0, 4:] ** 2).mean((1, 2)))  # after 15 time units
     assert found["analysis"] == pytest.approx(errors.mean(), rel=1e-9)
     assert found["analysis"] < found["forecast"] < float(truth.std())
+
+
+def test_the_error_of_a_filter_is_its_score_in_climatological_standard_deviations():
+    setup = nk.setups.load("wiljes2017-lorenz63")
+    truth = setup.windows(2, seed=3, cycles=70)
+    obs = setup.observe(truth, seed=4)
+    method = nk.EnKF(setup.system, members=10, inflation=1.02, seed=1)
+    times = obs["time"].values[setup.every :: setup.every]
+    counted = times[times > setup.burn_in]
+    with quiet():
+        result = method.assimilate(obs)
+    away = (result["mean"] - truth).sel(time=counted).values
+    expected = np.sqrt((away**2).mean(-1)).mean() / setup.climatological_std
+    assert setup.error(method, obs, truth) == pytest.approx(expected)
+
+
+class Fails(nk.EnKF):
+    def assimilate(self, *args, **kwargs):
+        raise ValueError(self.text)
+
+
+@pytest.mark.parametrize("text", ["The members of an ensemble have run apart", "The forecast overflowed: the truth"])
+def test_the_error_of_a_filter_that_loses_the_truth_is_nan_and_other_errors_are_raised(text):
+    setup = nk.setups.load("sakov2012-lorenz63")
+    truth = setup.windows(1, cycles=70)
+    method = Fails(setup.system, members=3)
+    method.text = text
+    assert np.isnan(setup.error(method, setup.observe(truth), truth))
+    method.text = "No observed value"
+    with pytest.raises(ValueError, match="No observed value"):
+        setup.error(method, setup.observe(truth), truth)

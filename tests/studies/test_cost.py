@@ -139,3 +139,13 @@ def test_two_networks_are_two_lines_with_a_time_to_accuracy_each():
     lines = cost.front(found)
     assert {"NIDA (a)", "NIDA (b)", "NIDA (a), then 4D-Var"} <= set(lines)
     assert "NIDA (b), then 4D-Var" not in lines
+
+
+def test_the_table_has_the_best_try_of_each_way(findings):
+    table = cost.table(findings)
+    several = f"{cost.several(3)}, 2 starts"
+    neural, hybrid = "NIDA (shipped), 4 temperatures", "NIDA (shipped), then 4D-Var, 3 physics steps"
+    assert list(table.index) == [cost.OI, cost.FROM_OI, neural, hybrid, several]
+    for name, of in ((cost.FROM_OI, f"{cost.FROM_OI}, 3 physics steps"), (neural, neural), (several, several)):
+        assert table.loc[name, "RMSE"] == pytest.approx(row(findings, of)["mse"] ** 0.5, abs=5e-4)
+        assert table.loc[name, "runs of the model"] == round(row(findings, of)["evaluations"])

@@ -5,11 +5,13 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import nida_kit as nk
-from nida_kit import plots
+from nida_kit import notebook, plots
+from nida_kit.notes import quiet
 from nida_kit.studies import common, model_error
 
 TINY = model_error.Sizes(batches=2, more=1, samples=2, validation=2, exact=2, particles=50, starts=2)
@@ -159,3 +161,38 @@ def test_a_belief_is_mended_with_few_trajectories_or_held_with_doubt(tmp_path, m
         assert found["laws"][LAW]["methods"]["NIDA"]["mse"] > 0
     assert seen == [3]
     assert {p.name for p in tmp_path.glob("*.ckpt")} == {"rho_20__low.ckpt", "rho_20__low__uncertain.ckpt"}
+
+
+def test_errors_by_window_have_the_mean_that_is_tuned_on_and_their_chance():
+    belief, law = model_error.BELIEFS["rho 20% low"], model_error.LAWS["x every 8th step"]
+    neural = nk.NeuralIncremental.pretrained("lorenz63_small")
+    make = model_error.with_physics(belief, neural, neural, 2)["NIDA, then 4D-Var"]
+    truth, obs = common.observed(common.lorenz63(), law, 5, common.VALIDATION)
+    with quiet():
+        errors = model_error.by_window(make, law, 5, (0.2, 0.4))
+        pairs = dict(model_error.by_noise(make, law, 5, (0.2, 0.4)))
+        found = [common.lorenz63().score(make(q).assimilate(obs)["mean"], truth) for q in (0.2, 0.4)]
+    assert errors.shape == (5, 2) and errors.columns.tolist() == [0.2, 0.4]
+    assert pairs == pytest.approx(dict(zip((0.2, 0.4), found, strict=True)))
+
+
+def test_what_a_q_is_worth_is_compared_window_by_window():
+    generator = np.random.default_rng(0)
+    hard = generator.exponential(size=4000)  # of each window, for every Q
+    own = generator.normal(size=4000)
+    found = model_error.beside(pd.DataFrame({0.2: hard, 0.4: hard + 0.1 + 0.05 * own}), 0.2)
+    assert found.loc[0.2, ["difference", "difference_error"]].tolist() == [0, 0]
+    assert found.loc[0.4, "difference"] == pytest.approx(0.1, abs=4 * 0.05 / 4000**0.5)
+    assert found.loc[0.4, "difference_error"] == pytest.approx(0.05 / 4000**0.5, rel=0.1)
+    # The chance of a root mean square, against what other draws of windows give.
+    others = [generator.exponential(size=4000).mean() ** 0.5 for _ in range(400)]
+    assert found.loc[0.2, "RMSE_error"] == pytest.approx(np.std(others), rel=0.2)
+
+
+def test_other_seeds_stand_beside_the_right_physics():
+    study = notebook.record("model_error")
+    law = "x every 8th step"
+    found = model_error.other_seeds(study, law, "rmse")
+    again = study["beliefs"]["right, a third training"]["laws"][law]["methods"]["NIDA"]["mse"]
+    assert list(found) == ["NIDA, second seed", "NIDA, third seed"]
+    assert found["NIDA, third seed"] == {"right": again**0.5}

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 import nida_kit as nk
+from nida_kit import notebook
 from nida_kit.studies import real
 
 pytest.importorskip("statsmodels")
@@ -112,3 +113,26 @@ def test_each_buoy_is_scored_at_its_own_box():
     found = real.by_buoy({"any": None}, obs, values_there)
     assert list(found.index) == list(real.BUOYS)
     assert (found["any"] > 0).all() and found["any"].sum() == obs["value"].notnull().sum()
+
+
+def test_the_record_is_read_by_method_and_by_block():
+    found = notebook.record("real")
+    table = real.table(found["Pacific"], {"points": "boxes without a buoy"})
+    assert list(table.index) == [real.CLIMATOLOGY, real.INTERPOLATION, real.SMOOTHER, real.NEURAL]
+    of_smoother = found["Pacific"]["methods"][real.SMOOTHER]
+    unit = found["Pacific"]["methods"][real.CLIMATOLOGY]["all"]["rmse"]
+    assert table.loc[real.SMOOTHER, real.ERROR] == pytest.approx(of_smoother["all"]["rmse"] / unit, abs=5e-4)
+    assert table.loc[real.SMOOTHER, "in boxes without a buoy [K]"] == round(of_smoother["points"]["rmse"], 3)
+    panels = real.by_block(found["Pacific"])
+    assert list(panels[real.ERROR][real.NEURAL])[-1] == "2010-04 to 2010-09"
+    assert next(iter(real.by_block(found["El Nino"])[real.ERROR][real.NEURAL])) == "1950 to 1959"
+    row = found["Pacific"]["blocks"][0]["NIDA, seed 0"]
+    assert panels[real.COVERED][real.NEURAL]["2006-04 to 2007-03"] == row["coverage_90"]
+
+
+def test_series_at_places_are_those_of_the_nearest_boxes():
+    field = real.pacific().record
+    latitude, longitude = (float(field[dim][2]) for dim in ("latitude", "longitude"))
+    found = real.at_places(field, {"here": (latitude + 0.1, longitude - 0.1)})
+    assert found.dims == ("time", "component") and found["units"].values.tolist() == ["K"]
+    np.testing.assert_array_equal(found.sel(component="here"), field.sel(latitude=latitude, longitude=longitude))

@@ -180,3 +180,34 @@ def test_learning_draws_every_batch_and_their_running_median():
     np.testing.assert_array_equal(points.get_ydata(), mse**0.5)
     np.testing.assert_allclose(line.get_ydata()[1:-1], mse[1:-1] ** 0.5)  # the median of three falling values
     assert set(level.get_ydata()) == {0.5}
+
+
+FOUND = {
+    "algebra": lambda: scaling.algebra([8, 16], dense_up_to=16, repeats=1),
+    "by_length": lambda: scaling.by_length([16, 32], repeats=1),
+    "by_state": lambda: scaling.by_state([8, 12], steps=8, cycles=30, repeats=1),
+}
+
+
+@pytest.mark.parametrize("sweep", FOUND)
+def test_each_sweep_is_drawn_and_its_powers_stand_beside_their_laws(sweep):
+    found = FOUND[sweep]()
+    fig = plots.figure(rows=1.8)
+    drawn = scaling.panels(sweep, found)
+    axes = plots.growth(fig, **drawn)
+    assert [ax.get_ylabel() for ax in axes] == list(drawn["panels"])
+    for ax, lines in zip(axes, drawn["panels"].values(), strict=True):
+        shown = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
+        for name, line in lines.items():
+            np.testing.assert_allclose(shown[name], line)
+    table = scaling.powers(sweep, found)
+    assert table["measured power"].to_dict() == found["exponents"]
+    assert table["law"].to_dict() == scaling.LAWS[sweep]
+
+
+def test_errors_are_drawn_in_climatological_standard_deviations():
+    found = {"mse": {"NIDA": [(8, 0.25)]}, "seconds": {}, "batch": 2}
+    assert scaling.panels("by_length", found)["panels"][scaling.RMSE] == {"NIDA": [(8, 0.5)]}
+    ring = nk.setups.load("sakov2008-lorenz96")
+    found = {"rmse": {"EnKF": [(40, ring.climatological_std)]}, "seconds": {}, "bytes": {}}
+    assert scaling.panels("by_state", found)["panels"][scaling.RMSE]["EnKF"] == [(40, pytest.approx(1.0))]
