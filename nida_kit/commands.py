@@ -108,9 +108,9 @@ def train(
     lines = [f"{batches} batches in {about['minutes']} minutes; the prior is in {weights}"]
     if "held_out" in about:
         lines.append(
-            f"Mean squared error on {about['held_out']} trajectories held out: {about['validation']:.4g} after "
-            f"{about['kept_after']} batches, {about['interpolation']:.4g} of optimal interpolation, in climatological "
-            "variances"
+            f"RMSE on {about['held_out']} trajectories held out: {about['validation'] ** 0.5:.4g} after "
+            f"{about['kept_after']} batches, {about['interpolation'] ** 0.5:.4g} of optimal interpolation, in "
+            "climatological standard deviations"
         )
     return "\n".join([*lines, *([about["note"]] if "note" in about else [])])
 

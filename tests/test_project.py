@@ -121,15 +121,15 @@ def test_the_readme_shows_the_errors_on_record():
     )
     assert len(shown) == len(rows)
     for line, row in zip(shown, rows.values(), strict=True):
-        assert [float(x) for x in re.findall(r"[\d.]+", line)] == [round(row[name]["mse"], 3) for name in names]
+        assert [float(x) for x in re.findall(r"[\d.]+", line)] == [round(row[name]["mse"] ** 0.5, 3) for name in names]
     shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", ocean, re.M)
     for line, row in zip(shown, notebook.record("ocean")["laws"].values(), strict=True):
         first, neural, covers = (float(x) for x in re.findall(r"[\d.]+", line))
         errors = [row[name]["error"] for name in ("optimal interpolation", "NIDA")]
-        assert [first, neural] == [float(f"{error:.3g}") for error in errors]
+        assert [first, neural] == [round(error**0.5, 3) for error in errors]
         assert covers == round(100 * row["NIDA"]["coverage"])
     trained = [row for law, row in notebook.record("ocean")["laws"].items() if "swath" not in law]
-    more = [row["weak 4D-Var"]["error"] / row["NIDA, on those windows"]["error"] for row in trained]
+    more = [(row["weak 4D-Var"]["error"] / row["NIDA, on those windows"]["error"]) ** 0.5 for row in trained]
     assert f"{min(more):.2f} to {max(more):.2f} times the prior's error" in ocean
 
 
@@ -151,7 +151,7 @@ def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
                 assert cell == "runs apart"
                 continue
             error, covers = re.findall(r"[\d.]+", cell)
-            assert float(error) == round(row["error"], len(error.split(".")[1])), (shown, cell)
+            assert error == f"{row['error'] ** 0.5:.3f}", (shown, cell)
             assert float(covers) == round(100 * row["coverage"])
 
 
@@ -171,11 +171,12 @@ def test_the_errors_on_the_same_windows_that_are_shown_are_on_record():
     assert len(cells_of("All methods on the same windows: Lorenz-63")) == 13
     assert len(cells_of("All methods on the same windows: Lorenz-96")) == 11
     for name, *numbers in cells_of("All methods on the same windows: Lorenz-63"):
-        assert numbers == [f"{law['methods'][name]['mse']:.3f}" for law in laws], name
+        assert numbers == [f"{law['methods'][name]['mse'] ** 0.5:.3f}" for law in laws], name
     methods = notebook.record("ring")["methods"]
-    for name, mse, crps, covered, _ in cells_of("All methods on the same windows: Lorenz-96"):
+    for name, error, crps, covered, _ in cells_of("All methods on the same windows: Lorenz-96"):
         row = methods[name]
-        assert [mse, crps, covered] == [f"{row['mse']:.3f}", f"{row['crps']:.3f}", f"{100 * row['coverage_90']:.0f}"]
+        shares = [f"{row['mse'] ** 0.5:.3f}", f"{row['crps']:.3f}", f"{100 * row['coverage_90']:.0f}"]
+        assert [error, crps, covered] == shares, name
 
 
 def test_the_errors_from_few_windows_that_are_shown_are_on_record():
@@ -226,4 +227,4 @@ def test_the_pendulum_that_is_shown_is_on_record():
     assert len(cells_of("Pendulum")) == 4
     for name, error, covered, _ in cells_of("Pendulum"):
         row = rows[name]
-        assert [error, covered] == [f"{row['mse']:.5f}", f"{100 * row['coverage_90']:.0f}"], name
+        assert [error, covered] == [f"{row['mse'] ** 0.5:.4f}", f"{100 * row['coverage_90']:.0f}"], name

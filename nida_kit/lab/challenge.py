@@ -22,6 +22,7 @@ from nida_kit.lab.turns import in_turn
 from nida_kit.lab.view import Control, Explorer
 from nida_kit.notes import quiet
 from nida_kit.plots.plane import shared
+from nida_kit.plots.style import colour_of_estimate
 from nida_kit.state import COMPONENT, TIME
 
 
@@ -240,7 +241,7 @@ class SeedsLab(Explorer):
 
 
 def _panels(ds: xr.Dataset) -> tuple:
-    return tuple(ds.data_vars), ds.sizes[TIME], ds.sizes[COMPONENT]
+    return colour_of_estimate(ds), tuple(ds.data_vars), ds.sizes[TIME], ds.sizes[COMPONENT]
 
 
 _LINES = Drawing(plots.make, plots.update, _panels)

@@ -34,6 +34,7 @@ from nida_kit.lab.render import Drawing, Renderer
 from nida_kit.lab.turns import in_turn
 from nida_kit.methods.method import Method
 from nida_kit.methods.robust import LAWS
+from nida_kit.plots.style import colour_of_estimate
 from nida_kit.schedule import SCHEDULES
 from nida_kit.state import COMPONENT, TIME, state_dims
 from nida_kit.withheld import NONE
@@ -288,7 +289,8 @@ def _text(value: Any) -> str:
 def _panels(ds: xr.Dataset) -> tuple:
     """What must stay the same for a reconstruction's panels to be updated."""
     others = tuple(ds["other"].values) if "other" in ds else ()
-    return *(tuple(ds[dim].values) for dim in (TIME, *state_dims(ds["mean"]))), tuple(ds.data_vars), others
+    dims = (TIME, *state_dims(ds["mean"]))
+    return colour_of_estimate(ds), *(tuple(ds[dim].values) for dim in dims), tuple(ds.data_vars), others
 
 
 _TRAJECTORIES = Drawing(plots.make, plots.update, _panels)

@@ -18,6 +18,7 @@ from nida_kit.lab.model import CAUTION, Model
 from nida_kit.lab.render import Drawing
 from nida_kit.lab.view import Control, Explorer
 from nida_kit.notes import quiet
+from nida_kit.plots.style import colour_of_estimate
 from nida_kit.worlds import METHODS, NETWORKS, RANGES, RIGHT, WorldParameters, run_worlds
 
 PRESETS = ("right physics", "rho 20% low", "sigma 20% low", "more doubt")
@@ -116,4 +117,4 @@ class WorldsLab(Explorer):
         super().__init__(WorldsModel(**params), controls, PRESETS, _WORLDS, export, rows=1.9)
 
 
-_WORLDS = Drawing(plots.make, plots.update, lambda ds: None)
+_WORLDS = Drawing(plots.make, plots.update, colour_of_estimate)

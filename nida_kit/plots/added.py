@@ -20,8 +20,8 @@ from nida_kit.evaluate import BAND
 from nida_kit.plots.style import (
     LINES,
     MARKS,
-    RED,
     bounds_of,
+    colour_of_estimate,
     component_names,
     label_time,
     legend,
@@ -72,14 +72,15 @@ def make_added(fig: Figure, ds: xr.Dataset) -> AddedArtists:
     n = shown.sizes[COMPONENT]
     axes = _panels(fig, n)
     drawn: list[list[dict[str, Artist]]] = [[{} for _ in range(n)] for _ in range(2)]
+    colour = {"color": colour_of_estimate(ds)}
     for ax, made in zip(axes[0], drawn[0], strict=True):
-        (made["band"],) = ax.fill([0, 0, 1], [0, 1, 0], color=RED, alpha=0.18, linewidth=0, label="90% interval")
+        (made["band"],) = ax.fill([0, 0, 1], [0, 1, 0], alpha=0.18, linewidth=0, label="90% interval", **colour)
         for name in ("truth", "first_guess", "mean", "value"):
             label, looks = _SHOWN[name]
-            (made[name],) = ax.plot([], [], label=label, **looks)
+            (made[name],) = ax.plot([], [], label=label, **looks | (colour if name == "mean" else {}))
     for ax, made in zip(axes[1], drawn[1], strict=True):
         (made["missing"],) = ax.plot([], [], color="black", linewidth=1.3, label="missing before")
-        (made["added"],) = ax.plot([], [], label="added", **LINES["mean"][1])
+        (made["added"],) = ax.plot([], [], label="added", **LINES["mean"][1] | colour)
     for ax, name in zip(axes[0], component_names(shown), strict=True):
         ax.set_title(name)
         ax.tick_params(labelbottom=False)

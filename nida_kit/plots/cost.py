@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nida_kit.plots.style import BLUE, RED, styled
+from nida_kit.plots.style import GREYS, styled
 
 _SECONDS = (3e-6, 30.0)  # from the call of a function to where nobody waits
 _SIZES = {"steps": ("steps T", (2.0, 12_000.0)), "components": ("components n", (0.9, 150.0))}
 _LAWS = {"steps": {"band": 1, "full matrix": 3}, "components": {"band": 3, "full matrix": 3}}
 _LOOKS = {
-    "band": {"color": BLUE, "marker": "o", "linestyle": "-"},
-    "full matrix": {"color": RED, "marker": "s", "linestyle": (0, (5, 2))},
+    "band": {"color": GREYS[0], "marker": "o", "linestyle": "-"},
+    "full matrix": {"color": GREYS[1], "marker": "s", "linestyle": (0, (5, 2))},
 }
 
 

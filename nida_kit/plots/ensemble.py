@@ -8,7 +8,17 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from nida_kit import checks
 from nida_kit.plots.moving import Animation, frames_of
-from nida_kit.plots.style import BLUE, CROSSES, RED, component_names, figure, numbers_of, portrait, round_bounds, styled
+from nida_kit.plots.style import (
+    CROSSES,
+    GREYS,
+    colour_of,
+    component_names,
+    figure,
+    numbers_of,
+    portrait,
+    round_bounds,
+    styled,
+)
 from nida_kit.state import COMPONENT, TIME
 
 _WIDTH, _ROW = 8.0, 2.4  # inches
@@ -62,14 +72,17 @@ def animate_members(
     plane.set(xlabel=names[across], ylabel=names[up])
     plane.set(xlim=round_bounds(everything[:, across]), ylim=round_bounds(everything[:, up]))
     plane.plot(true[:, across], true[:, up], color="#c8c8c8", linewidth=0.8)
-    (dots,) = plane.plot([], [], color=BLUE, marker="o", markersize=5, linestyle="none", alpha=0.7, label="members")
-    (mean,) = plane.plot([], [], color=RED, marker="D", markersize=6, linestyle="none", label="their mean")
+    colour = colour_of("ensembles")
+    dots_looks = {"color": colour, "marker": "o", "markersize": 5, "linestyle": "none", "alpha": 0.7}
+    mean_looks = {"color": colour, "marker": "D", "markersize": 7, "linestyle": "none", "markeredgecolor": "black"}
+    (dots,) = plane.plot([], [], label="members", **dots_looks)
+    (mean,) = plane.plot([], [], label="their mean", **mean_looks)
     (now,) = plane.plot([], [], color="black", marker="o", markersize=6, linestyle="none", label="truth")
     (cross,) = plane.plot([], [], label="observation", **CROSSES | {"clip_on": True})
     for moment in time[observed]:
-        line.axvline(moment, color="#9c9ca1", linewidth=0.8, linestyle=(0, (3, 2)))
-    (wide,) = line.plot([], [], color=BLUE, label="spread of the members")
-    (wrong,) = line.plot([], [], color=RED, linestyle=(0, (7, 1.5, 1.2, 1.5)), label="error of their mean")
+        line.axvline(moment, color=GREYS[1], linewidth=0.8, linestyle=(0, (3, 2)))
+    (wide,) = line.plot([], [], color=colour, label="spread of the members")
+    (wrong,) = line.plot([], [], color=colour, linestyle=(0, (7, 1.5, 1.2, 1.5)), label="error of their mean")
     both = np.concatenate([spread, error])
     line.set(xlim=(time[0], time[-1]), ylim=(both[both > 0].min() / 1.2, both.max() * 1.2), yscale="log")
     line.set(xlabel="time; dashed lines: observations", ylabel="[climatological std]" if unit != 1 else "")

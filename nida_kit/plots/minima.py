@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from nida_kit.plots.style import LINES, MARKS, RED, legend, styled
+from nida_kit.plots.style import LINES, MARKS, colour_of, legend, styled
 from nida_kit.state import COMPONENT, TIME
 
 X, Z = (-24.0, 24.0), (0.0, 55.0)  # both wings of the attractor of Lorenz-63
@@ -64,15 +64,17 @@ def make_minima(fig: Figure, ds: xr.Dataset) -> MinimaArtists:
         place(0.75, 0.5, below, 0.5 * room),
     )
     series, wings, valley = axes
+    colour = colour_of("4D-Var")
     labels = LINES | MARKS | {"first_guess": ("start", LINES["first_guess"][1])}
+    labels |= {"mean": ("reconstruction", LINES["mean"][1] | {"color": colour})}
     drawn: tuple[dict[str, Artist], ...] = ({}, {}, {})
     for ax, made in zip(axes[:2], drawn[:2], strict=True):
         for name in _SHOWN if ax is series else ("truth", "first_guess", "mean"):
             label, looks = labels[name]
             (made[name],) = ax.plot([], [], label=label, **looks)
     (drawn[2]["line"],) = valley.plot([], [], color="black", linewidth=1.4, label="cost on the way")
-    (drawn[2]["path"],) = valley.plot([], [], color=RED, linewidth=0.8, marker=".", markersize=4, label="descent")
-    (drawn[2]["here"],) = valley.plot([], [], color=RED, linestyle="none", marker="o", markersize=8, label="here")
+    (drawn[2]["path"],) = valley.plot([], [], color=colour, linewidth=0.8, marker=".", markersize=4, label="descent")
+    (drawn[2]["here"],) = valley.plot([], [], color=colour, linestyle="none", marker="o", markersize=8, label="here")
     series.set(ylim=X, xlabel="time", ylabel="x")
     wings.set(xlim=X, ylim=Z, xlabel="x", ylabel="z")
     valley.set(yscale="log", ylim=COST, xlim=(-0.08, 2.08), ylabel="cost")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from nida_kit.plots.style import MARKERS, colours, styled
+from nida_kit.plots.style import looks_of, styled
 
 
 @styled
@@ -35,14 +33,13 @@ def by_case(
     axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     methods = list(dict.fromkeys(name for values in panels.values() for name in values))
     cases = list(dict.fromkeys(case for values in panels.values() for row in values.values() for case in row))
-    looks = dict(zip(methods, zip(cycle(MARKERS), cycle(colours())), strict=False))
+    looks = looks_of(methods)
     shift = dict(zip(methods, np.linspace(-0.3, 0.3, len(methods)), strict=True))
     shown = {}
     for ax, (score, values) in zip(axes, panels.items(), strict=True):
         for name, row in values.items():
-            marker, colour = looks[name]
             places = [cases.index(case) + shift[name] for case in row]
-            marks = {"marker": marker, "color": colour, "linestyle": "none", "markeredgecolor": "black"}
+            marks = looks[name] | {"linestyle": "none", "markeredgecolor": "black"}
             (shown[name],) = ax.plot(list(row.values()), places, label=name, **marks)
         for edge in np.arange(len(cases) - 1) + 0.5:
             ax.axhline(edge, color="black", linewidth=0.5, alpha=0.4)

@@ -22,7 +22,17 @@ from matplotlib.patches import Polygon
 
 from nida_kit.evaluate import BAND
 from nida_kit.plots.field import ends_of, name_axis, places_of
-from nida_kit.plots.style import CROSSES, LINES, RED, UNKNOWN, numbers_of, pick, round_bounds, styled, with_unit
+from nida_kit.plots.style import (
+    CROSSES,
+    LINES,
+    UNKNOWN,
+    colour_of_estimate,
+    numbers_of,
+    pick,
+    round_bounds,
+    styled,
+    with_unit,
+)
 from nida_kit.state import TIME, state_dims
 
 TRUTH, SEEN, MEAN, ERROR, STD = "truth", "observations", "reconstruction", "error", "standard deviation"
@@ -188,11 +198,12 @@ class _Places:
 def _empty_cut(ax: Axes, ds: xr.Dataset) -> dict[str, Line2D | Polygon]:
     drawn: dict[str, Line2D | Polygon] = {}
     if "std" in ds:
-        drawn["band"] = ax.fill([], [], color=RED, alpha=0.18, linewidth=0, label="90% interval")[0]
+        drawn["band"] = ax.fill([], [], color=colour_of_estimate(ds), alpha=0.18, linewidth=0, label="90% interval")[0]
     for name in ("truth", "mean"):
         if name in ds:
             label, look = LINES[name]
-            drawn[name] = ax.plot([], [], label=label, **look)[0]
+            own = {"color": colour_of_estimate(ds)} if name == "mean" else {}
+            drawn[name] = ax.plot([], [], label=label, **look | own)[0]
     if "value" in ds:
         drawn["value"] = ax.plot([], [], label="observation", **CROSSES | {"markersize": 4, "clip_on": True})[0]
     ax.legend(loc="upper left", ncols=2, fontsize="x-small", handlelength=1.6, borderpad=0.2, labelspacing=0.2)
@@ -252,4 +263,4 @@ def _set_cut(made: Plane, ds: xr.Dataset, moment: int, along: Hashable, at: dict
 def shared(ds: xr.Dataset) -> tuple[Any, ...]:
     """What two datasets must have in common for `update_plane` to show one where the other was."""
     whole = _whole(ds)
-    return tuple(whole), *(tuple(whole[dim].values) for dim in whole.dims)
+    return colour_of_estimate(ds), tuple(whole), *(tuple(whole[dim].values) for dim in whole.dims)

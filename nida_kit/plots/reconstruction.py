@@ -28,14 +28,14 @@ from nida_kit.edge import in_units_of
 from nida_kit.evaluate import BAND
 from nida_kit.plots.style import (
     BESIDE,
-    BLUE,
     CROSSES,
+    GREYS,
     LINES,
     MARKS,
     OTHER_STYLES,
-    OTHERS,
-    RED,
     bounds_of,
+    colour_of,
+    colour_of_estimate,
     label_panels,
     legend,
     looks_of,
@@ -83,12 +83,13 @@ def _rows(ds: xr.Dataset, steps: list[int] | None) -> xr.Dataset:
 def _lines(ds: xr.Dataset) -> dict[str, tuple[str, dict[str, Any]]]:
     """Label and looks of each line, by the variable that it draws."""
     others = [str(name) for name in ds if str(name).startswith(BESIDE)]
-    looks = zip(others, cycle(OTHERS), cycle(OTHER_STYLES))
-    thin = {
-        name: (name.removeprefix(BESIDE), {"color": colour, "linestyle": style, "linewidth": 1.4})
-        for name, colour, style in looks
-    }
-    return {name: look for name, look in (LINES | thin | MARKS).items() if name in ds}
+    label, looks = LINES["mean"]
+    mean = {"mean": (label, looks | {"color": colour_of_estimate(ds)})}
+    thin = {}
+    for name, grey, style in zip(others, cycle(GREYS), cycle(OTHER_STYLES)):
+        label = name.removeprefix(BESIDE)
+        thin[name] = (label, {"color": colour_of(label) or grey, "linestyle": style, "linewidth": 1.4})
+    return {name: look for name, look in (LINES | mean | thin | MARKS).items() if name in ds}
 
 
 def _row_label(ds: xr.Dataset, row: int) -> str:
@@ -153,8 +154,9 @@ def _draw_panel(ax: Axes, ds: xr.Dataset, row: int, column: int) -> dict[str, Ar
     """A panel's artists, without data."""
     drawn: dict[str, Artist] = {}
     shown, time, lines = _row(ds, row), numbers_of(ds[TIME]), _lines(ds)
+    band = {"color": colour_of_estimate(ds), "alpha": 0.18, "linewidth": 0}
     if _band(shown, time, column) is not None:
-        (drawn["band"],) = ax.fill([0, 0, 1], [0, 1, 0], color=RED, alpha=0.18, linewidth=0, label="90% interval")
+        (drawn["band"],) = ax.fill([0, 0, 1], [0, 1, 0], label="90% interval", **band)
     for name in _curves(shown, time, column):
         label, looks = lines[name]
         (drawn[name],) = ax.plot([], [], label=label, **looks)
@@ -282,7 +284,7 @@ def samples(
     axes = trajectory_panels(fig, 1, len(chosen), len(chosen))
     for ax, name in zip(axes[0], chosen, strict=True):
         ax.plot(numbers_of(shown[TIME]), lines.sel({COMPONENT: name}), **_thin(lines.sizes["member"]))
-        drawn: dict[str, Artist] = {"draws": ax.plot([], [], color=BLUE, linewidth=1, label="draws")[0]}
+        drawn: dict[str, Artist] = {"draws": ax.plot([], [], color=GREYS[1], linewidth=1, label="draws")[0]}
         for key, array in over.items():
             label, looks = LINES.get(key, ("observation", CROSSES))
             column = pick(array, window).reindex({COMPONENT: chosen}).sel({COMPONENT: name})
@@ -295,4 +297,4 @@ def samples(
 
 def _thin(count: int) -> dict[str, Any]:
     """The looks of many lines: the more there are, the fainter is each."""
-    return {"color": BLUE, "linestyle": "-", "linewidth": 0.7, "alpha": min(0.6, max(0.06, 20 / count))}
+    return {"color": GREYS[1], "linestyle": "-", "linewidth": 0.7, "alpha": min(0.6, max(0.06, 20 / count))}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nida_kit.evaluate import BAND
 from nida_kit.plots.plane import make_plane, rows_of
-from nida_kit.plots.style import RED, figure, label_time, numbers_of, pick, styled, with_unit
+from nida_kit.plots.style import colour_of_estimate, figure, label_time, numbers_of, pick, styled, with_unit
 from nida_kit.state import COMPONENT, TIME, state_dims
 
 _MOST = 6  # components that have a panel each
@@ -37,7 +37,7 @@ def draw(
     shown = {name: array for name, array in shown.items() if array is not None}
     dims = state_dims(mean)
     if dims == (COMPONENT,) and mean.sizes[COMPONENT] <= _MOST:
-        return _lines(shown)
+        return _lines(shown, colour_of_estimate(result))
     if len(dims) == 1:
         return _images({name: shown[name] for name in shown if name != "noise_std"}, (TIME, dims[0]))
     if len(dims) == 2:
@@ -55,7 +55,7 @@ def _noise(obs: xr.Dataset, window: int) -> xr.DataArray:
     return _window(obs["noise_std"].broadcast_like(obs["value"]), window)
 
 
-def _lines(shown: dict[str, xr.DataArray]) -> Figure:
+def _lines(shown: dict[str, xr.DataArray], colour: str) -> Figure:
     """A panel for each component."""
     mean = shown["mean"]
     names, time = mean[COMPONENT].values, numbers_of(mean[TIME])
@@ -64,7 +64,7 @@ def _lines(shown: dict[str, xr.DataArray]) -> Figure:
     axes = fig.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for ax, name in zip(axes, names, strict=True):
         column = {key: array.reindex({COMPONENT: names}).sel({COMPONENT: name}) for key, array in shown.items()}
-        _panel(ax, time, column)
+        _panel(ax, time, column, colour)
         unit = str(column["mean"]["units"].values) if "units" in column["mean"].coords else None
         ax.set_ylabel(with_unit(str(name), unit))
     label_time(axes[-1], mean[TIME])
@@ -73,16 +73,16 @@ def _lines(shown: dict[str, xr.DataArray]) -> Figure:
     return fig
 
 
-def _panel(ax: Axes, time: np.ndarray, column: dict[str, xr.DataArray]) -> None:
+def _panel(ax: Axes, time: np.ndarray, column: dict[str, xr.DataArray], colour: str) -> None:
     """One component against time."""
     mean = column["mean"].values
     if "truth" in column:
         truth = column["truth"]
         ax.plot(numbers_of(truth[TIME]), truth, color="black", linestyle="-", linewidth=1.2, label="truth")
-    ax.plot(time, mean, color=RED, linestyle="-.", label="reconstruction")
+    ax.plot(time, mean, color=colour, linestyle="-.", label="reconstruction")
     if "std" in column:
         half = BAND * column["std"].values
-        ax.fill_between(time, mean - half, mean + half, color=RED, alpha=0.18, linewidth=0, label="90% interval")
+        ax.fill_between(time, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0, label="90% interval")
     if "value" in column and column["value"].notnull().any():
         error = column.get("noise_std")
         looks = {"linestyle": "none", "marker": "x", "color": "black", "markersize": 5, "elinewidth": 0.8}

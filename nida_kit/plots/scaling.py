@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from nida_kit.plots.style import MARKERS, STYLES, colours, one_panel, styled
+from nida_kit.plots.style import ERROR, colour_of, looks_of, one_panel, styled
 
 
 @styled
@@ -39,13 +39,12 @@ def growth(
     fig.set_layout_engine("constrained")
     axes = fig.subplots(1, len(panels), squeeze=False)[0]
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    looks = {name: look for name, *look in zip(names, cycle(STYLES), cycle(MARKERS), cycle(colours()))}
+    looks = looks_of(names)
     shown = {}
     thin = {"color": "black", "linewidth": 1, "linestyle": (0, (1, 2)), "zorder": 1}
     for ax, (ylabel, lines) in zip(axes, panels.items(), strict=True):
         for name, pairs in lines.items():
-            style, marker, colour = looks[name]
-            (shown[name],) = ax.plot(*np.transpose(pairs), linestyle=style, marker=marker, color=colour, label=name)
+            (shown[name],) = ax.plot(*np.transpose(pairs), label=name, **looks[name])
         for name, power in (powers or {}).get(ylabel, {}).items():
             size, value = np.transpose(lines[name])
             guide = value[-1] * (size / size[-1]) ** power
@@ -69,14 +68,14 @@ def growth(
 
 
 def _say_powers(
-    ax: Axes, lines: dict[str, Sequence[tuple[float, float]]], laws: dict[str, int], looks: dict[str, list]
+    ax: Axes, lines: dict[str, Sequence[tuple[float, float]]], laws: dict[str, int], looks: dict[str, dict]
 ) -> None:
     """The power that a line grows with, beside that of its law, in the line's colour."""
     for place, (name, law) in enumerate(laws.items()):
         size, value = np.log(np.array(lines[name][-4:], float)).T
         measured = f"{np.polyfit(size, value, 1)[0]:.2f}" if len(size) > 1 else "not measured"
-        about = {"transform": ax.transAxes, "va": "top", "fontsize": "small", "color": looks[name][2]}
-        ax.text(0.03, 0.97 - 0.08 * place, f"power {measured}, law {law}", **about)
+        about = {"transform": ax.transAxes, "va": "top", "fontsize": "small", "color": looks[name]["color"]}
+        ax.text(0.03, 0.97 - 0.08 * place, f"{name}: power {measured}, law {law}", **about)
 
 
 @styled
@@ -92,14 +91,16 @@ def learning(
         smooth: batches that a median is taken over.
     """
     ax = one_panel(fig)
-    for (name, history), style, colour in zip(histories.items(), cycle(STYLES), cycle(colours())):
+    looks = looks_of(list(histories))
+    for name, history in histories.items():
+        style, colour = looks[name]["linestyle"], looks[name]["color"]
         error = history["mse"] ** 0.5
         ax.plot(history["batch"], error, linestyle="none", marker=".", markersize=2, color=colour, alpha=0.4)
         median = error.rolling(batch=smooth, center=True, min_periods=1).median()
         ax.plot(history["batch"], median, linestyle=style, color=colour, label=name)
     for (name, level), dashes in zip((levels or {}).items(), cycle([(0, (3, 2)), (0, (1, 1.5))])):
-        ax.axhline(level, color="black", linewidth=1, linestyle=dashes, label=name)
-    ax.set(yscale="log", xlabel="batches", ylabel="RMSE\n[climatological std]")
+        ax.axhline(level, color=colour_of(name) or "black", linewidth=1, linestyle=dashes, label=name)
+    ax.set(yscale="log", xlabel="batches", ylabel=ERROR)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(NullLocator())

@@ -15,14 +15,16 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, 
 from nida_kit.plots.style import (
     BLUE,
     ERROR,
+    GREYS,
     LINES,
     MARKERS,
-    OTHERS,
     RED,
     STYLES,
+    colour_of,
     component_names,
     looks_of,
     one_panel,
+    reds,
     styled,
 )
 from nida_kit.state import COMPONENT
@@ -41,10 +43,10 @@ def temperature_ablation(fig: Figure, ds: xr.Dataset) -> Axes:
     """
     ax = one_panel(fig)
     names = [str(name) for name in ds["variant"].values]
-    falls = [name for name in names if "held" not in name]
-    held = dict(zip([name for name in names if "held" in name], cycle(OTHERS)))
+    held = [name for name in names if "held" in name]
+    shades = dict(zip(held, reds(len(held)), strict=True))
     for name, style, marker in zip(names, cycle(STYLES), cycle(MARKERS)):
-        looks = {"linestyle": style, "marker": marker, "color": RED if name in falls else held[name]}
+        looks = {"linestyle": style, "marker": marker, "color": shades.get(name, RED)}
         ax.plot(ds["steps"], ds["mse"].sel(variant=name) ** 0.5, label=name, **looks)
     ax.axhline(float(ds["first_guess_mse"]) ** 0.5, label="first guess", **_FIRST_GUESS)
     ax.set(xlabel="number of steps", ylabel=ERROR)
@@ -68,7 +70,7 @@ def error_by_step(fig: Figure, errors: dict[str, Sequence[float]]) -> Axes:
         roots = np.sqrt(values)
         ax.plot(range(len(roots)), roots, linestyle=style, marker=marker, color=RED, label=name)
         ax.plot(0, roots[0], marker=marker, color=BLUE, markersize=9, linestyle="none")
-    ax.set(xlabel="step (0 is the first guess)", ylabel="RMSE [climatological std]")
+    ax.set(xlabel="step (0 is the first guess)", ylabel=ERROR)
     _log(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside right upper", title="NIDA, begun with")
@@ -107,7 +109,7 @@ def rank_histogram(fig: Figure, counts: xr.DataArray) -> np.ndarray:
     axes = fig.subplots(1, columns.sizes[COMPONENT], sharey=True, squeeze=False)[0]
     edges = np.arange(columns.sizes["rank"] + 1) + 0.5
     for ax, column in zip(axes, columns.transpose(COMPONENT, "rank").values, strict=True):
-        ax.stairs(column, edges, fill=True, color=BLUE, alpha=0.7)
+        ax.stairs(column, edges, fill=True, color=GREYS[1])
         ax.axhline(column.mean(), **_IDEAL)
         ax.set(xlim=(edges[0], edges[-1]), xlabel="rank of the truth")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -128,8 +130,9 @@ def reliability(fig: Figure, curves: dict[str, xr.DataArray]) -> Axes:
         curves: from `evaluate.reliability`, `(level,)` each, by the label of their line.
     """
     ax = one_panel(fig)
-    for (name, curve), style, marker in zip(curves.items(), cycle(STYLES), cycle(MARKERS)):
-        ax.plot(curve["level"], curve, linestyle=style, marker=marker, label=name, clip_on=False)
+    looks = looks_of(list(curves))
+    for name, curve in curves.items():
+        ax.plot(curve["level"], curve, label=name, clip_on=False, **looks[name])
     ax.axline((0, 0), slope=1, **_IDEAL)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="nominal level", ylabel="observed coverage", box_aspect=1)
     ax.legend(**_BESIDE)
@@ -146,8 +149,9 @@ def spread_error(fig: Figure, pairs: dict[str, xr.Dataset]) -> Axes:
             deviations, by the label of their line.
     """
     ax = one_panel(fig)
-    for (name, ds), style, marker in zip(pairs.items(), cycle(STYLES), cycle(MARKERS)):
-        ax.plot(ds["spread"], ds["error"], linestyle=style, marker=marker, label=name)
+    looks = looks_of(list(pairs))
+    for name, ds in pairs.items():
+        ax.plot(ds["spread"], ds["error"], label=name, **looks[name])
     shown = np.concatenate([ds[k].values for ds in pairs.values() for k in ("spread", "error")])
     ends = shown[shown > 0].min() / 1.3, shown.max() * 1.3
     ax.plot(ends, ends, **_IDEAL)
@@ -216,8 +220,8 @@ def time_to_accuracy(
             (shown[kind],) = ax.plot(*np.transpose(pairs), label=kind, **looks[kind] | {"linestyle": "none"})
         if system in floors:
             shown["Bayes limit"] = ax.axhline(floors[system], **_IDEAL | {"label": "Bayes limit"})
-        for (what, seconds), style in zip(marks[system].items(), cycle(STYLES[2:])):
-            shown[what] = ax.axvline(seconds, color=OTHERS[2], linewidth=1.4, linestyle=style, label=what)
+        for (what, seconds), style in zip(marks[system].items(), cycle(STYLES[2:4])):
+            shown[what] = ax.axvline(seconds, color=GREYS[1], linewidth=1.4, linestyle=style, label=what)
         _log(ax)
         ax.xaxis.set_major_formatter(LogFormatterSciNotation())
         ax.set(title=system, xlabel="seconds per window")
@@ -297,8 +301,8 @@ def against(
         if name in (chance or {}):
             bars = {"yerr": chance[name], "fmt": "none", "ecolor": looks[name]["color"], "capsize": 3}
             ax.errorbar(*np.transpose(pairs), **bars)
-    for (name, level), style in zip((levels or {}).items(), cycle(STYLES[::-1])):
-        ax.axhline(level, color="black", linewidth=1.2, linestyle=style, label=name)
+    for (name, level), style in zip((levels or {}).items(), cycle(STYLES[3::-1])):
+        ax.axhline(level, color=colour_of(name) or "black", linewidth=1.2, linestyle=style, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if logarithmic:
         _log(ax)
@@ -331,8 +335,8 @@ def ranking(fig: Figure, errors: dict[str, float], xlabel: str, reference: str, 
     else:
         ax.axvline(errors[reference], **_IDEAL | {"label": reference})
     for place, name in enumerate(names):
-        marker, face = ("D", RED) if name in same else ("o", "black")
-        ax.plot(errors[name], place, marker=marker, color=face, linestyle="none", label=name)
+        marker, other = ("D", RED) if name in same else ("o", GREYS[0])
+        ax.plot(errors[name], place, marker=marker, color=colour_of(name) or other, linestyle="none", label=name)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel=xlabel)
     if repeats:
@@ -354,9 +358,8 @@ def epochs(
         ylabel: the error, with its unit.
     """
     ax = one_panel(fig)
-    shades = np.linspace(0.45, 1.0, len(lines))
-    for (name, values), style, shade in zip(lines.items(), cycle(STYLES[::-1]), shades):
-        ax.plot(range(len(values)), values, linestyle=style, color=RED, alpha=float(shade), label=name)
+    for (name, values), style, shade in zip(lines.items(), cycle(STYLES[3::-1]), reds(len(lines))):
+        ax.plot(range(len(values)), values, linestyle=style, color=shade, label=name)
     ax.axhline(first_guess, label="first guess", **_FIRST_GUESS)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _log(ax, "y")

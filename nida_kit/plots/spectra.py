@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nida_kit.evaluate import resolved_scales, spectrum
-from nida_kit.plots.style import STYLES, colours, one_panel, styled, with_unit
+from nida_kit.plots.style import STYLES, looks_of, one_panel, styled, with_unit
 from nida_kit.state import state_dims
 
 
@@ -50,7 +50,9 @@ def spectra(fig: Figure, estimates: Mapping[str, xr.DataArray], truth: xr.DataAr
     waves = 1 / whole[f"freq_{x}"].values
     ax.plot(waves, whole, color="black", linestyle="-", label="truth")
     ax.plot(waves, whole / 2, color="black", linewidth=0.8, linestyle=STYLES[1], label="half of the truth")
-    for (name, estimate), colour in zip(estimates.items(), colours(), strict=False):
+    looks = looks_of(list(estimates))
+    for name, estimate in estimates.items():
+        colour = looks[name]["color"]
         own, error = spectrum(estimate), spectrum(estimate - truth)
         ax.plot(waves, own, color=colour, linestyle="-", label=name)
         ax.plot(waves, error, color=colour, linestyle=STYLES[2], label=f"error of {name}")

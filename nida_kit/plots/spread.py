@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from nida_kit.evaluate import BAND
-from nida_kit.plots.style import BLUE, CROSSES, LINES, RED, legend, numbers_of, styled
+from nida_kit.plots.style import CROSSES, GREYS, LINES, RED, legend, numbers_of, styled
 from nida_kit.state import TIME
 
 _REACH = 4.0  # climatological standard deviations: beyond the attractor
@@ -55,7 +55,7 @@ def make_spread(fig: Figure, ds: xr.Dataset) -> Spread:
     grid = fig.add_gridspec(2, 2, left=0.09, right=0.985, top=0.88, bottom=0.1, hspace=0.52, wspace=0.24)
     top, ranks, covered, score = (fig.add_subplot(grid[i, j]) for i in range(2) for j in range(2))
     time = numbers_of(ds[TIME])
-    thin = {"color": BLUE, "linewidth": 0.7, "alpha": 0.6}
+    thin = {"color": GREYS[1], "linewidth": 0.7, "alpha": 0.6}
     draws = [top.plot(time, 0 * time, **thin)[0] for _ in range(ds.sizes["member"])]
     drawn: dict[str, Artist] = {"draws": draws[0]}
     draws[0].set_label("draws")
@@ -65,7 +65,7 @@ def make_spread(fig: Figure, ds: xr.Dataset) -> Spread:
     (drawn["value"],) = top.plot([], [], label="observation", **CROSSES | {"clip_on": True})
     top.set(xlim=(time[0], time[-1]), ylim=(-_REACH, _REACH), xlabel="time", ylabel="[climatological std]")
     edges = np.arange(ds.sizes["rank"] + 1) + 0.5
-    drawn["ranks"] = ranks.stairs(0 * edges[1:], edges, fill=True, color=BLUE, alpha=0.7)
+    drawn["ranks"] = ranks.stairs(0 * edges[1:], edges, fill=True, color=GREYS[1])
     ranks.axhline(1.0, **_IDEAL)
     ranks.set(xlim=(edges[0], edges[-1]), ylim=(0, 6), xlabel="rank of the truth among the draws")
     ranks.set_ylabel("frequency [of flat]")

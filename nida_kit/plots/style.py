@@ -1,6 +1,7 @@
 """What all figures share: the style sheet, the looks of lines, panels at fixed places, and how a figure is saved.
 
-Lines differ in style as well as in colour, so that they can be told apart in grey.
+A colour says who: a method has one in all figures, `METHODS`, and it is nobody else's. What is no method is black or
+grey. Lines differ in style as well as in colour, so that they can be told apart in grey.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -39,6 +41,7 @@ NARROW = 9.0  # inches: below, a legend may take two lines
 SHORT = 1.6  # inches: a narrower panel has a small title
 FOLDED = 0.55  # of a figure's width: in a higher one, a row of panels takes two lines
 BLUE, RED = "#5790fc", "#e42536"  # of the style's cycle
+GREYS = ["#4c4c52", "#8a8a90"]
 # label, then the line's looks, by the variable that it draws
 LINES = {
     "truth": ("truth", {"color": "black", "linestyle": "-", "linewidth": 1.3}),
@@ -46,16 +49,20 @@ LINES = {
     "mean": ("reconstruction", {"color": RED, "linestyle": (0, (7, 1.5, 1.2, 1.5)), "linewidth": 1.9}),
 }
 BESIDE = "beside "  # before the name of another method's line
-OTHERS = ["#964a8b", "#7a21dd", "#9c9ca1"]  # of the style's cycle
 OTHER_STYLES = [(0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (4, 1))]
 ERROR = "RMSE [climatological std]"  # the unit of error of all notebooks
-# colour of a line in all figures that compare methods, by what its name holds; the first that fits counts
+# Each kind of method: what the name of its line or of its class holds, and its colour in all figures. The first that
+# fits counts. Four colours are not of the style's cycle, which has too few; orange is left to what is measured.
 METHODS = {
-    "NIDA + ": OTHERS[1],
-    "NIDA.* then 4D-Var": OTHERS[1],
-    "NIDA|reconstruction": RED,
-    "^OI$|first guess|optimal interpolation": BLUE,
-    "4D-Var": OTHERS[0],
+    "truth": ("^truth$", "black"),
+    "hybrid": (r"(NIDA|[Nn]eural).*(physics steps|4D-Var|FourDVar)|[Hh]ybrid", "#7a21dd"),
+    "4D-Var": ("4D-Var|FourDVar|QuasiStatic", "#964a8b"),
+    "interpolation": ("first guess|^OI|[Oo]ptimal ?[Ii]nterpolation|3D-Var|ThreeDVar", BLUE),
+    "NIDA": ("NIDA|[Nn]eural|[Nn]etwork|RingPrior|shipped prior|^mine", RED),
+    "ensembles": ("EnK[FS]|LETKF|[Ee]nsemble|[0-9] members", "#009e73"),
+    "particles": ("[Pp]article|ImportanceSampler", "#5e3a00"),
+    "Kalman smoother": ("Kalman|^smoother", "#1f3a93"),
+    "climatology": ("[Cc]limatolog", "#3a7d34"),
 }
 CROSSES = {
     "color": "black",
@@ -70,7 +77,7 @@ CIRCLES = {"color": "black", "linestyle": "none", "marker": "o", "markersize": 6
 # what marks observed values, those that a method was shown and those that it was not
 MARKS = {"value": ("observation", CROSSES), "hidden": ("withheld observation", CIRCLES)}
 UNKNOWN = "#e4e4e4"  # where a map has no value
-STYLES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (7, 1.5, 1.2, 1.5))]
+STYLES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (7, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (10, 2))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
 
@@ -257,23 +264,29 @@ def one_panel(fig: Figure) -> Axes:
     return fig.subplots()
 
 
-def colours() -> list[str]:
-    """The style's cycle."""
-    return matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
-
-
 def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Line style, marker and colour by name: a method has its own colour, whatever else a figure shows."""
-    own = {name: _method_colour(name) for name in names}
-    rest = cycle([colour for colour in colours() if colour not in own.values()])
+    """Line style, marker and colour by name: a method's own colour, and greys for what is no method."""
+    greys = cycle(GREYS)
     return {
-        name: {"linestyle": style, "marker": marker, "color": own[name] or next(rest)}
+        name: {"linestyle": style, "marker": marker, "color": colour_of(name) or next(greys)}
         for name, style, marker in zip(names, cycle(STYLES), cycle(MARKERS))
     }
 
 
-def _method_colour(name: str) -> str | None:
-    return next((colour for pattern, colour in METHODS.items() if re.search(pattern, name)), None)
+def colour_of(name: str) -> str | None:
+    """A method's colour by the name of its line or of its class; None is no method's name."""
+    return next((colour for pattern, colour in METHODS.values() if re.search(pattern, name)), None)
+
+
+def colour_of_estimate(ds: xr.Dataset) -> str:
+    """Of the method that made a result; NIDA's red where its records name none."""
+    return colour_of(str(ds.attrs.get("chain", ds.attrs.get("method", "")))) or RED
+
+
+def reds(count: int) -> list[str]:
+    """NIDA's red from light to dark: for temperatures, which have an order, the coldest is the darkest."""
+    shades = LinearSegmentedColormap.from_list("reds", ["#ef7480", "#6b0711"])
+    return [to_hex(shade) for shade in shades(np.linspace(0, 1, count))]
 
 
 def panels(fig: Figure) -> list[dict[str, Any]]:

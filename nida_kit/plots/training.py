@@ -15,6 +15,7 @@ from nida_kit.evaluate import BAND
 from nida_kit.plots.style import (
     BLUE,
     CROSSES,
+    ERROR,
     LINES,
     RED,
     component_names,
@@ -72,7 +73,7 @@ def make_training(fig: Figure, ds: xr.Dataset) -> Training:
         1.0, color=BLUE, linewidth=1.6, linestyle=(0, (3, 2)), label="optimal interpolation on them"
     )
     curves["shown"] = errors.axvline(0.0, color=RED, linewidth=1, alpha=0.5)
-    errors.set(yscale="log", xlabel="batches", ylabel="RMSE\n[climatological std]")
+    errors.set(yscale="log", xlabel="batches", ylabel=ERROR)
     errors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     errors.yaxis.set_major_formatter("{x:g}")
     errors.yaxis.set_minor_locator(NullLocator())

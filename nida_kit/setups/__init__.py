@@ -66,7 +66,7 @@ def run(
 
     Returns:
         A row per method: its scores (`Setup.scores` or `Cycling.scores`), seconds, and what was `published` for the
-        analysis, or for windows as `mse`.
+        analysis, or for windows as `mse`, in the paper's unit, climatological variances: its root is what figures show.
 
     Raises:
         ValueError: unknown names.

@@ -123,13 +123,13 @@ class Validation:
         if error > (1 - BETTER) * self.interpolation:
             better = "better than" if error > (1 + BETTER) * self.interpolation else "as good as"
             said.append(
-                f"On the validation windows optimal interpolation is {better} the trained prior: mean squared error "
-                f"{self.interpolation:.4g} against {error:.4g}, in climatological variances. Use "
+                f"On the validation windows optimal interpolation is {better} the trained prior: RMSE "
+                f"{self.interpolation**0.5:.4g} against {error**0.5:.4g}, in climatological standard deviations. Use "
                 "nk.OptimalInterpolation, or train on more windows, with fewer features or for longer."
             )
         elif said:
             said.append(
-                f"Its mean squared error is {error:.4g}, that of optimal interpolation {self.interpolation:.4g}, in "
-                "climatological variances."
+                f"Its RMSE is {error**0.5:.4g}, that of optimal interpolation {self.interpolation**0.5:.4g}, in "
+                "climatological standard deviations."
             )
         return " ".join(said)

@@ -336,20 +336,6 @@ def test_a_line_per_temperature_begins_before_the_first_epoch():
     np.testing.assert_array_equal(lines["s = 0.5"].get_xydata(), [[0, 0.7], [1, 0.3]])
 
 
-def test_a_method_has_its_colour_in_every_figure():
-    names = ["OI", "OI, then 4D-Var", "NIDA (shipped)", "NIDA (shipped), then 4D-Var", "EnKF"]
-    lines = {name: [(1.0, 2.0), (2.0, 3.0)] for name in names}
-    for ax in (
-        plots.pareto(plots.figure(), dict(reversed(lines.items())), "x", "y"),
-        plots.by_effort(plots.figure(), {"x": lines}, "y")[0],
-        plots.against(plots.figure(), lines, "x", "y"),
-        plots.time_to_accuracy(plots.figure(), {"a": lines}, {}, {"a": {}})[0],
-    ):
-        colours = {line.get_label(): line.get_color() for line in ax.lines}
-        assert colours["OI"] == plots.BLUE and colours["NIDA (shipped)"] == plots.RED
-        assert len(set(colours.values())) == 5
-
-
 def test_saving_writes_the_numbers_with_seed_and_versions(lorenz, tmp_path):
     fig = plots.figure()
     plots.make(fig, lorenz, steps=[-1])
