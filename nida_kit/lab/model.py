@@ -137,6 +137,11 @@ class Model(HasTraits, metaclass=_Meta):
         return self.result.sizes.get("step", 1)
 
     @property
+    def opening(self) -> int:
+        """The step at which a new result is shown."""
+        return self.steps
+
+    @property
     def shown(self) -> xr.Dataset:
         """The result at the step that is shown, which keeps its dim."""
         return self.result.isel(step=[self.step - 1], missing_dims="ignore")
@@ -196,7 +201,7 @@ class Model(HasTraits, metaclass=_Meta):
             raise
         self._ran = self.params
         self.failure = self.error = ""
-        self._reveal(self.steps)
+        self._reveal(self.opening)
 
     def _reveal(self, step: int) -> None:
         self.step = step
@@ -249,10 +254,19 @@ class LabModel(Model):
     """Reconstructions of a shipped reference experiment, see `experiment.run`.
 
     Args:
+        from_first: whether a new result is shown from its first step on.
         params: of `experiment.Parameters`; the rest is the reference experiment's.
     """
 
     kind = Parameters
+
+    def __init__(self, from_first: bool = False, **params):
+        self._from_first = from_first
+        super().__init__(**params)
+
+    @property
+    def opening(self):
+        return 1 if self._from_first else self.steps
 
     def started(self, given):
         return defaults(**given)

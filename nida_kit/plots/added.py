@@ -126,7 +126,9 @@ def update_added(artists: AddedArtists, ds: xr.Dataset) -> None:
 def _sentence(shown: xr.Dataset) -> str:
     s = float(shown["temperature"]) if "temperature" in shown.coords else 0.0
     step = f"Step {int(shown['step'])}" + (f", at s = {s:.2g}," if s > 0 else "")
-    return f"{step} takes the RMSE from {float(shown['before_rmse']):.2f} to {float(shown['step_rmse']):.2f}."
+    before, after = float(shown["before_rmse"]), float(shown["step_rmse"])
+    digits = 3 if f"{before:.2f}" == f"{after:.2f}" else 2  # a small change is to be seen, too
+    return f"{step} takes the RMSE from {before:.{digits}f} to {after:.{digits}f}."
 
 
 def _last(ds: xr.Dataset) -> xr.Dataset:

@@ -1,9 +1,17 @@
 import json
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from nida_kit import plots
+from nida_kit.experiment import run
 from nida_kit.lab import Lab, MinimaLab
 from nida_kit.lab.minima import PRESETS
+from nida_kit.lab.model import defaults
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_temperature.ipynb"
 
 
 @pytest.fixture
@@ -61,3 +69,30 @@ def test_a_lab_shows_what_each_step_adds(tmp_path):
 def test_what_was_missing_is_not_known_of_observations_of_ones_own():
     with pytest.raises(ValueError, match="added=True"):
         Lab(observations="mine.nc", added=True)
+
+
+def test_a_lab_of_steps_opens_at_the_first_one_and_so_does_each_new_result(tmp_path):
+    lab = Lab(added=True, temperatures=4, export=tmp_path / "lab.png")
+    opened = lab.image.value
+    assert lab.model.step == 1 and lab.controls["step"].max == 4
+    lab.controls["step"].value = 4
+    lab.controls["seed"].value = 5
+    assert lab.model.step == lab.controls["step"].value == 1
+    lab.buttons["reset"].click()
+    assert lab.image.value.partition("src=")[2] == opened.partition("src=")[2] and lab.model.step == 1
+
+
+def test_in_the_window_that_notebook_03_opens_with_each_step_lowers_the_error():
+    seed = int(re.search(r"added=True, seed=(\d+)", NOTEBOOK.read_text())[1])
+    error = run(defaults(temperatures=4, seed=seed))["step_rmse"].values
+    assert len(error) == 4 and (np.diff(error) < 0).all()
+    assert error[0] > 2.5 * error[-1]  # the text says that the later steps more than halve it
+
+
+def test_the_line_about_a_step_has_a_third_digit_where_two_hide_a_change():
+    ds = run(defaults(temperatures=4, seed=4))
+    artists = plots.make_added(plots.figure(rows=2), ds)
+    for before, after, said in ((0.382, 0.147, "0.38 to 0.15"), (0.1253, 0.1286, "0.125 to 0.129")):
+        scored = ds.assign(before_rmse=ds["before_rmse"] * 0 + before, step_rmse=ds["step_rmse"] * 0 + after)
+        plots.update_added(artists, scored)
+        assert said in artists.said.get_text()
