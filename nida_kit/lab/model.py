@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -29,6 +30,15 @@ from nida_kit.state import COMPONENT
 
 MOST_BESIDE = 3
 CAUTION = " Caution: "  # before what is to be known of a result besides its scores
+
+
+def cautioned(found: dict[str, Any]) -> str:
+    """The first two sentences of a method's note, if it left one: what is wrong, and what to do.
+
+    >>> cautioned({"note": "It is 0.5 off. Try more iterations. It may be a bias."})
+    ' Caution: It is 0.5 off. Try more iterations.'
+    """
+    return CAUTION + " ".join(re.split(r"(?<=\.) ", found["note"])[:2]) if "note" in found else ""
 
 
 @in_turn
@@ -320,8 +330,7 @@ class LabModel(Model):
             f"{found['first_guess_rmse']:.3f} for the first guess"
             + "".join(f", {float(error):.3f} for {name}" for name, error in others)
             + f", in climatological standard deviations; {float(last['step_coverage']):.0%} of the truth lies within "
-            f"the 90% interval; observed values: {found['observed']}; {found['seconds']:.2f} s."
-            + (f"{CAUTION}{found['note']}" if "note" in found else "")
+            f"the 90% interval; observed values: {found['observed']}; {found['seconds']:.2f} s." + cautioned(found)
         )
 
     @property

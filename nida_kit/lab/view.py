@@ -47,6 +47,7 @@ _HINTS = {
     "export figure": "Writes the figure as PNG and PDF, and its numbers as JSON.",
     "save result": "Writes what is shown, and what was withheld, as NetCDF.",
     "train": "From the first batch on; the notebook goes on meanwhile.",
+    "forget": "Drops all that was measured, and measures this size anew.",
     "stop": "Ends the training after this batch; the best weights so far are kept.",
     "save weights": "Writes the weights and their card.",
 }

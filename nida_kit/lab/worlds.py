@@ -14,7 +14,7 @@ from typing import Any
 
 from nida_kit import plots
 from nida_kit.lab.controls import choice, even, logarithmic, typed, whole
-from nida_kit.lab.model import CAUTION, Model
+from nida_kit.lab.model import Model, cautioned
 from nida_kit.lab.render import Drawing
 from nida_kit.lab.view import Control, Explorer
 from nida_kit.notes import quiet
@@ -64,7 +64,7 @@ class WorldsModel(Model):
             said += "Its belief is that of its training."
         else:
             said += f"The believed model leaves per step {left}, and {p.noise:.2g} is believed."
-        return said + (f"{CAUTION}{a['note']}" if "note" in a else "")
+        return said + cautioned(a)
 
     @property
     def alt_text(self):

@@ -67,6 +67,8 @@ class Chain(Composed):
     `Chain([neural, physics])` is the hybrid. Its diagnostics are those of the last method that gives any.
     """
 
+    remedy = "Give its last method more iterations, or put a better one before it."
+
     def __init__(self, methods):
         methods = [methods] if isinstance(methods, Method) else checks.several("methods", methods)
         if not methods or not all(isinstance(m, Method) for m in methods):

@@ -83,6 +83,7 @@ class Method(ABC):
         fits: whether the answer should agree with the observations.
         takes_first_guess: whether the answer depends on where it starts.
         doubt_of_robust: what to say where `robust=` is asked for.
+        remedy: what to do where its search has not converged.
     """
 
     labels: Labels
@@ -94,6 +95,7 @@ class Method(ABC):
     fits: bool = True
     takes_first_guess: bool = True
     doubt_of_robust: str = ""
+    remedy: str = "Start from a better first_guess, as in nk.Chain([interpolation, method]), or give more iterations."
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
@@ -243,8 +245,9 @@ class Method(ABC):
                 if self.fits:
                     counted = residual.where(weight > 0, math.nan)
                     missed = improbable(judged, mean, std, counted)
-                    notes += _contradictions(off, missed, counted, found.diagnostics.get("converged"), read)
-                    notes += _unfinished(found.diagnostics, missed)
+                    unfinished = self.remedy, found.diagnostics.get("converged")
+                    notes += _contradictions(off, missed, counted, *unfinished, read)
+                    notes += _unfinished(found.diagnostics, missed, self.remedy)
                 found = replace(found, diagnostics=found.diagnostics | {"misfit": off})
                 values = {"residual": (residual, "standardised residual")}
                 if robust is not None:
@@ -294,30 +297,27 @@ def _gross(weight: Tensor) -> list[str]:
 
 
 def _contradictions(
-    misfit: Tensor, missed: Tensor, t: Tensor, converged: Tensor | None, read: ObservedTensors
+    misfit: Tensor, missed: Tensor, t: Tensor, remedy: str, converged: Tensor | None, read: ObservedTensors
 ) -> list[str]:
-    """What to say of answers that miss what was observed."""
+    """What to say of answers that miss what was observed: that, then what to do, and then where and why it may be."""
     if misfit.isinf().any():
         return [f"In {int(misfit.isinf().sum())} of {misfit.numel()} windows the answer is not finite."]
     if not missed.any():
         return []
     far = t.abs().nan_to_num(nan=0.0).where(missed[..., None, None], 0.0)
-    note = (
+    advice = 'If it is a gross error, try robust="student"; otherwise larger noise_std, or another prior or model.'
+    if converged is not None and (stuck := missed & ~converged.to(missed)).any():
+        advice = f"In {int(stuck.sum())} of them the search has not converged: {remedy[0].lower()}{remedy[1:]}"
+    return [
         f"In {int(missed.sum())} of {missed.numel()} windows the answer misses what was observed, by up to "
         f"{float(misfit[missed].max()):.3g} standard deviations of its error (root mean square), and more than chance "
-        f"would. Furthest off, by {float(far.max()):.3g}, is {place(int(far.argmax()), read)}. It may be a gross "
-        'error (try robust="student"), a bias, noise_std too small, a prior or a model of another system, or a search '
-        "stuck in a wrong minimum"
-    )
-    if converged is not None and (stuck := missed & ~converged.to(missed)).any():
-        note += (
-            f"; in {int(stuck.sum())} of them it has not converged: start from a better first_guess, as in "
-            "nk.Chain([interpolation, method]), or give more iterations"
-        )
-    return [f"{note}."]
+        f"would. {advice} Furthest off, by {float(far.max()):.3g} standard deviations of what the other values leave "
+        f"open, is {place(int(far.argmax()), read)}. It may be a gross error, a bias, noise_std too small, a prior or "
+        "a model of another system, or a search stuck in a wrong minimum."
+    ]
 
 
-def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor) -> list[str]:
+def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor, remedy: str) -> list[str]:
     """What to say of searches that fit what was observed and yet are at no minimum."""
     if "distance" not in diagnostics:
         return []
@@ -326,8 +326,7 @@ def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor) -> list[str]:
         return []
     return [
         f"In {int(short.sum())} of {short.numel()} windows the search has not converged: one more step, undamped, may "
-        f"lead up to {float(diagnostics['distance'][short].max()):.2g} standard deviations away. Give more iterations, "
-        "or a better first_guess."
+        f"lead up to {float(diagnostics['distance'][short].max()):.2g} standard deviations away. {remedy}"
     ]
 
 

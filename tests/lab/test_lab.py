@@ -1,6 +1,7 @@
 import asyncio
 import json
 import math
+import re
 from base64 import b64decode, b64encode
 from html import escape
 from io import BytesIO
@@ -486,3 +487,9 @@ def test_none_stands_for_what_the_reference_experiment_has():
     assert LabModel(temperatures=1, every=None).params == Parameters(
         temperatures=1, components=("x",), every=8, noise_std=0.05
     )
+
+
+def test_the_caution_of_a_chain_is_two_sentences_and_advises_what_a_chain_can_do():
+    said, _, caution = LabModel(method="neural + 4D-Var", seed=0).status.partition(CAUTION)
+    assert said and len(re.findall(r"\.(?= |$)", caution)) == 2
+    assert "misses what was observed" in caution and "more iterations" in caution and "nk.Chain" not in caution

@@ -42,6 +42,7 @@ def test_both_ways_are_really_timed():
 def test_each_size_is_a_point_and_the_powers_are_those_of_the_laws(lab, clock):
     for name in ("twice the steps", "twice the steps", "twice the components"):
         lab.buttons[name].click()
+    assert "measured" in lab.buttons["forget"].tooltip
     assert clock == [(64, 3), (128, 3), (256, 3), (256, 6)] and lab.model.result.sizes["point"] == 4
     lab.buttons["half the components"].click()
     found = lab.model.result.attrs["powers"]

@@ -633,11 +633,12 @@ def test_an_answer_that_contradicts_the_observations_is_warned_of_and_on_record(
 
 def test_a_search_that_has_not_ended_is_told_what_to_do_if_it_misses_the_observations(methods, some):
     one_step = nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=1)
-    with pytest.warns(UserWarning, match="misses what was observed.*in 6 of them it has not converged.*Chain"):
+    with pytest.warns(UserWarning, match="misses what was observed.*In 6 of them the search has not converged.*Chain"):
         assert "not converged" in one_step.assimilate(some).attrs["note"]
     with pytest.warns(UserWarning, match=r"In 6 of 6 windows the search has not converged.*lead up to \d.* away"):
         refined = nk.Chain([methods[0], one_step]).assimilate(some)
     assert not refined["converged"].any()
+    assert refined.attrs["note"].endswith(nk.Chain.remedy) and "nk.Chain" not in refined.attrs["note"]
 
 
 def test_converged_is_where_one_more_undamped_step_leads_nowhere(methods, some):
