@@ -222,6 +222,18 @@ def test_the_costs_of_large_fields_that_are_shown_are_on_record_and_grow_as_the_
     assert study["tiles against the whole"]["halo"]["16"]["error"] < 1.005
 
 
+def test_the_growth_of_costs_that_is_shown_is_on_record():
+    sweeps = notebook.record("growth")["sweeps"]
+    shown = cells_of("How the cost grows with the work")
+    assert len(shown) == sum(len(rows) for rows in sweeps.values())
+    for of, method, sizes, took, power in shown:
+        row = sweeps[of][method]
+        (least, first), (most, last) = row["seconds"][0], row["seconds"][-1]
+        low, middle, high = row["exponents"]
+        assert [sizes, took] == [f"{least:,} to {most:,}", f"{first:.3g} to {last:.3g}"], (of, method)
+        assert power == f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
 def test_the_pendulum_that_is_shown_is_on_record():
     rows = notebook.record("laws")["pendulum"]
     assert len(cells_of("Pendulum")) == 4
