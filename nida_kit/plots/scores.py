@@ -296,7 +296,7 @@ def against(
     for name, pairs in lines.items():
         kept = [(x, y) for x, y in pairs if np.isfinite(y)]
         ax.plot(*np.transpose(kept or [(np.nan, np.nan)]), label=name, **looks[name])
-    for (name, level), style in zip((levels or {}).items(), cycle(STYLES[3::-1])):
+    for (name, level), style in zip((levels or {}).items(), cycle(STYLES[::-1])):
         ax.axhline(level, color=colour_of(name) or "black", linewidth=1.2, linestyle=style, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if logarithmic:
