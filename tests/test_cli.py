@@ -114,7 +114,7 @@ def test_a_training_says_its_error_on_trajectories_held_out(folder):
     small = ("--batches", "1", "--batch", "2", "--width", "8", "--order", "1")
     said = run("train", "many.nc", "mine.safetensors", *small).splitlines()
     about = nk.load("mine.safetensors")[1].about
-    error, interpolation = (f"{about[name]:.4g}" for name in ("validation", "interpolation"))
+    error, interpolation = (f"{about[name] ** 0.5:.4g}" for name in ("validation", "interpolation"))
     assert f"2 trajectories held out: {error} after {about['kept_after']} batches, {interpolation} of" in said[1]
     assert said[2] == about["note"] and "the trained prior" in said[2]  # one batch makes no difference
 

@@ -74,7 +74,8 @@ def _say_powers(
     for place, (name, law) in enumerate(laws.items()):
         size, value = np.log(np.array(lines[name][-4:], float)).T
         measured = f"{np.polyfit(size, value, 1)[0]:.2f}" if len(size) > 1 else "not measured"
-        about = {"transform": ax.transAxes, "va": "top", "fontsize": "small", "color": looks[name]["color"]}
+        about = {"transform": ax.transAxes, "va": "top", "fontsize": "x-small", "color": looks[name]["color"]}
+        about |= {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.0}}
         ax.text(0.03, 0.97 - 0.08 * place, f"{name}: power {measured}, law {law}", **about)
 
 

@@ -301,7 +301,7 @@ def against(
         if name in (chance or {}):
             bars = {"yerr": chance[name], "fmt": "none", "ecolor": looks[name]["color"], "capsize": 3}
             ax.errorbar(*np.transpose(pairs), **bars)
-    for (name, level), style in zip((levels or {}).items(), cycle(STYLES[3::-1])):
+    for (name, level), style in zip((levels or {}).items(), cycle(STYLES[::-1])):
         ax.axhline(level, color=colour_of(name) or "black", linewidth=1.2, linestyle=style, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if logarithmic:
