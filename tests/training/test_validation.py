@@ -161,7 +161,7 @@ def test_a_training_without_effect_is_said(monkeypatch):
             history = train(small_prior(), fixed(PAST), law, SETTINGS, validation=(HELD_OUT, law), progress=False)
         note = history.attrs["note"]
         assert note == str(said[0].message)
-        assert f"{interpolation:.4g}" in note and f"{min(first, later):.4g}" in note
+        assert f"{interpolation**0.5:.4g}" in note and f"{min(first, later) ** 0.5:.4g}" in note
         return note
 
     unmoved = said_of(interpolation / 2, 1.0)
