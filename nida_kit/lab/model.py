@@ -264,7 +264,7 @@ class LabModel(Model):
     """Reconstructions of a shipped reference experiment, see `experiment.run`.
 
     Args:
-        from_first: whether a new result is shown from its first step on.
+        from_first: whether the lab begins at the first step of its result, and not at the last.
         params: of `experiment.Parameters`; the rest is the reference experiment's.
     """
 
@@ -276,7 +276,8 @@ class LabModel(Model):
 
     @property
     def opening(self):
-        return 1 if self._from_first else self.steps
+        # What a control changes may be seen at the last step only, as how many steps there are.
+        return 1 if self._from_first and self.params == self._start else self.steps
 
     def started(self, given):
         return defaults(**given)

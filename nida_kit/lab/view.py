@@ -198,7 +198,7 @@ class Explorer(widgets.VBox):
 
     async def _steps(self) -> None:
         well = guarded(self.model, lambda: self.model.show_step(1))
-        # Whatever is changed meanwhile is shown at its last step, and ends this; or at its first, and is played.
+        # Whatever is changed meanwhile is shown at its last step, and ends this.
         while well and self.model.step < self.model.steps:
             await asyncio.sleep(PAUSE)
             well = guarded(self.model, lambda: self.model.show_step(min(self.model.step + 1, self.model.steps)))
@@ -357,7 +357,7 @@ class Lab(Explorer):
         prior: for these observations, shipped weights by name, or a file that `nk.save` wrote.
         methods: for these observations, more methods by name, as `{"smoother": nk.KalmanSmoother(system, 0.1)}`.
         added: whether the figure shows below each estimate what the step added, beside what was missing; of systems
-            with few components. Each new result is then shown at its first step, not at its last.
+            with few components. The lab then begins at the first step, not at the last.
         params: where to start, see `experiment.Parameters`, where the rest is the reference experiment's; with
             observations `withheld.Parameters`, `steps` of a window, and `flag` of good values, as in
             `nk.load_observations`.
