@@ -78,7 +78,8 @@ def test_a_gross_error_and_a_bias_are_noticed_and_the_worst_value_is_named(clean
         warnings.simplefilter("error")
         LORENZ.assimilate(obs)
     wrong, _ = spoilt(obs, 60)
-    with pytest.warns(UserWarning, match=r"more than chance would. .* Furthest off, by .*, is sample \d+, time .*, comp"):
+    named = r"more than chance would. .* Furthest off, by .*, is sample \d+, time .*, comp"
+    with pytest.warns(UserWarning, match=named):
         note = LORENZ.assimilate(wrong).attrs["note"]
     assert int(note.split(" of 20 windows")[0].split()[-1]) >= 12
     every = nk.observe(truth, every=4, noise_std=0.4, seed=3)
