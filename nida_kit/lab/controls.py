@@ -127,8 +127,23 @@ class _Typed(_IntSlider):
     """Whole numbers so many that a slider would not find one: only the number is shown."""
 
 
-class _FloatSlider(_InTurn, widgets.FloatSlider):
-    """A slider of numbers that are rounded, so that three steps of 0.1 are 0.3.
+class _Rounded(_InTurn):
+    """A slider of numbers that are rounded here, and not in the page."""
+
+    def set_state(self, sync_data):
+        """Take what the page sends, rounded: a value that became another one here would be sent back.
+
+        To a slider that has been moved on meanwhile that is an old value: a drag would end there, a key be lost.
+        """
+        rounded = {"value": self._rounded(sync_data["value"])} if "value" in sync_data else {}
+        super().set_state(sync_data | rounded)
+
+    def _rounded(self, value: float) -> float:
+        raise NotImplementedError
+
+
+class _FloatSlider(_Rounded, widgets.FloatSlider):
+    """A slider of which three steps of 0.1 are 0.3.
 
     The page rounds what it shows to the slider's step, and sends that back. So a value between two steps makes them
     finer while it is there.
@@ -140,17 +155,12 @@ class _FloatSlider(_InTurn, widgets.FloatSlider):
         self._coarse = step
         super().__init__(low, min=low, max=high, step=step, readout=False)
 
-    def set_state(self, sync_data):
-        """Take what the page sends, rounded: a value that became another one here would be sent back.
-
-        To a slider that is dragged that is an old value, and the drag would end there.
-        """
-        rounded = {"value": _rounded(sync_data["value"])} if "value" in sync_data else {}
-        super().set_state(sync_data | rounded)
+    def _rounded(self, value: float) -> float:
+        return float(f"{value:.10g}")
 
     @validate("value")
     def _validate_value(self, proposal):
-        value = _rounded(super()._validate_value(proposal))
+        value = self._rounded(super()._validate_value(proposal))
         self.step = next((step for step in self._steps() if _whole((value - self.min) / step)), self.step)
         return value
 
@@ -158,15 +168,11 @@ class _FloatSlider(_InTurn, widgets.FloatSlider):
         return [float(f"{self._coarse * 10.0**-k:.10g}") for k in range(self._FINEST + 1)]
 
 
-def _rounded(number: float) -> float:
-    return float(f"{number:.10g}")
-
-
 def _whole(number: float) -> bool:
     return abs(number - round(number)) < 1e-6
 
 
-class _LogSlider(_InTurn, widgets.FloatLogSlider):
+class _LogSlider(_Rounded, widgets.FloatLogSlider):
     """A slider of powers of ten that changes only where it is moved, and then in steps of two digits.
 
     The front end rounds the exponent to the slider's step. Updated continuously it would also send that back when it is
@@ -175,7 +181,9 @@ class _LogSlider(_InTurn, widgets.FloatLogSlider):
 
     @validate("value")
     def _validate_value(self, proposal):
-        value = super()._validate_value(proposal)
+        return self._rounded(super()._validate_value(proposal))
+
+    def _rounded(self, value: float) -> float:
         step = self.base ** (round(log(value, self.base) / self.step) * self.step)
         return float(f"{value:.2g}") if isclose(value, step, rel_tol=1e-9) else value
 
