@@ -40,6 +40,7 @@ from nida_kit.methods.method import stream
 from nida_kit.methods.sequential import (
     CPU,
     DOUBLE,
+    LostTruth,
     Sequential,
     advance,
     all_finite,
@@ -98,20 +99,15 @@ def weights(
     return torch.cholesky_solve(Y @ innovation.mT, lower).mT, lower
 
 
-def ran_apart(error: ValueError) -> bool:
-    """Whether this is what a method says whose members have lost the truth."""
-    return any(words in str(error) for words in ("run apart", "overflowed"))
-
-
 def root_of(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
     """Lower Cholesky factor.
 
     Raises:
-        ValueError: members so far apart that double precision cannot tell A from a singular matrix.
+        LostTruth: members so far apart that double precision cannot tell A from a singular matrix.
     """
     lower, info = torch.linalg.cholesky_ex(A)
     if info.any():  # also where A holds NaN
-        raise ValueError(
+        raise LostTruth(
             "The members of an ensemble have run apart beyond double precision: the method has lost the truth there. "
             "Try a shorter lag, more members, another inflation, or a shorter longest_substep of the system."
         )

@@ -141,10 +141,14 @@ def all_finite(x: Tensor) -> bool:
     return math.isfinite(x.sum()) or bool(x.isfinite().all())
 
 
+class LostTruth(ValueError):
+    """Of a method whose states have run away from the truth, beyond double precision."""
+
+
 def check_finite(*states: Tensor) -> None:
-    """Raises a ValueError if any is not."""
+    """Raises LostTruth if any is not."""
     if not all(map(all_finite, states)):
-        raise ValueError(_OVERFLOW)
+        raise LostTruth(_OVERFLOW)
 
 
 _OVERFLOW = (
@@ -162,11 +166,12 @@ def survivors(fine: Bool[Tensor, "W N"], operator: bool = False) -> Int[Tensor, 
         operator: whether it is that of the operator, and not of the model.
 
     Raises:
-        ValueError: there are no others.
+        LostTruth: there are no others in the domain of the model.
+        ValueError: there are no others in that of the operator.
     """
     if not fine.any(-1).all():
         if not operator:
-            raise ValueError(_OVERFLOW)
+            raise LostTruth(_OVERFLOW)
         raise ValueError(
             "The operator gives NaN or infinite values for every member, where something was observed: use one that "
             "is defined for all states (x.clamp(min=...) before a log)."

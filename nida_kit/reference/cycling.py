@@ -15,8 +15,8 @@ import xarray as xr
 
 from nida_kit import checks, html
 from nida_kit.evaluate import rmse
-from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.method import Method
+from nida_kit.methods.sequential import LostTruth
 from nida_kit.notes import quiet
 from nida_kit.observing.observe import observe
 from nida_kit.reference.score import Score
@@ -162,9 +162,7 @@ class Cycling:
         try:
             with quiet():
                 result = method.assimilate(obs, operator=self.operator)
-        except ValueError as error:
-            if not ran_apart(error):
-                raise
+        except LostTruth:
             return float("nan")
         return self.scores(result, truth)["analysis"] / self.climatological_std
 

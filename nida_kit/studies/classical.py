@@ -18,10 +18,10 @@ import xarray as xr
 from nida_kit import schedule
 from nida_kit.methods.compose import Chain, QuasiStatic
 from nida_kit.methods.enkf import EnKS
-from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.ienks import IEnKS
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.sequential import LostTruth
 from nida_kit.methods.strong import StrongFourDVar
 from nida_kit.methods.weak import WeakFourDVar
 from nida_kit.setups import Setup
@@ -83,9 +83,7 @@ def _error(setup: Setup, method: Method, truth: xr.DataArray, obs: xr.Dataset) -
     """Infinite where the members run apart."""
     try:
         return setup.score(method.assimilate(obs)["mean"], truth)
-    except ValueError as error:
-        if not ran_apart(error):
-            raise
+    except LostTruth:
         return float("inf")
 
 

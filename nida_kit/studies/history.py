@@ -38,11 +38,10 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.solvers import Truncated
 from nida_kit.loop import incremental
 from nida_kit.methods.enkf import EnKF
-from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.letkf import LETKF
 from nida_kit.methods.method import Method, stream
 from nida_kit.methods.neural import NeuralIncremental
-from nida_kit.methods.sequential import advance
+from nida_kit.methods.sequential import LostTruth, advance
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
@@ -272,9 +271,7 @@ def timed(run: Callable[[], dict[str, float]]) -> dict[str, Any]:
     began = process_time()
     try:
         found = run()
-    except ValueError as error:
-        if not ran_apart(error):
-            raise
+    except LostTruth:
         return {"runs apart": True}
     return {name: float(f"{value:.4g}") for name, value in (found | {"cpu_seconds": process_time() - began}).items()}
 

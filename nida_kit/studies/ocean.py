@@ -31,12 +31,12 @@ from nida_kit import evaluate, pretrained
 from nida_kit.methods.compose import Chain
 from nida_kit.methods.cycled import Cycled
 from nida_kit.methods.enkf import EnKS
-from nida_kit.methods.ensemble import ran_apart
 from nida_kit.methods.field_weak import FieldFourDVar
 from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation, first_guess_of
 from nida_kit.methods.letkf import LETKF
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.methods.sequential import LostTruth
 from nida_kit.observing.laws import field_mixture
 from nida_kit.priors.ensemble import EnsembleClimatology
 from nida_kit.priors.field import FieldPrior
@@ -100,9 +100,7 @@ def scored(method: Method, truth: xr.DataArray, obs: xr.Dataset, scale: float, a
     for begin in range(0, truth.sizes["sample"], at_once):
         try:
             result = method.assimilate(obs.isel(sample=slice(begin, begin + at_once)))
-        except ValueError as error:
-            if not ran_apart(error):
-                raise
+        except LostTruth:
             return {"windows": truth.sizes["sample"], "runs apart": True}
         parts.append(result[["mean", "std"]])
     seconds = (time.process_time() - began) / truth.sizes["sample"]

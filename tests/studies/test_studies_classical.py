@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nida_kit as nk
+from nida_kit.methods.sequential import LostTruth
 from nida_kit.studies import classical, common, speed
 
 
@@ -24,7 +25,7 @@ def test_a_method_that_loses_its_way_is_never_best(setup):
 
     class Lost(nk.OptimalInterpolation):
         def reconstruct(self, observations, dt, first_guess):
-            raise ValueError("members have run apart")
+            raise LostTruth
 
     lost = Lost.fit(setup.windows(500, seed=2), order=1)
     assert classical._error(setup, lost, truth, obs) == np.inf

@@ -7,6 +7,7 @@ import torch
 from drifting import drifting
 
 import nida_kit as nk
+from nida_kit.methods.sequential import LostTruth
 from nida_kit.studies import ocean
 from nida_kit.training.fields import FieldSettings, Interpolated
 from nida_kit.training.ocean import windows
@@ -36,16 +37,16 @@ def test_scores_are_those_of_the_windows_whole():
 
 def test_an_ensemble_that_runs_apart_is_said_to_and_other_errors_are_raised():
     class Fails(nk.ClimatologicalForecast):
-        why = "The forecast overflowed: the filter has lost the truth."
+        why = LostTruth()
 
         def reconstruct(self, *given):
-            raise ValueError(self.why)
+            raise self.why
 
     truth = ocean.labelled(torch.zeros(2, ocean.STEPS, CELLS, CELLS), CELLS)
     obs = ocean.observed(truth, {"random": (20, 20)}, 1.0, seed=2)
     method = Fails(CLIMATE, nk.QuasiGeostrophic(cells=CELLS).labels, ocean.DT)
     assert ocean.scored(method, truth, obs, 1.0) == {"windows": 2, "runs apart": True}
-    method.why = "Something else."
+    method.why = ValueError("Something else.")
     with pytest.raises(ValueError, match="Something else"):
         ocean.scored(method, truth, obs, 1.0)
 
