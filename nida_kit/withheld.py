@@ -279,7 +279,7 @@ def run(record: Record, parameters: Parameters) -> xr.Dataset:
         found = found.assign(beside=beside, beside_rmse=errors(beside))
     notes = [*record.notes, *([result.attrs["note"]] if "note" in result.attrs else [])]
     return found.assign_attrs(
-        {"note": " ".join(notes)} if notes else {},
+        {"note": "\n".join(notes)} if notes else {},
         rmse=float(found["step_rmse"][-1]),
         coverage_90=float(coverage[-1]),
         noise_rmse=float(_root_mean((noise / record.spread).where(hidden), value.dims)),

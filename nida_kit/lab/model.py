@@ -33,12 +33,13 @@ CAUTION = " Caution: "  # before what is to be known of a result besides its sco
 
 
 def cautioned(found: dict[str, Any]) -> str:
-    """The first two sentences of a method's note, if it left one: what is wrong, and what to do.
+    r"""The first two sentences of each of a method's notes, if it left any: what is wrong, and what to do.
 
-    >>> cautioned({"note": "It is 0.5 off. Try more iterations. It may be a bias."})
-    ' Caution: It is 0.5 off. Try more iterations.'
+    >>> cautioned({"note": "It is 0.5 off. Try more iterations. It may be a bias.\nNothing is seen."})
+    ' Caution: It is 0.5 off. Try more iterations. Nothing is seen.'
     """
-    return CAUTION + " ".join(re.split(r"(?<=\.) ", found["note"])[:2]) if "note" in found else ""
+    short = [" ".join(re.split(r"(?<=\.) ", note)[:2]) for note in found.get("note", "").splitlines()]
+    return CAUTION + " ".join(short) if short else ""
 
 
 @in_turn

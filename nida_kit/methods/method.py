@@ -262,7 +262,7 @@ class Method(ABC):
         notes += said
         for note in notes:
             warn(note, stacklevel=4)
-        result.attrs |= {"note": " ".join(notes)} if notes else {}
+        result.attrs |= {"note": "\n".join(notes)} if notes else {}
         return with_records(result.assign_coords(read.coords), obs, self.labels, direct=is_direct(operator))
 
 
