@@ -25,6 +25,7 @@ Dims = Hashable | Sequence[Hashable] | None
 
 OTHER = "other_member"
 TRAJECTORY = "trajectory"  # as dim: time and the state's own dims
+ERROR = "RMSE [climatological std]"  # the unit of error of all notebooks
 BAND = NormalDist().inv_cdf(0.95)  # half-width of the central 90% interval, in standard deviations
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PIVOTS = 10_000_000  # of the transport solver, which stops at the optimum: 1,024 draws need some 100,000

@@ -22,7 +22,7 @@
 Figures are drawn with matplotlib alone; no module here knows widgets.
 """
 
-from nida_kit.evaluate import BAND
+from nida_kit.evaluate import BAND, ERROR
 from nida_kit.plots.added import make_added, update_added
 from nida_kit.plots.cost import Cost, make_cost, update_cost
 from nida_kit.plots.ensemble import animate_members
@@ -50,7 +50,7 @@ from nida_kit.plots.scores import (
 )
 from nida_kit.plots.spectra import spectra
 from nida_kit.plots.spread import Spread, make_spread, update_spread
-from nida_kit.plots.style import BLUE, ERROR, RED, STYLE, figure, pick, save
+from nida_kit.plots.style import BLUE, RED, STYLE, figure, pick, save
 from nida_kit.plots.training import Training, make_training, update_training
 
 __all__ = [

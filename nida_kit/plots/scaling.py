@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from nida_kit.plots.style import ERROR, colour_of, looks_of, one_panel, styled
+from nida_kit.evaluate import ERROR
+from nida_kit.plots.style import colour_of, looks_of, one_panel, styled
 
 
 @styled

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullLocator
 
+from nida_kit.evaluate import ERROR
 from nida_kit.plots.style import (
     BLUE,
-    ERROR,
     GREYS,
     LINES,
     MARKERS,

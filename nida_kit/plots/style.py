@@ -50,7 +50,6 @@ LINES = {
 }
 BESIDE = "beside "  # before the name of another method's line
 OTHER_STYLES = [(0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (4, 1))]
-ERROR = "RMSE [climatological std]"  # the unit of error of all notebooks
 # Each kind of method: what the name of its line or of its class holds, and its colour in all figures. The first that
 # fits counts. Four colours are not of the style's cycle, which has too few; orange is left to what is measured.
 METHODS = {

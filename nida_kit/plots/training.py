@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from nida_kit.evaluate import BAND
+from nida_kit.evaluate import BAND, ERROR
 from nida_kit.plots.style import (
     BLUE,
     CROSSES,
-    ERROR,
     LINES,
     RED,
     component_names,

@@ -31,7 +31,7 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit.edge import fold
-from nida_kit.evaluate import coverage, crps, mse
+from nida_kit.evaluate import ERROR, coverage, crps, mse
 from nida_kit.methods.interpolation import ClimatologicalForecast, OptimalInterpolation
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
@@ -378,7 +378,6 @@ def cross_validate(task: Task, seeds: int, turns: Sequence[int] | None = None) -
 
 # Reading the findings
 
-ERROR = "RMSE [climatological std]"
 COVERED = "share within 90% intervals"
 
 

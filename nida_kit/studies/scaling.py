@@ -34,7 +34,7 @@ from torch import Tensor
 
 from nida_kit import setups
 from nida_kit.edge import read_observations
-from nida_kit.evaluate import rmse
+from nida_kit.evaluate import ERROR, rmse
 from nida_kit.linalg.banded import BlockBanded
 from nida_kit.loop import incremental
 from nida_kit.methods.enkf import EnKF
@@ -453,7 +453,7 @@ def measure(repeats: int, folder: Path) -> Findings:
 
 # Reading the findings
 
-RMSE = "RMSE\n[climatological std]"
+RMSE = ERROR.replace(" [", "\n[")
 LAWS: dict[str, dict[str, int | str]] = {
     "algebra": {"banded solve": 1, "banded variances": 1, "dense solve": 3, "dense variances": 3},
     "by_length": {
