@@ -21,6 +21,7 @@ condition numbers that float32 cannot factorise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -32,6 +33,8 @@ from jaxtyping import Float
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.functional import pad
+
+PART = 1_000_000  # numbers that are inverted at once: far beyond the processor's caches it takes twice as long
 
 
 @dataclass(frozen=True)
@@ -155,13 +158,13 @@ class BlockBanded:
 
     def selected_inverse(self) -> Float[Tensor, "*batch T w n n"]:
         """The blocks of A^-1 within the band of A, laid out as `blocks`; linear in T, differentiable."""
-        return self._ungroup(*_odd_even_inverse(*self._elimination)).to(self.blocks)
+        return self._of_parts(lambda part: part._ungroup(*part._inverse())).to(self.blocks)
 
     @cached_property
     def variances(self) -> Float[Tensor, "*batch T n"]:
         """The diagonal of A^-1: marginal variances if A is a precision. Computed once, when first asked for."""
-        main, _ = _odd_even_inverse(*self._elimination)
-        return self._split(main.diagonal(dim1=-2, dim2=-1)).to(self.blocks)
+        main = self._of_parts(lambda part: part._split(part._inverse()[0].diagonal(dim1=-2, dim2=-1)))
+        return main.to(self.blocks)
 
     def lost(self) -> Float[Tensor, "*batch"]:
         """What rounding may change in each window's worst variance, relative to it.
@@ -193,6 +196,23 @@ class BlockBanded:
         except torch.linalg.LinAlgError as error:
             _factorise(matrix.blocks.cpu())  # says which window and time step it is
             raise ValueError(_not_positive_definite("some window")) from error
+
+    def _inverse(self) -> tuple[Tensor, Tensor]:
+        return _odd_even_inverse(*self._elimination)
+
+    def _of_parts(self, of: Callable[[BlockBanded], Tensor]) -> Tensor:
+        """What is worked out of each window; without gradients of a few at a time, so that all of it fits in memory."""
+        *batch, steps, blocks, n, _ = self.blocks.shape
+        each = max(1, PART // (steps * blocks * n * n))
+        known = "_elimination" in self.__dict__ or self.blocks.requires_grad or self.blocks.is_cuda
+        if known or math.prod(batch) <= each:
+            return of(self)
+        parts = self.blocks.reshape(-1, steps, blocks, n, n).split(each)
+        try:
+            return torch.cat([of(BlockBanded(part)) for part in parts]).unflatten(0, batch)
+        except ValueError:
+            _factorise(self.blocks.double().cpu())  # says which window of all it is
+            raise
 
     def _by_elimination(self, algorithm, x: Tensor) -> Tensor:
         """What one of the algorithms below makes of `(..., T, n)`."""

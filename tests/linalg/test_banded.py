@@ -1,5 +1,7 @@
 """Block-banded matrices against dense float64 algebra."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -217,6 +219,21 @@ def test_what_is_not_positive_definite_is_named_by_window_and_time(name, width):
     A.blocks[1, 2, 0] -= 100 * torch.eye(2)
     with pytest.raises(ValueError, match=r"window 1 is not positive definite at time step 2.*model_noise_std"):
         ASKED[name](A, draw(3, 5, 2))
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3), (1, 7)])
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_many_windows_are_inverted_in_parts_with_the_same_answer(shape, width, monkeypatch):
+    A = draw_matrix(5, width, shape)
+    whole = A.selected_inverse(), A.variances
+    monkeypatch.setattr(banded, "PART", 2 * A.blocks[(0,) * len(shape)].numel())
+    again = BlockBanded(A.blocks)
+    assert_same(again.selected_inverse(), whole[0])
+    assert_same(again.variances, whole[1])
+    A.blocks[shape[0] - 1, ..., 2, 0, :, :] -= 100 * torch.eye(2)
+    first = (shape[0] - 1) * math.prod(shape[1:])
+    with pytest.raises(ValueError, match=rf"window {first} is not positive definite at time step 2"):
+        BlockBanded(A.blocks).selected_inverse()
 
 
 @pytest.mark.parametrize("name", ASKED)
