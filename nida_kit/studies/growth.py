@@ -67,7 +67,7 @@ def summary(line: dict[int, list[float]]) -> dict[str, Any]:
     turns = zip(*line.values(), strict=True)
     powers = sorted(exponent(list(zip(line, turn, strict=True)), UPPER) for turn in turns)
     middle = [(size, float(f"{median(took):.4g}")) for size, took in line.items()]
-    return {"seconds": middle, "exponents": [round(p, 2) for p in (powers[0], median(powers), powers[-1])]}
+    return {"seconds": middle, "exponents": [round(p, 2) + 0.0 for p in (powers[0], median(powers), powers[-1])]}
 
 
 def _lorenz63(samples: int, steps: int) -> xr.Dataset:
@@ -145,9 +145,9 @@ def members(count: int) -> dict[str, Call]:
     }
 
 
-def workers(counts: Sequence[int], side: int, turns: int) -> dict[str, Any]:
-    """Of a cluster that takes a field from Zarr to Zarr by tiles."""
-    line = {n: [fields_scale.larger(side, tile=side // 4, workers=n)["wall"] for _ in range(turns)] for n in counts}
+def workers(turns: int, side: int = 1024) -> dict[str, Any]:
+    """One and two of a cluster that takes a field from Zarr to Zarr by tiles."""
+    line = {n: [fields_scale.larger(side, tile=side // 4, workers=n)["wall"] for _ in range(turns)] for n in (1, 2)}
     return {f"tiles of a field of {side} x {side} x 8": summary(line)}
 
 
@@ -160,15 +160,12 @@ SWEEPS: dict[str, tuple[Calls, Sequence[int]]] = {
 }
 
 
-def measure(
-    turns: int, folder: Path, most: int | None = None, side: int = 1024, counts: Sequence[int] = (1, 2)
-) -> dict[str, Any]:
-    """All sweeps; of the first sizes alone up to `most`."""
+def measure(turns: int, folder: Path) -> dict[str, Any]:
+    """All sweeps."""
     found = common.Kept(folder, "growth", {"turns": turns})
     for name, (calls_of, sizes) in SWEEPS.items():
-        some = [n for n in sizes if most is None or n <= most]
-        found.row("sweeps", name, make=partial(sweep, some, calls_of, turns))
-    found.row("sweeps", "workers", make=partial(workers, counts, side, turns))
+        found.row("sweeps", name, make=partial(sweep, sizes, calls_of, turns))
+    found.row("sweeps", "workers", make=partial(workers, turns))
     return found.found
 
 
