@@ -133,10 +133,14 @@ def test_the_readme_shows_the_errors_on_record():
     assert f"{min(more):.2f} to {max(more):.2f} times the prior's error" in ocean
 
 
+def section(heading: str) -> str:
+    """What stands under a heading of figures/README.md."""
+    return (ROOT / "figures" / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+
+
 def cells_of(heading: str) -> list[list[str]]:
-    """The rows below the head of the table under a heading of figures/README.md."""
-    text = (ROOT / "figures" / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    lines = re.findall(r"^\|(.*)\|$", text, re.M)[2:]
+    """The rows below the head of the table there."""
+    lines = re.findall(r"^\|(.*)\|$", section(heading), re.M)[2:]
     return [[cell.strip(" *%") for cell in line.split("|")] for line in lines]
 
 
@@ -153,6 +157,18 @@ def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
             error, covers = re.findall(r"[\d.]+", cell)
             assert error == f"{row['error'] ** 0.5:.3f}", (shown, cell)
             assert float(covers) == round(100 * row["coverage"])
+
+
+def test_what_two_layers_and_four_windows_take_is_on_record():
+    study, text = notebook.record("ocean"), " ".join(section("An ocean seen along tracks").split())
+    said = text.split("two layers and methods know one")[1]
+    names = ("optimal interpolation", "NIDA", "weak 4D-Var", "hybrid, 3 iterations", "LETKF, 40 members")
+    rows = [study["two layers"][name] for name in names]
+    errors, covers, memory = re.split(r"their intervals cover|Four windows take", said)
+    assert re.findall(r"\d\.\d+", errors) == [f"{row['error'] ** 0.5:.3f}" for row in rows]
+    assert re.findall(r"\d+", covers.split("%")[0]) == [f"{100 * row['coverage']:.0f}" for row in rows]
+    took = study["memory of four windows, GB"]
+    assert re.findall(r"\d\.\d+", memory) == [f"{took[name]:.2f}" for name in ("NIDA", *names[:1], "weak 4D-Var")]
 
 
 def test_the_calibration_that_is_shown_is_on_record():
