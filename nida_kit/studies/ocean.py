@@ -19,6 +19,7 @@ import resource
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,7 @@ from nida_kit.priors.field import FieldPrior
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.parts import Seeded
 from nida_kit.reconstruction import Moments, Reconstruction
+from nida_kit.state import GridLabels
 from nida_kit.studies.common import Kept, command
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
 from nida_kit.systems.two_layer import TwoLayerQuasiGeostrophic
@@ -228,21 +230,32 @@ class Counted(QuasiGeostrophic):
         return found
 
 
-def running(fitted: OptimalInterpolation, neural: NeuralIncremental) -> dict[str, Method]:
+def localised(labels: GridLabels) -> OptimalInterpolation:
+    """By past windows, one of each fourth trajectory's first 40 steps."""
+    return OptimalInterpolation(EnsembleClimatology.fit(past()[::4, :40].double(), STEPS, 400, 3), labels, DT)
+
+
+def running(fitted: Callable[[], OptimalInterpolation], neural: NeuralIncremental) -> dict[str, Callable[[], Method]]:
     """Methods that run the model. Ensembles start from snapshots of a long run."""
     gyre = Counted(cells=CELLS)
-    ocean = OnAttractor(gyre, 1500.0, snapshots=200, apart=50.0)
-    ocean.start(1, torch.Generator(), torch.float32, torch.device("cpu"))  # the long run is not a method's
-    few = {
-        f"hybrid, {n} iterations": Chain([neural, FieldFourDVar(gyre, fitted, outer=1, iterations=n, draws=DRAWS)])
-        for n in HYBRID_ITERATIONS
-    }
+
+    @cache
+    def ocean() -> OnAttractor:
+        snapshots = OnAttractor(gyre, 1500.0, snapshots=200, apart=50.0)
+        snapshots.start(1, torch.Generator(), torch.float32, torch.device("cpu"))  # the long run is not a method's
+        return snapshots
+
+    def hybrid(**how: int) -> Chain:
+        return Chain([neural, FieldFourDVar(gyre, fitted(), draws=DRAWS, **how)])
+
+    few = {f"hybrid, {n} iterations": partial(hybrid, outer=1, iterations=n) for n in HYBRID_ITERATIONS}
+    ensemble = {"inflation": 1.02, "dtype": torch.float32}
     return {
-        "LETKF, 40 members": LETKF(ocean, members=40, radius=6.0, block=2, inflation=1.02, dtype=torch.float32),
-        "EnKS, 100 members": EnKS(ocean, members=100, inflation=1.02, dtype=torch.float32),
-        "weak 4D-Var": FieldFourDVar(gyre, fitted, draws=DRAWS),
+        "LETKF, 40 members": lambda: LETKF(ocean(), members=40, radius=6.0, block=2, **ensemble),
+        "EnKS, 100 members": lambda: EnKS(ocean(), members=100, **ensemble),
+        "weak 4D-Var": lambda: FieldFourDVar(gyre, fitted(), draws=DRAWS),
         **few,
-        "hybrid": Chain([neural, FieldFourDVar(gyre, fitted, draws=DRAWS)]),
+        "hybrid": hybrid,
     }
 
 
@@ -255,39 +268,39 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
     found = Kept(folder, "ocean", {"weights": f"{zlib.crc32(weights):08x}", "windows": samples})
     found.row("spread", make=lambda: float(f"{scale:.6g}"))
     tried = found.row("interpolation, mean error on validation windows", make=lambda: interpolation(scale))
-    fitted = fit(min(tried, key=tried.get))
+    fitted = cache(lambda: fit(min(tried, key=tried.get)))
     truth = windows(TEST, max(1, samples // 8))
     few = {"sample": slice(0, None, math.ceil(truth.sizes["sample"] / 16))}
     cases = {law: observed(truth, counts, scale, seed=TEST + 1 + k) for k, (law, counts) in enumerate(LAWS.items())}
 
-    def rows(name: str, method: Method, all_windows: bool, title: str | None = None) -> None:
+    def rows(name: str, made: Callable[[], Method], all_windows: bool, title: str | None = None) -> None:
+        method = cache(made)  # none is made whose rows are all there
         for law, obs in cases.items():
             some = {"sample": slice(0, None, 4 if "swath" in law else 1)} if all_windows else few
             at_once = 10 if all_windows else 16
-            make = partial(scored, method, truth.isel(some), obs.isel(some), scale, at_once)
-            found.row("laws", law, title or name, make=make)
+            given = truth.isel(some), obs.isel(some), scale, at_once
+            found.row("laws", law, title or name, make=lambda given=given: scored(method(), *given))
         if title is None:
-            found.row("two layers", name, make=lambda: simplified(method, scale))
-            found.row("memory of four windows, GB", name, make=lambda: memory(method, next(iter(cases.values()))))
+            found.row("two layers", name, make=lambda: simplified(method(), scale))
+            found.row("memory of four windows, GB", name, make=lambda: memory(method(), next(iter(cases.values()))))
 
-    cheap: dict[str, Method] = {
-        "climatology": ClimatologicalForecast(fitted.climatology, labels, DT),
+    cheap: dict[str, Callable[[], Method]] = {
+        "climatology": lambda: ClimatologicalForecast(fitted().climatology, labels, DT),
         "optimal interpolation": fitted,
-        "first guess of NIDA": OptimalInterpolation(own, labels, DT),
-        "NIDA": neural,
+        "first guess of NIDA": lambda: OptimalInterpolation(own, labels, DT),
+        "NIDA": lambda: neural,
     }
     for name, method in cheap.items():
         rows(name, method, all_windows=True)
     for name in ("optimal interpolation", "NIDA"):
         rows(name, cheap[name], all_windows=False, title=f"{name}, on those windows")
     found.row("finer", make=lambda: finer(scale))
-    found.row("scales", make=lambda: scales(neural, fitted))
-    dear: dict[str, Method] = {"NIDA, one temperature": neural.with_temperatures(1)} | running(fitted, neural)
-    for name, method in dear.items():
-        rows(name, method, all_windows=False)
-    ensemble = EnsembleClimatology.fit(past()[::4, :40].double(), STEPS, 400, 3)
-    rows("localised ensemble of 400 past windows", OptimalInterpolation(ensemble, labels, DT), all_windows=False)
-    rows("regression", regression(), all_windows=True)
+    found.row("scales", make=lambda: scales(neural, fitted()))
+    rows("NIDA, one temperature", lambda: neural.with_temperatures(1), all_windows=False)
+    rows("localised ensemble of 400 past windows", lambda: localised(labels), all_windows=False)
+    for name, made in running(fitted, neural).items():
+        rows(name, made, all_windows=False)
+    rows("regression", regression, all_windows=True)
     return found.found
 
 
