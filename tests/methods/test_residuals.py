@@ -34,7 +34,7 @@ def clean():
 
 def test_a_residual_is_the_distance_to_what_the_others_say():
     """Of a linear method: reconstructed without the value, in the spread of that answer and the value's own error."""
-    past = nk.LinearOscillator().simulate(400, 8, 0.2, seed=1)
+    past = nk.LinearOscillator().simulate(400, 8, 0.2, model_noise_std=0.1, seed=1)
     method = nk.OptimalInterpolation.fit(past, order=1)
     obs = nk.observe(past.isel(sample=slice(3)), every=3, noise_std=0.3, seed=2)
     found = method.assimilate(obs)["residual"]
