@@ -184,12 +184,8 @@ def survivors(fine: Bool[Tensor, "W N"], operator: bool = False) -> Int[Tensor, 
 
 def start_moments(system: System) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
     """Mean and covariance of the system's start law; from 10,000 draws, unless it knows them."""
-    system = as_system(system)
-    if (known := system.start_moments()) is not None:
-        return known
-    draws = system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
-    draws = draws[draws.isfinite().all(-1)]
-    return draws.mean(0), torch.atleast_2d(draws.mT.cov())
+    known = system.start_moments()
+    return system.drawn_moments if known is None else known
 
 
 def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covariance:

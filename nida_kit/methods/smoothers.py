@@ -28,8 +28,6 @@ from nida_kit.methods.filters import extended_kalman_filter
 from nida_kit.methods.interpolation import past_of
 from nida_kit.methods.method import Method
 from nida_kit.methods.sequential import (
-    CPU,
-    DOUBLE,
     model_noise,
     modelled,
     noise_settings,
@@ -75,9 +73,9 @@ class PhysicalMethod(Method):
         if mean is not None and spread is not None:
             return mean, spread
         if (known := self.system.start_moments()) is None:
-            draws = self.system.start(10_000, torch.Generator().manual_seed(0), DOUBLE, CPU)
-            own = draws.mean(0), Covariance.diagonal(draws.std(0))
-            return own[0] if mean is None else mean, own[1] if spread is None else spread
+            own, covariance = self.system.drawn_moments
+            spread = Covariance.diagonal(covariance.diagonal().sqrt()) if spread is None else spread
+            return own if mean is None else mean, spread
         if spread is None:
             check_spread(self.system, known[1], "Give start_std=, or start_covariance=, a positive definite one.")
             spread = Covariance.full(known[1])

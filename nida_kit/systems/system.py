@@ -134,6 +134,13 @@ class System(ABC):
         """Mean and covariance of `start`, of states as vectors, where they are known; None takes those of draws."""
         return None
 
+    @cached_property
+    def drawn_moments(self) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
+        """The same of 10,000 draws, those that are finite; kept, for a start may be a long run of the model."""
+        draws = self.start(10_000, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+        draws = draws.flatten(1)[draws.flatten(1).isfinite().all(-1)]
+        return draws.mean(0), torch.atleast_2d(draws.mT.cov())
+
     def as_observed(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """States in the units in which they are observed and reported; others only in `nk.Transformed`."""
         return x

@@ -104,6 +104,10 @@ class Folded(_Wrapped):
     def start_moments(self):
         return self.system.start_moments()
 
+    @property
+    def drawn_moments(self):  # kept where they last
+        return self.system.drawn_moments
+
     def as_observed(self, x):
         return self._fold(self.system.as_observed(self._unfold(x)))
 
