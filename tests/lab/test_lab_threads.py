@@ -16,7 +16,7 @@ from nida_kit.lab import Lab, LineLab, view
 from nida_kit.lab.model import CAUTION, presets
 from nida_kit.lab.render import Renderer
 
-BURSTS = 20
+BURSTS = 10
 MOVES = {"temperatures": (1, 2, 3, 4, 5), "noise_std": (0.1, 0.2, 0.3, 0.4, 1.0)}
 
 

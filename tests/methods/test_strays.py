@@ -30,7 +30,7 @@ class LotkaVolterra(nk.System):
 LOG = nk.Transformed(LotkaVolterra(), torch.log, torch.exp)
 METHODS = {
     "ParticleFilter": lambda s, q: nk.ParticleFilter(s, q, particles=500),
-    "ParticleSmoother": lambda s, q: nk.ParticleSmoother(s, q, particles=500, draws=32, repeats=2),
+    "ParticleSmoother": lambda s, q: nk.ParticleSmoother(s, q, particles=200, draws=16, repeats=2),
     "EnKF": lambda s, q: nk.EnKF(s, q, members=50),
     "perturbed": lambda s, q: nk.EnKF(s, q, members=50, perturbed=True),
     "EnKS": lambda s, q: nk.EnKS(s, q, members=50),
@@ -44,7 +44,7 @@ REDRAWN = [name for name in METHODS if not name.startswith("Particle")]
 
 @pytest.fixture(scope="module")
 def case():
-    truth = LotkaVolterra().simulate(samples=4, steps=80, dt=0.1, seed=1)
+    truth = LotkaVolterra().simulate(samples=4, steps=60, dt=0.1, seed=1)
     return truth, nk.observe(truth, ["hares", "lynxes"], every=5, noise_std=0.3, seed=1)
 
 
