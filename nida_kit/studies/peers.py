@@ -32,8 +32,12 @@ import torch
 
 from nida_kit import setups
 from nida_kit.studies.common import record
+from nida_kit.training.ocean import records
 
-PEERS = ("dapper==1.7.1", "filterpy", "pykalman", "simdkalman", "statsmodels", "dynamax")
+PEERS = (
+    *("dapper==1.7.1", "filterpy", "pykalman", "simdkalman", "statsmodels", "dynamax"),
+    *("scikit-learn", "pykrige"),
+)
 LONG = 2.0  # seconds
 HERE = Path(__file__).parent
 Arrays = dict[str, np.ndarray]
@@ -119,6 +123,23 @@ def linear(steps: int) -> Callable[[int], Arrays]:
     return make
 
 
+def fields(trajectories: int, steps: int = 20) -> Callable[[int], Arrays]:
+    """Turbulent oceans of 65 x 65 points, 600 of which are seen, and so many trajectories of the past."""
+
+    def make(samples: int) -> Arrays:
+        random, x = np.random.default_rng(0), records(trajectories + samples, steps, seed=11).numpy()
+        past, truth = x[:trajectories], x[trajectories:, 0].reshape(samples, 1, -1).astype(float)
+        noise = 0.1 * past.std()
+        value = np.full_like(truth, np.nan)
+        for one, field in zip(value[:, 0], truth[:, 0], strict=True):
+            seen = random.choice(np.flatnonzero(past.std((0, 1)).ravel()), 600, replace=False)
+            one[seen] = field[seen] + noise * random.standard_normal(600)
+        arrays = {"truth": truth, "value": value, "noise": noise, "past": past}
+        return arrays | {"observed": np.arange(1), "counted": np.full(1, True)}
+
+    return make
+
+
 LOOPS = {"filterpy_smoother": 1, "pykalman_smoother": 1}  # a hundred thousand steps take them minutes
 FAST = ("simdkalman_smoother", "statsmodels_smoother", "dynamax_smoother")
 
@@ -141,6 +162,13 @@ def tasks(convection: int, ring: int) -> list[Task]:
             ("window", 1),
             ("smoother", (1000,)),
             dict.fromkeys(FAST, 1000),
+        ),
+        Task(
+            "interpolation of 65 x 65 points from 600",
+            fields(40),
+            ("field", 1),
+            ("interpolation", (1, 20)),
+            {"sklearn_process": 4, "pykrige_kriging": 4},
         ),
     ]
 

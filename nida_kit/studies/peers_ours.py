@@ -55,6 +55,20 @@ def smoother(data):
     return lambda: method.assimilate(obs)["mean"].values
 
 
+def interpolation(data):
+    import numpy as np
+    import xarray as xr
+
+    import nida_kit as nk
+
+    dims, axes = ("sample", "time", "y", "x"), {"y": np.arange(65), "x": np.arange(65)}
+    past = xr.DataArray(data["past"], {"time": np.arange(20.0), **axes}, dims)
+    method = nk.OptimalInterpolation.fit_scales(past, steps=1)
+    value = data["value"].reshape(-1, 1, 65, 65)
+    obs = xr.Dataset({"value": (dims, value), "noise_std": float(data["noise"])}, {"time": [0.0], **axes})
+    return lambda: method.assimilate(obs)["mean"].values.reshape(data["value"].shape)
+
+
 def _dataset(components, times, value):
     import xarray as xr
 

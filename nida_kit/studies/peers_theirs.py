@@ -126,3 +126,36 @@ def dynamax_smoother(data):
 
     smooth = jax.jit(jax.vmap(smooth))
     return lambda: smooth(data["value"]).block_until_ready()
+
+
+# Fields: neither knows a past; what each has to know of the field it fits to the values
+
+
+def sklearn_process(data):
+    import numpy as np
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+
+    points = np.stack(np.divmod(np.arange(65 * 65), 65), -1)
+
+    def mapped(value):
+        seen = np.isfinite(value)
+        kernel = ConstantKernel(np.var(value[seen])) * RBF(5.0)
+        process = GaussianProcessRegressor(kernel, alpha=data["noise"] ** 2).fit(points[seen], value[seen])
+        return process.predict(points, return_std=True)[0]
+
+    return lambda: [[mapped(value)] for value in data["value"][:, 0]]
+
+
+def pykrige_kriging(data):
+    import numpy as np
+    from pykrige.ok import OrdinaryKriging
+
+    y, x = np.divmod(np.arange(65.0 * 65), 65)
+
+    def mapped(value):
+        seen = np.isfinite(value)
+        kriging = OrdinaryKriging(x[seen], y[seen], value[seen], variogram_model="exponential")
+        return kriging.execute("grid", np.arange(65.0), np.arange(65.0))[0].ravel()
+
+    return lambda: [[mapped(value)] for value in data["value"][:, 0]]

@@ -2,8 +2,11 @@
 
 import sys
 
+import numpy as np
 import pytest
+import torch
 
+import nida_kit as nk
 from nida_kit.studies import peers
 
 
@@ -19,6 +22,20 @@ def test_contenders_work_in_turns_on_the_same_arrays(smoother, tmp_path):
     errors = observed["value"] - observed["truth"]
     assert 0 < alone["rmse"] < 0.7 * (errors[errors == errors] ** 2).mean() ** 0.5
     assert 0 < batch["milliseconds_per_unit"] < alone["milliseconds_per_unit"]
+
+
+def test_a_field_is_interpolated_from_the_points_that_everyone_gets(monkeypatch, tmp_path):
+    def records(samples, steps, seed):
+        generator, like = torch.Generator().manual_seed(seed), (torch.float32, torch.device("cpu"))
+        fields = nk.QuasiGeostrophic(cells=65).start(samples * steps, generator, *like)
+        return fields.unflatten(0, (samples, steps))
+
+    monkeypatch.setattr(peers, "records", records)
+    task = peers.Task("a field", peers.fields(4), ("field", 1), ("interpolation", (1, 2)), {})
+    rows = peers.contest(task, sys.executable, tmp_path, turns=1)["contenders"]
+    data = task.data(2)
+    assert (np.isfinite(data["value"]).sum(-1) == 600).all()
+    assert all(0 < row["rmse"] < 0.5 * data["truth"].std() for row in rows)
 
 
 def test_a_contender_that_takes_long_has_one_turn(monkeypatch, smoother, tmp_path):
