@@ -1,6 +1,7 @@
 """The project's files agree with each other."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import yaml
 
 import nida_kit as nk
 from nida_kit import notebook
+from nida_kit.studies import peers
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
@@ -248,6 +250,11 @@ def test_the_growth_of_costs_that_is_shown_is_on_record():
         low, middle, high = row["exponents"]
         assert [sizes, took] == [f"{least:,} to {most:,}", f"{first:.3g} to {last:.3g}"], (of, method)
         assert power == f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def test_the_peers_that_are_shown_are_on_record():
+    found = json.loads((ROOT / "figures" / "peers.json").read_text())["tasks"]
+    assert peers.table(found) in section("Beside other packages")
 
 
 def test_the_pendulum_that_is_shown_is_on_record():
