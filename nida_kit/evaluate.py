@@ -405,7 +405,7 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
         the grid, it is that one: a bound, and no crossing (as here, where 10% of each wave is error).
 
     Raises:
-        ValueError: no fields, less than three times or points, times or points that are not even, or no `xrft`.
+        ValueError: no fields, less than three times or points, or times or points that are not even.
     """
     mean, truth = _matched(None, mean, truth)
     own = state_dims(truth)
@@ -454,7 +454,7 @@ def spectrum(array: xr.DataArray) -> xr.DataArray:
     Frozen({'freq_x': 8})
 
     Raises:
-        ValueError: no field, points that are not even, or no `xrft`.
+        ValueError: no field, or points that are not even.
     """
     _check_labelled(array)
     own = state_dims(array)
@@ -465,7 +465,8 @@ def spectrum(array: xr.DataArray) -> xr.DataArray:
 
 def _power(array: xr.DataArray, numbers: dict[Hashable, np.ndarray]) -> xr.DataArray:
     """The power spectrum along dims with these points, averaged over all others, of positive frequencies."""
-    xrft = _spectra()
+    import xrft  # here, for few need it, and it takes long
+
     for name, points in numbers.items():
         advice = f"a spectrum needs an even one. Interpolate both fields, .interp({name}=np.linspace(...))."
         checks.even(name, points, advice)
@@ -476,14 +477,6 @@ def _power(array: xr.DataArray, numbers: dict[Hashable, np.ndarray]) -> xr.DataA
         power = xrft.power_spectrum(array, dim=list(numbers), detrend="linear", window="hann")
     power = power.mean([d for d in array.dims if d not in numbers], skipna=False)
     return power.isel({f"freq_{d}": power[f"freq_{d}"].values > 0 for d in numbers})
-
-
-def _spectra() -> ModuleType:
-    try:
-        import xrft
-    except ImportError as error:
-        raise ValueError("A spectrum needs xrft, which is not installed: pip install xrft") from error
-    return xrft
 
 
 def _shortest(share: np.ndarray, *scales: np.ndarray) -> tuple[float, ...]:
