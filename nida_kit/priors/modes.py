@@ -31,6 +31,8 @@ from nida_kit.linalg.taper import gaspari_cohn
 
 _MOST_BETWEEN = 10_000  # values of a window, one system among which is solved densely
 _ENOUGH = 8  # snapshots per point, of which the modes are found
+_KEPT = 2**23  # values of what is kept for the next windows, 64 megabytes
+_POINTS = 256  # whose products stay in the processor's cache
 STILL = 1e-3  # of the largest spread: what a field has where it does not vary
 
 
@@ -82,6 +84,10 @@ class FieldClimatology(OfField):
 
     modes: Float[Tensor, "r h w"]
     lags: Float[Tensor, "L r r"]
+
+    def __getstate__(self) -> dict:
+        """What a worker is sent: not what is made of it, and kept."""
+        return {name: vars(self)[name] for name in self.__dataclass_fields__}
 
     def _repr_html_(self) -> str:
         about = {"grid": self.shape, "modes": len(self.modes), "longest window": len(self.lags)}
@@ -224,6 +230,11 @@ class FieldClimatology(OfField):
         E = self.patterns
         return (self.spread.square() - ((E @ self.lags[0]) * E).sum(1)).clamp(min=0)
 
+    @cached_property
+    def side_by_side(self) -> Float[Tensor, "r M"]:
+        """C_d of all lags, from the earliest to the latest, as `over_window` needs them; in double precision."""
+        return _side_by_side(self.lags.double())
+
     @property
     def left_over(self) -> Float[Tensor, " n"]:
         """The variance of past fields that their modes did not hold.
@@ -244,7 +255,8 @@ class FieldClimatology(OfField):
     def given(self, statement: Gaussian) -> Gaussian:
         """Mean and spread of each value once it is known what a statement says, window by window.
 
-        Neighbouring windows that have seen the same places share the work for them.
+        Windows that have seen the same places as the one before, with the same errors, share the work for them, and so
+        does the next call.
 
         Args:
             statement: about values at points of the grid or between them, linearised at the climatological mean,
@@ -260,12 +272,13 @@ class FieldClimatology(OfField):
                 f"nk.Cycled(method, window={len(self.lags)}), which reconstructs a long record window by window, or "
                 f"fit one of your own with steps={steps}."
             )
-        found, gain = [], None
+        found, gain = [], self.__dict__.get("_gain")
         for window in np.ndindex(lead):
             index, weight, residual = _seen(statement, window)
-            if gain is None or not gain.serves(index, weight):
+            if gain is None or not gain.serves(steps, index, weight):
                 gain = _gain(self, steps, index, weight)
             found.append((gain.mean(residual), gain.std))
+        self.__dict__["_gain"] = gain if gain is not None and gain.half.numel() < _KEPT else None
         mean, std = (torch.stack(x).unflatten(0, lead) if lead else x[0] for x in zip(*found, strict=True))
         return Gaussian.of(mean.to(statement.centre), Diagonal(1 / std.to(statement.centre)))
 
@@ -346,18 +359,18 @@ class _Gain:
     def __init__(
         self, climatology: FieldClimatology, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"]
     ):
-        self.climatology, self.steps, self.index, self.weight = climatology, steps, index, weight
-        E, rest, lags = climatology.patterns, climatology.rest.double(), climatology.lags.double()
+        self.steps, self.index, self.weight = steps, index, weight
+        self.average, self.patterns = climatology.mean, climatology.patterns
+        E, rest, lags = climatology.patterns, climatology.rest.double(), climatology.lags[:steps].double()
         weight, at, when = weight.double(), index % len(E), index // len(E)
         rows = torch.arange(len(index), device=index.device)
         G = weight.new_zeros(len(index), steps, E.shape[1])
         for k in range(index.shape[1]):
             G.index_put_((rows, when[:, k]), E[at[:, k]] * weight[:, k, None], accumulate=True)
-        GC = torch.zeros_like(G)
-        at_step = [((when == t) & (weight != 0)).any(-1) for t in range(steps)]
+        GC, covariances = torch.zeros_like(G).flatten(1), _rows_of(climatology.side_by_side, steps)
+        at_step = [((when == t) & (weight != 0)).any(-1).nonzero().squeeze(1) for t in range(steps)]
         for t, seen in enumerate(at_step):
-            for u in range(steps):
-                GC[seen, u] += G[seen, t] @ (lags[u - t] if u >= t else lags[t - u].mT)
+            GC.index_add_(0, seen, G[seen, t] @ covariances[t])
         # What the modes leave over is known only where it was seen.
         self.places, own = index.unique(return_inverse=True)
         self.left_over = weight.new_zeros(len(index), len(self.places))
@@ -365,38 +378,38 @@ class _Gain:
             self.left_over.index_put_((rows, own[:, k]), weight[:, k] * rest[at[:, k]], accumulate=True)
         A = sum(self.left_over[:, own[:, k]] * weight[:, k] for k in range(index.shape[1]))
         for t, seen in enumerate(at_step):  # a row sees few steps: the others' products are zero
-            A[:, seen] += GC[:, t] @ G[seen, t].mT
+            A.index_add_(1, seen, GC.unflatten(1, G.shape[1:])[:, t] @ G[seen, t].mT)
         self.root, failed = torch.linalg.cholesky_ex((A + A.mT) / 2 + torch.eye(len(A)).to(A))
         if failed:
             raise ValueError(
                 "Observations of the field are so exact that double precision cannot tell their errors beside the "
                 "field's spread: raise noise_std, a millionth of the spread is as good as exact."
             )
-        self.half = torch.linalg.solve_triangular(self.root, GC.flatten(1), upper=False)
+        self.half = torch.linalg.solve_triangular(self.root, GC, upper=False)
         known = self.half.unflatten(1, G.shape[1:]).movedim(0, 1)
-        left = (lags[0] - known.mT @ known).to(E)
-        variance = (((E @ left) * E).sum(-1) + rest).flatten().double()
-        t, j = self.places // len(E), self.places % len(E)
+        variance = (_variances(E, lags[0] - known.mT @ known) + rest).flatten()
+        j = self.places % len(E)
         said = torch.linalg.solve_triangular(self.root, self.left_over, upper=False)
-        for u in range(steps):
-            said[:, t == u] += known[u] @ E[j[t == u]].double().mT
+        each_step = (self.places // len(E)).bincount(minlength=steps).tolist()  # for places are in order
+        for half, part, here in zip(known, said.split(each_step, 1), j.split(each_step), strict=True):
+            part += half @ E[here].double().mT
         here = E[j].double()
         variance[self.places] = (here @ lags[0] * here).sum(-1) + rest[j] - said.square().sum(0)
         least = STILL * float(climatology.spread.max())
         self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
 
-    def serves(self, index: Tensor, weight: Tensor) -> bool:
+    def serves(self, steps: int, index: Tensor, weight: Tensor) -> bool:
         """Whether these are the same places and errors."""
-        return torch.equal(index, self.index) and torch.equal(weight, self.weight)
+        return steps == self.steps and torch.equal(index, self.index) and torch.equal(weight, self.weight)
 
     def mean(self, residual: Float[Tensor, " p"]) -> Float[Tensor, "T n"]:
         """The mean that a residual leads to."""
         whitened = torch.linalg.solve_triangular(self.root, residual.to(self.half).unsqueeze(-1), upper=False)
         z = (self.half.mT @ whitened).view(self.steps, -1)
-        move = z @ self.climatology.patterns.double().mT
+        move = z @ self.patterns.double().mT
         weights = torch.linalg.solve_triangular(self.root.mT, whitened, upper=True)
         move.view(-1).index_add_(0, self.places, (self.left_over.mT @ weights).squeeze(-1))
-        return self.climatology.mean - move
+        return self.average - move
 
 
 class _GainOfModes:
@@ -411,7 +424,8 @@ class _GainOfModes:
     def __init__(
         self, climatology: FieldClimatology, steps: int, index: Int[Tensor, "p one"], weight: Float[Tensor, "p one"]
     ):
-        self.climatology, self.steps, self.index, self.weight = climatology, steps, index, weight
+        self.steps, self.index, self.weight = steps, index, weight
+        self.average, self.patterns = climatology.mean, climatology.patterns
         E, rest = climatology.patterns, climatology.rest.double()
         lags = climatology.lags[:steps].double()
         self.places, w = index.squeeze(1), weight.squeeze(1).double()
@@ -422,32 +436,42 @@ class _GainOfModes:
         root = torch.linalg.cholesky(over_window(lags))
         M = torch.eye(len(root)).to(root)
         for t, part in enumerate(root.view(steps, -1, len(root))):
-            here = E[at[when == t]].double()
-            M += part.mT @ (here.mT @ (here * (w * self.scale)[when == t, None]) @ part)
+            here, upto = E[at[when == t]].double(), (t + 1) * E.shape[1]
+            part = part[:, :upto]  # the rest is zero
+            M[:upto, :upto] += part.mT @ (here.mT @ (here * (w * self.scale)[when == t, None])) @ part
         self.half = torch.linalg.solve_triangular(torch.linalg.cholesky(M), root.mT, upper=False)
         known = self.half.view(len(root), steps, -1).movedim(1, 0)
-        left = (known.mT @ known).to(E)
-        variance = ((E @ left) * E).sum(-1).flatten().double()
+        variance = _variances(E, known.mT @ known).flatten()
         unseen = rest.repeat(steps)
         unseen[self.places] = left_over * (1 - self.share)
         variance[self.places] *= (1 - self.share).square()
         least = 1e-3 * float(climatology.spread.max())
         self.std = (variance + unseen).clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
 
-    def serves(self, index: Tensor, weight: Tensor) -> bool:
+    def serves(self, steps: int, index: Tensor, weight: Tensor) -> bool:
         """Whether these are the same places and errors."""
-        return torch.equal(index, self.index) and torch.equal(weight, self.weight)
+        return steps == self.steps and torch.equal(index, self.index) and torch.equal(weight, self.weight)
 
     def mean(self, residual: Float[Tensor, " p"]) -> Float[Tensor, "T n"]:
         """The mean that a residual leads to."""
-        E, r = self.climatology.patterns.double(), residual.double()
+        E, r = self.patterns.double(), residual.double()
         seen = torch.zeros(self.steps * len(E)).to(r)
         seen[self.places] = -self.scale * r
         z = self.half.mT @ (self.half @ (seen.view(self.steps, -1) @ E).flatten())
         move = (z.view(self.steps, -1) @ E.mT).flatten()
         own = -r / self.weight.squeeze(1).double() - move[self.places]
         move[self.places] += self.share * own
-        return self.climatology.mean + move.view(self.steps, -1)
+        return self.average + move.view(self.steps, -1)
+
+
+def _variances(E: Float[Tensor, "n r"], S: Float[Tensor, "T r r"]) -> Float[Tensor, "T n"]:
+    """The diagonal of E S_t E' at each step, in double precision; its products are in that of E.
+
+    They are made for some points after another, and so stay in the processor's cache.
+    """
+    beside = S.to(E).movedim(0, 1).flatten(1)
+    found = [(some @ beside).unflatten(1, (len(S), -1)) @ some.unsqueeze(2) for some in E.split(_POINTS)]
+    return torch.cat(found).squeeze(2).mT.double()
 
 
 def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -502,12 +526,19 @@ def positive(lags: Float[Tensor, "L r r"], least: float = 4e-3, most: int = 20) 
 
 def over_window(lags: Float[Tensor, "L r r"]) -> Float[Tensor, "N N"]:
     """The covariance over a window, N = L r, of covariances at each lag."""
-    steps, r, _ = lags.shape
-    out = lags.new_zeros(steps, r, steps, r)
-    for t in range(steps):
-        for u in range(steps):
-            out[t, :, u] = lags[u - t] if u >= t else lags[t - u].mT
-    return out.view(steps * r, steps * r)
+    return torch.cat(_rows_of(_side_by_side(lags), len(lags)))
+
+
+def _side_by_side(lags: Float[Tensor, "L r r"]) -> Float[Tensor, "r M"]:
+    """C_d from the earliest lag, 1 - L, to the latest, L - 1."""
+    return torch.cat([lags[1:].flip(0).mT, lags]).movedim(0, 1).flatten(1)
+
+
+def _rows_of(lags: Float[Tensor, "r M"], steps: int) -> list[Float[Tensor, "r N"]]:
+    """Of each step of a window, how it varies together with all of them: a part of what lies side by side."""
+    r, size = len(lags), lags.shape[1]
+    now = (size - r) // 2  # where lag 0 is
+    return [lags[:, now - t * r :][:, : steps * r] for t in range(steps)]
 
 
 def _apart(h: int, w: int) -> Float[Tensor, "N N"]:

@@ -1,9 +1,13 @@
+import pickle
+from dataclasses import replace
+
 import pytest
 import torch
 
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Diagonal, Sparse, Whole
+from nida_kit.priors import modes
 from nida_kit.priors.modes import FieldClimatology
 
 SHAPE, STEPS = (7, 8), 3
@@ -84,6 +88,25 @@ def test_values_between_points_of_some_leading_dims():
     move, std = dense(CLIMATE, J, residual[0, 0, 0])
     torch.testing.assert_close((given.mean[1, 0] - CLIMATE.mean).flatten(), move, rtol=0, atol=1e-9)
     torch.testing.assert_close(given.std[0, 0].flatten(), std, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_what_is_kept_serves_the_same_places_and_errors_alone(share, monkeypatch):
+    made, make = [], modes._gain
+    monkeypatch.setattr(modes, "_gain", lambda *of: made.append(of) or make(*of))
+    seen, other = statement((), share), statement((), share / 2)
+    shorter = Gaussian.of(seen.centre[:2], Diagonal(seen.rows.parts[0].weight[:2]), seen.residual[0][:2])
+    CLIMATE.given(other)
+    before = CLIMATE.given(seen)
+    made.clear()
+    again = CLIMATE.given(replace(seen, residual=(2 * seen.residual[0],)))
+    assert made == [] and again.std.equal(before.std)
+    torch.testing.assert_close(again.mean - CLIMATE.mean, 2 * (before.mean - CLIMATE.mean), rtol=1e-12, atol=1e-12)
+    for some in (other, seen, shorter):
+        fresh = pickle.loads(pickle.dumps(CLIMATE))
+        assert "_gain" not in vars(fresh)
+        torch.testing.assert_close(CLIMATE.given(some).mean, fresh.given(some).mean, rtol=0, atol=0)
+    assert len(made) == 6
 
 
 def test_what_the_modes_leave_over_is_that_of_the_past():
