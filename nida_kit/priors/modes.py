@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import SupportsIndex
@@ -32,7 +32,7 @@ from nida_kit.linalg.taper import gaspari_cohn
 _MOST_BETWEEN = 10_000  # values of a window, one system among which is solved densely
 _ENOUGH = 8  # snapshots per point, of which the modes are found
 _KEPT = 2**23  # values of what is kept for the next windows, 64 megabytes
-_POINTS = 256  # whose products stay in the processor's cache
+_POINTS, _MODES = 512, 60  # whose products stay in the processor's cache
 STILL = 1e-3  # of the largest spread: what a field has where it does not vary
 
 
@@ -387,14 +387,16 @@ class _Gain:
             )
         self.half = torch.linalg.solve_triangular(self.root, GC, upper=False)
         known = self.half.unflatten(1, G.shape[1:]).movedim(0, 1)
-        variance = (_variances(E, lags[0] - known.mT @ known) + rest).flatten()
+        now = (lags[0] + lags[0].mT) / 2  # symmetric to the last digit
+        variance = _variances(E, lambda i, j: now[i, j] - known[..., i].mT @ known[..., j])
+        variance = (variance + rest).flatten()
         j = self.places % len(E)
         said = torch.linalg.solve_triangular(self.root, self.left_over, upper=False)
         each_step = (self.places // len(E)).bincount(minlength=steps).tolist()  # for places are in order
         for half, part, here in zip(known, said.split(each_step, 1), j.split(each_step), strict=True):
             part += half @ E[here].double().mT
         here = E[j].double()
-        variance[self.places] = (here @ lags[0] * here).sum(-1) + rest[j] - said.square().sum(0)
+        variance[self.places] = (here @ now * here).sum(-1) + rest[j] - said.square().sum(0)
         least = STILL * float(climatology.spread.max())
         self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
 
@@ -441,7 +443,7 @@ class _GainOfModes:
             M[:upto, :upto] += part.mT @ (here.mT @ (here * (w * self.scale)[when == t, None])) @ part
         self.half = torch.linalg.solve_triangular(torch.linalg.cholesky(M), root.mT, upper=False)
         known = self.half.view(len(root), steps, -1).movedim(1, 0)
-        variance = _variances(E, known.mT @ known).flatten()
+        variance = _variances(E, lambda i, j: known[..., i].mT @ known[..., j]).flatten()
         unseen = rest.repeat(steps)
         unseen[self.places] = left_over * (1 - self.share)
         variance[self.places] *= (1 - self.share).square()
@@ -464,14 +466,26 @@ class _GainOfModes:
         return self.average + move.view(self.steps, -1)
 
 
-def _variances(E: Float[Tensor, "n r"], S: Float[Tensor, "T r r"]) -> Float[Tensor, "T n"]:
-    """The diagonal of E S_t E' at each step, in double precision; its products are in that of E.
+def _variances(E: Float[Tensor, "n r"], part: Callable[[slice, slice], Float[Tensor, "T a b"]]) -> Float[Tensor, "T n"]:
+    """The diagonal of E S_t E' at each step, in double precision of products in that of E.
 
-    They are made for some points after another, and so stay in the processor's cache.
+    S_t is symmetric, and so nearly half of the products need not be made. Those that are made for some points after
+    another stay in the processor's cache.
+
+    Args:
+        E: modes.
+        part: rows and columns of all S_t.
     """
-    beside = S.to(E).movedim(0, 1).flatten(1)
-    found = [(some @ beside).unflatten(1, (len(S), -1)) @ some.unsqueeze(2) for some in E.split(_POINTS)]
-    return torch.cat(found).squeeze(2).mT.double()
+    r, blocks = E.shape[1], []
+    for a in range(0, r, _MODES):
+        S = part(slice(a, r), slice(a, a + _MODES))
+        S[:, _MODES:] *= 2  # what lies below counts for what lies beside, too
+        blocks.append((slice(a, r), slice(a, a + _MODES), S.to(E).movedim(0, 1).flatten(1), len(S)))
+    found = []
+    for some in E.split(_POINTS):
+        products = [((some[:, i] @ S).unflatten(1, (steps, -1)) @ some[:, j, None]) for i, j, S, steps in blocks]
+        found.append(sum(product.squeeze(2).double() for product in products))
+    return torch.cat(found).mT
 
 
 def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
