@@ -92,6 +92,8 @@ def test_notebooks_run_and_show_their_labs_without_a_kernel(path, which, tmp_pat
     for cell in (cell for cell in notebook.cells if re.search(r"\w*Lab\(", cell.source)):
         shown = cell.outputs[0]["data"]
         assert {"application/vnd.jupyter.widget-view+json", "image/png"} < set(shown) and len(shown["text/plain"]) > 50
+    outputs = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert all(len(data.get("text/html", "")) < 1_000_000 for data in outputs)  # what moves, above all
     if which is SMALL:
         RUN.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, RUN / path.name)

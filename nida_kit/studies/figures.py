@@ -1,7 +1,8 @@
 """Every figure of the notebooks, anew: `python -m nida_kit.studies.figures`, from the repository's root.
 
 Runs each notebook that can export, with `export` on and its parameters as committed, and leaves what it writes in
-`figures/`: PNG, PDF, and the JSON of the numbers. The studies' own JSON files are read, not measured again.
+`figures/`: PNG, PDF, and the JSON of the numbers; of what moves, a GIF and its last frame as PNG. The studies' own JSON
+files are read, not measured again.
 """
 
 from __future__ import annotations

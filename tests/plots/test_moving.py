@@ -4,6 +4,7 @@ import re
 from base64 import b64decode
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,16 @@ from nida_kit import plots
 from nida_kit.experiment import Parameters, run
 from nida_kit.minima import MinimaParameters, run_minima
 from nida_kit.plots.moving import HELD
+from nida_kit.plots.style import METHODS
+
+FIGURES = Path(__file__).parents[2] / "figures"
+# What moves in the notebooks, and the kinds of methods that it shows; maps have colours of their own.
+MOVING = {
+    "minima_descent": {"4D-Var", "interpolation"},  # its start is an interpolation
+    "temperature_morph": {"NIDA", "interpolation"},
+    "ensemble_members": {"ensembles"},
+    "fields_filling": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +85,28 @@ def test_a_descent_falls_and_leaves_out_steps_that_were_refused():
 def test_numbers_that_are_not_positive_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         plots.morph(run(Parameters(temperatures=1)), **wrong)
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_what_moves_is_committed_as_a_small_film_and_a_still(name):
+    path = FIGURES / f"{name}.gif"
+    film, still = Image.open(path), Image.open(path.with_suffix(".png")).convert("RGB")
+    assert path.stat().st_size < 1_000_000 and film.n_frames > 1 and film.info["loop"] == 0
+    first = film.convert("RGB")
+    film.seek(film.n_frames - 1)
+    assert film.size == still.size and differ(film.convert("RGB"), still) < 0.1 < differ(first, still)
+    text = (FIGURES / "README.md").read_text()
+    before, _, after = text.partition(f"]({name}.png)\n\n<details><summary>play</summary>\n\n")
+    assert before and re.match(rf"!\[.{{30,}}\]\({name}\.gif\)\n\n</details>", after)
+
+
+@pytest.mark.parametrize("name", [name for name, kinds in MOVING.items() if kinds])
+def test_what_moves_has_the_colours_of_its_methods_and_of_no_others(name):
+    pixels = np.asarray(Image.open(FIGURES / f"{name}.png").convert("RGB"), int)
+    found = {kind for kind, (_, colour) in METHODS.items() if near(pixels, colour).sum() > 20}
+    assert found - {"truth"} == MOVING[name]
+
+
+def near(pixels: np.ndarray, colour: str) -> np.ndarray:
+    """Which pixels have a colour, but for what a palette of 128 changes."""
+    return np.abs(pixels - 255 * np.array(matplotlib.colors.to_rgb(colour))).max(-1) < 8
