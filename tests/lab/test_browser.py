@@ -1,7 +1,8 @@
 """The labs as a user meets them: JupyterLab and Voilà in Chromium, by keyboard.
 
 What a control does in Python says little about the page: front end and kernel may not fit together, a control may be
-out of reach, a picture may not be painted again. So some notebooks are opened, run and used here.
+out of reach, a picture may not be painted again. So all notebooks are opened and run here, and each of their labs is
+used.
 
 `NIDA_BROWSER=required` fails where these tests would be skipped. `NIDA_SCREENSHOTS=folder` keeps what was seen and the
 milliseconds from a key press to new pixels.
@@ -57,8 +58,8 @@ SIZES = (LAPTOP, LARGE, (820, 1100), (390, 844))
 SEEN = 600  # pixels of a notebook that a laptop shows, below the bars of browser and JupyterLab
 
 
-# Every lab of every notebook, and the slider that is moved in it: a notebook's second lab has a 2. Tests of one lab run
-# side by side if it has the same place in all their lists, or the next one; so the second ones come later.
+# Every lab of every notebook, and the slider that is moved in it: a notebook's second lab has a 2. pytest runs tests
+# one after the other whose labs have the same place in their lists. So first come those that have tests of their own.
 LABS = {
     "00_start_here": "noise-std",
     "01_gaussian_assimilation": "value",
@@ -517,7 +518,6 @@ BOXES = """() => Object.fromEntries(['lab', 'side', 'main', 'summary', 'figure']
     return [name, [b.left, b.top, b.right, b.bottom]]
 }))"""
 
-
 LAID_OUT = """() => {
     const boxes = [...document.querySelectorAll('.nida-lab, .nida-lab .jupyter-widgets, .nida-lab img')].map(one => {
         const b = one.getBoundingClientRect()
@@ -572,9 +572,8 @@ def unnamed(page) -> list[str]:
     lab = devtools.send("DOM.querySelector", {"nodeId": root, "selector": ".nida-lab"})["nodeId"]
     nodes = devtools.send("Accessibility.queryAXTree", {"nodeId": lab})["nodes"]
     controls = [node for node in nodes if not node["ignored"] and node["role"]["value"] in roles]
-    assert (
-        len(controls) >= part(page, "button:visible, input:visible, select:visible, [role=slider]:visible").count() > 2
-    )
+    there = part(page, ":is(button, input, select, [role=slider]):visible").count()
+    assert len(controls) >= there > 2
     return [node["role"]["value"] for node in controls if not node.get("name", {}).get("value")]
 
 
