@@ -5,7 +5,7 @@
     banded       J' J by its blocks in time: LAPACK and odd-even elimination
     square_root  J itself, triangular along time, where J' J would lose too many digits
     cg           conjugate gradients, where J' J is too large to be written down
-    in_time      what of J' J stays within each site of a ring: its preconditioner
+    arcs         a large ring by overlapping arcs of near sites
     covariance   covariances that whiten and colour
     pyramid      finer and coarser grids by splines
     fields       generators of fields, x = c + L z

@@ -32,8 +32,8 @@ class Rows(Protocol):
     """A linear map J.
 
     Kinds that fit in memory offer more: `gram()`, J' J; `squares()`, its diagonal `(..., T, n)`; and `along_time()`,
-    the rows of each time step as those of `Banded`. Kinds for many values offer `in_time()`, what J' J says of each
-    value and the same one d steps later, `(..., T, w + 1, n)`, as far as they see; and `to(dtype)`.
+    the rows of each time step as those of `Banded`. Kinds for many values offer `to(dtype)`, and on a ring
+    `in_arcs(arcs)`, the blocks of J' J within arcs of neighbouring sites `(m, k)`: `(..., T, w + 1, m, k, k)`.
     """
 
     def push(self, v: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*rows M p"]:
@@ -67,9 +67,6 @@ class Diagonal:
 
     def along_time(self):
         return torch.diag_embed(self.weight).unsqueeze(-3)
-
-    def in_time(self):
-        return self.squares().unsqueeze(-2)
 
     def to(self, dtype: torch.dtype) -> Diagonal:
         """The same in another precision."""
@@ -131,6 +128,11 @@ class Ring:
     weight: Float[Tensor, "*batch T k n"]
 
     @property
+    def sites(self) -> int:
+        """Of the ring."""
+        return self.scale.shape[-1]
+
+    @property
     def reach(self) -> int:
         """How many neighbours on either side, r."""
         return self.weight.shape[-2] // 2
@@ -165,14 +167,29 @@ class Ring:
         W = weight.new_zeros(*weight.shape[:-1], n).scatter_add(-1, seen.expand_as(weight), weight)
         return torch.stack([torch.eye(n).to(W).expand_as(W), -W], -3) * self.scale[..., None, :, None]
 
-    def in_time(self):
-        itself = self.weight[..., 1:, self.reach, :]
-        below = -self.scale[..., 1:, :].square() * itself
-        return torch.stack([self.squares(), pad(below, (0, 0, 0, 1))], -2)
+    def in_arcs(self, arcs):
+        r, length = self.reach, arcs.shape[-1]
+        own, seeing = self.scale[..., arcs], (arcs[:, :1] + torch.arange(-r, length + r).to(arcs)) % self.sites
+        weight = self.weight[..., 1:, :, :][..., seeing] * self.scale[..., 1:, None, :][..., seeing]
+        rows = _banded(weight.movedim(-3, -1))[..., 2 * r : 2 * r + length]
+        blocks = rows.new_zeros(*own.shape[:-2], 2, *own.shape[-2:], length)
+        blocks[..., :-1, 0, :, :, :] = rows.mT @ rows
+        blocks[..., 0, :, :, :].diagonal(dim1=-2, dim2=-1).add_(own.square())
+        torch.mul(rows[..., r : r + length, :], -own[..., 1:, :, :, None], out=blocks[..., :-1, 1, :, :, :])
+        return blocks
 
     def to(self, dtype: torch.dtype) -> Ring:
         """The same in another precision."""
         return Ring(self.scale.to(dtype), self.weight.to(dtype))
+
+
+def _banded(weight: Float[Tensor, "*batch m k"]) -> Float[Tensor, "*batch m l"]:
+    """Rows that begin with their k weights at the diagonal, l = m + k - 1.
+
+    Padding each row to l + 1 and reading the memory in rows of l shifts it there.
+    """
+    m, k = weight.shape[-2:]
+    return pad(weight, (0, m)).flatten(-2)[..., : m * (m + k - 1)].unflatten(-1, (m, -1))
 
 
 def _turned_back(
@@ -203,6 +220,11 @@ class Circulant:
 
     kernel: Float[Tensor, "T w n"]
 
+    @property
+    def sites(self) -> int:
+        """Of the ring."""
+        return self.kernel.shape[-1]
+
     @cached_property
     def _waves(self) -> Tensor:
         return torch.fft.rfft(self.kernel).conj().resolve_conj()
@@ -223,17 +245,29 @@ class Circulant:
         return torch.fft.irfft(out, n)
 
     def squares(self):
-        return self.in_time()[:, 0]
+        return self._gram[:, 0, :1].expand(self.kernel.shape[0], self.kernel.shape[-1])
 
-    def in_time(self):
+    def gram(self):
+        return Banded(self.along_time()).gram()
+
+    def along_time(self):
+        sites = torch.arange(self.kernel.shape[-1], device=self.kernel.device)
+        return self.kernel[..., (sites - sites[:, None]) % len(sites)]
+
+    @cached_property
+    def _gram(self) -> Float[Tensor, "T w n"]:
+        """J' J of site 0 at t + d with each site at t."""
         steps, width, n = self.kernel.shape
-        later = pad(self.kernel, (0, 0, 0, 0, 0, width - 1))  # of step t + e, for each e
-        seen = torch.stack([later[e : e + steps, e] for e in range(width)], 1)
-        bands = [
-            (seen[:, d:] * torch.stack([later[e : e + steps, e - d] for e in range(d, width)], 1)).sum((1, 2))
-            for d in range(width)
-        ]
-        return torch.stack(bands, -1).unsqueeze(-1).expand(steps, width, n)
+        later = pad(self._waves, (0, 0, 0, 0, 0, width - 1))
+        seen = [later[e : e + steps] for e in range(width)]  # by the rows of step t + e
+        bands = [sum(seen[e][:, e - d] * seen[e][:, e].conj() for e in range(d, width)) for d in range(width)]
+        return torch.fft.irfft(torch.stack(bands, 1), n)
+
+    def in_arcs(self, arcs):
+        count, length = arcs.shape
+        along = torch.arange(length, device=arcs.device)
+        blocks = self._gram[..., (along - along[:, None]) % self.kernel.shape[-1]]
+        return blocks.unsqueeze(-3).expand(*blocks.shape[:2], count, length, length)
 
     def to(self, dtype: torch.dtype) -> Circulant:
         """The same in another precision."""
@@ -442,10 +476,28 @@ class Stack:
         return all(hasattr(part, "gram") for part in self.parts)
 
     @property
-    def of_sites(self) -> bool:
-        """Whether they are rows of a ring, and every part has an `in_time`."""
-        of_ring = any(isinstance(part, Ring | Circulant) for part in self.parts)
-        return of_ring and all(hasattr(part, "in_time") for part in self.parts)
+    def requires_grad(self) -> bool:
+        """Whether gradients are followed through any of them."""
+        numbers = [x for part in self.parts for x in vars(part).values() if isinstance(x, Tensor)]
+        return torch.is_grad_enabled() and any(x.requires_grad for x in numbers)
+
+    @property
+    def has_arcs(self) -> bool:
+        """Whether every part has an `in_arcs`, or sees single values."""
+        return all(hasattr(part, "in_arcs") or isinstance(part, Diagonal) for part in self.parts)
+
+    def in_arcs(self, arcs: Int[Tensor, "m k"]) -> Float[Tensor, "*batch T w m k k"]:
+        """The blocks of J' J within arcs of neighbouring sites."""
+        single = Stack(tuple(part for part in self.parts if isinstance(part, Diagonal)))
+        blocks = [part.in_arcs(arcs) for part in self.parts if not isinstance(part, Diagonal)]
+        width = max(each.shape[-4] for each in blocks)
+        total = sum(pad(each, (0,) * 7 + (width - each.shape[-4],)) for each in blocks) if blocks[1:] else blocks[0]
+        if single.parts:
+            own = single.squares()[..., arcs]
+            batch = np.broadcast_shapes(total.shape[:-5], own.shape[:-3])
+            total = total.expand(*batch, *total.shape[-5:]).contiguous()
+            total[..., 0, :, :, :].diagonal(dim1=-2, dim2=-1).add_(own)
+        return total
 
     def to(self, dtype: torch.dtype) -> Stack:
         """The same in another precision."""
@@ -466,7 +518,11 @@ class Stack:
     @property
     def width(self) -> int:
         """How many steps a row sees at most, of parts that are banded in time."""
-        wide = {Banded: lambda part: part.factor.shape[-3], Ring: lambda _: 2}
+        wide = {
+            Banded: lambda part: part.factor.shape[-3],
+            Circulant: lambda part: part.kernel.shape[1],
+            Ring: lambda _: 2,
+        }
         return max(wide.get(type(part), lambda _: 1)(part) for part in self.parts)
 
     def dense(self) -> Float[Tensor, "*batch M N"]:

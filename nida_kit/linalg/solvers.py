@@ -2,9 +2,9 @@
 
 `by_size` chooses. *Assembled*: J' J by its blocks in time, checked against the rows and replaced by their square root
 where it has lost too many digits. *Bordered*: a band, and beside it a few rows that see the whole of a long window.
-*Separate*: each value by itself. *Iterative*: conjugate gradients, where nothing can be written down. *By site*: the
-same for the many sites of a large ring, in single precision about double. Fields known by a generator bring their own
-way: *approximate*, to a tolerance, and *truncated*, some steps that gradients follow.
+*Separate*: each value by itself. *Iterative*: conjugate gradients, where nothing can be written down. *By arcs*: the
+many sites of a ring, near ones together. Fields known by a generator bring their own way: *approximate*, to a
+tolerance, and *truncated*, some steps that gradients follow.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nida_kit.linalg.arcs import Arcs, Cover
 from nida_kit.linalg.banded import BlockBanded
 from nida_kit.linalg.cg import ConjugateGradients, dot, warn_unless
-from nida_kit.linalg.in_time import InTime
-from nida_kit.linalg.rows import Banded, Diagonal, Ring, Stack
+from nida_kit.linalg.rows import Banded, Circulant, Diagonal, Ring, Stack
 from nida_kit.linalg.square_root import SINGULAR, SquareRoot
 
 Residual = Sequence[Tensor | None]
@@ -30,7 +30,8 @@ MOST = 0.01  # standard deviations that a mean, and share of itself that a stand
 TINY = 1e-30  # in place of zero, of windows that are solved already
 EPS = torch.finfo(torch.float64).eps
 LONG = 1000  # values of a window: above, rows that see all of it are kept beside the band
-MANY = 512  # sites of a ring: above, neither the blocks of their rows nor those of a covariance are written down
+FEW = 64  # sites of a ring: above, they are solved for by arcs
+MANY = 512  # sites of a ring: above, nothing is written down that ties all of them
 
 
 class Solver(ABC):
@@ -92,12 +93,13 @@ def by_size(rows: Stack) -> Solver:
     """The way that fits the rows."""
     if all(isinstance(part, Diagonal) for part in rows.parts):
         return Separate(rows)
-    if rows.of_sites and rows.squares().shape[-1] > MANY:
-        return BySite(rows)
-    if not rows.assembles:
+    sites = max([part.sites for part in rows.parts if isinstance(part, Ring | Circulant)], default=0)
+    if sites > FEW and rows.has_arcs and (sites > MANY or not rows.requires_grad):
+        return ByArcs(rows)
+    if sites > MANY or not rows.assembles:
         return Iterative(rows)
     band, whole = rows.split()
-    if whole is not None and any(isinstance(part, Banded | Ring) for part in band.parts):
+    if whole is not None and any(isinstance(part, Banded | Circulant | Ring) for part in band.parts):
         few, values = whole.flat.shape[-2:]
         if values > LONG and 4 * few < values:
             return Bordered(rows)
@@ -481,53 +483,100 @@ class Truncated(Solver):
         return self.step(residual)
 
 
-class BySite(Solver):
-    r"""By conjugate gradients on many values, each by itself in time as their preconditioner.
+class ByArcs(Solver):
+    """Of the sites of a ring, by overlapping arcs whose halos are as wide as they have to be.
 
-    They run in single precision, and what is left is found in double, and solved for again (Wilkinson 1963): the answer
-    is as good as one in double precision. Where that does not converge, all is done in double.
-
-    Variances are estimated from draws (Siden et al. 2018, doi:10.1080/10618600.2018.1415782): given all other sites a
-    value's variance is known, and only how its mean moves with theirs is left to the draws,
-
-        Var x = diag B^-1 + Var[B^-1 (B - A) x],    A = J' J,  B its part within each site.
+    Arcs are factorised in single precision where that is enough. What the rows leave is found in double, and solved for
+    again.
 
     Args:
-        rows: each with `in_time`.
-        tolerance: of the residual of a solve in single precision.
-        most: iterations.
-        draws: for the variances, whose standard error is at most sqrt(2 / draws) of themselves.
+        rows: each with `in_arcs`.
+        halo: sites on either side of an arc's middle, to begin with; None is a few times what a row reaches.
     """
 
     closed = False
 
-    def __init__(self, rows: Stack, tolerance: float = 1e-4, most: int = 1000, draws: int = 8):
-        self.rows, self.tolerance, self.most, self.draws = rows, tolerance, most, draws
+    def __init__(self, rows: Stack, halo: int | None = None):
+        self.rows, reaches = rows, [part.reach for part in rows.parts if isinstance(part, Ring)]
+        self.reach = max(reaches, default=0)
+        self.halo = halo or max(6, 3 * self.reach)
 
     @cached_property
-    def _sites(self) -> InTime:
+    def _whole(self) -> Assembled:
+        """The same without arcs, for few sites."""
+        if self.rows.squares().shape[-1] > MANY:
+            raise ValueError(_ITERATIVE)
+        return Assembled(self.rows)
+
+    @cached_property
+    def _around(self) -> tuple[Arcs, Cover] | None:
+        """Arcs through whose halos others tell less than `MOST` of a standard deviation; None if there are none."""
         with torch.no_grad():
-            sites = InTime(self.rows.to(torch.float64))
-        if not sites.definite:
-            raise ValueError(SINGULAR)
-        return sites
+            squares, halo = self.rows.squares(), self.halo
+            if not (squares > 0).all():
+                raise ValueError(SINGULAR)
+            n = squares.shape[-1]
+            while 4 * halo + 2 * self.reach <= n:
+                cover = Cover.of(torch.arange(n, device=squares.device), halo)
+                arcs = self._factorised(squares, cover)
+                if self._told_through(arcs, cover) <= 2 * MOST:  # of a variance
+                    return arcs, cover
+                halo *= 2
+            if n > MANY:
+                raise ValueError(
+                    f"Some of these {n} sites know much of others more than {halo // 2} sites away: that many can be "
+                    f"solved for only where few know of each other. Take at most {MANY} sites, or observe more of them."
+                )
+            return None
 
-    def _solver(self, dtype: torch.dtype, tolerance: float) -> Callable[[Tensor], Tensor]:
-        solve = ConjugateGradients(self.rows.to(dtype), tolerance, self.most, self._sites.to(dtype).solve).solve
+    def _factorised(self, squares: Tensor, cover: Cover) -> Arcs:
+        """In double precision where single loses digits, of some arcs of all or of a worst value."""
+        some = cover.arcs[:: max(1, len(cover.arcs) // 8)]
+        try:
+            single, double = (Arcs(self.rows, some, dtype).variances for dtype in (torch.float32, torch.float64))
+            if ((single / double - 1).abs() <= MOST).all():
+                arcs = Arcs(self.rows, cover.arcs, torch.float32)
+                if (self._lost(squares, arcs, cover) <= MOST).all():
+                    return arcs
+        except torch.linalg.LinAlgError:
+            pass
+        try:
+            arcs = Arcs(self.rows, cover.arcs, torch.float64)
+        except torch.linalg.LinAlgError:
+            raise ValueError(SINGULAR) from None
+        if (bad := ~(self._lost(squares, arcs, cover) <= MOST)).any():
+            raise failed("the standard deviation", bad)
+        return arcs
 
-        def scaled(b: Tensor) -> Tensor:
-            size = b.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(b.dtype).tiny)
-            return solve((b / size).to(dtype)).to(b) * size
+    @staticmethod
+    def _lost(squares: Tensor, arcs: Arcs, cover: Cover) -> Tensor:
+        """What rounding may change in each window's worst variance, relative to it, as of `BlockBanded`, `(...)`."""
+        worst = (squares * cover.around(arcs.variances)).amax((-2, -1))
+        return squares.shape[-2] * torch.finfo(arcs.dtype).eps * worst
 
-        return scaled
+    def _told_through(self, arcs: Arcs, cover: Cover) -> float:
+        """The share of a site's variance that the halos cut off, over all times: of a draw, what they do to it."""
+        like, generator = self.rows.push(torch.zeros_like(self.rows.squares())), torch.Generator().manual_seed(0)
+        b = self.rows.pull([torch.randn(r.shape, generator=generator, dtype=r.dtype).to(r) for r in like])
+        x = cover.around(arcs.solve(b))
+        moved = cover.around(arcs.solve(b - self._applied(x)))
+        return float((moved.square() / cover.around(arcs.variances)).mean(-2).max())
 
-    @cached_property
-    def _single(self) -> Callable[[Tensor], Tensor]:
-        return self._solver(torch.float32, self.tolerance)
+    def _applied(self, x: Tensor) -> Tensor:
+        """J' J x."""
+        return self.rows.pull(self.rows.push(x))
+
+    def _roughly(self, b: Tensor) -> Tensor:
+        """About (J' J)^-1 b."""
+        if self._around is None:
+            return self._whole.solve(b)
+        arcs, cover = self._around
+        return cover.around(arcs.solve(b))
 
     def solve(self, b: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._single(b)
+            x = self._roughly(b)
+            return x + self._roughly(b - self._applied(x))
 
     def step(self, residual: Residual) -> Tensor:
         return self.solve(-self.rows.pull(residual))
@@ -535,25 +584,23 @@ class BySite(Solver):
     def minimise(self, residual: Residual) -> Tensor:
         dx, bad = converged(self.rows, residual, self.solve, most=6)
         if bad.any():
-            dx, bad = converged(self.rows, residual, self._solver(torch.float64, 1e-10), most=3)
-        if bad.any():
             raise failed("the mean", bad)
         return dx
 
     @cached_property
     def variances(self) -> Float[Tensor, "*batch T n"]:
-        """As above, always from the same noise, and without gradients."""
-        if torch.is_grad_enabled() and any(x.requires_grad for part in self.rows.parts for x in vars(part).values()):
+        if self.rows.requires_grad:
             raise ValueError(
-                f"The spread of more than {MANY} sites is estimated from draws, through which nothing is learnt: train "
-                "on a smaller ring, and take the network to the large one by prior.on(sites)."
+                f"Through the spread of more than {MANY} sites nothing is learnt: train on a smaller ring, and take "
+                "the network to the large one by prior.on(sites)."
             )
-        generator, known = torch.Generator().manual_seed(0), self._sites.variances()
-        rows, sites = self.rows.to(torch.float32), self._sites.to(torch.float32)
-        solve = self._solver(torch.float32, 1e-2)  # far below what so few draws leave
-        moved = torch.zeros_like(known, dtype=torch.float32)
-        like = rows.push(moved)
-        for _ in range(self.draws):
-            b = rows.pull([torch.randn(r.shape, generator=generator, dtype=r.dtype).to(r) for r in like])
-            moved += (sites.solve(b) - solve(b)).square()
-        return known + (moved / self.draws).to(known)
+        if self._around is None:
+            return self._whole.variances
+        arcs, cover = self._around
+        return cover.around(arcs.variances)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self._whole.sample(noise)
+
+    def logdet(self) -> Tensor:
+        return self._whole.logdet()

@@ -116,9 +116,9 @@ class Climatology:
             ValueError: no whole number of sites, sites that differ in mean or covariance, or no invertible covariance.
         """
         sites = checks.count("sites", sites, 1)
-        if self.factor.ndim == 3:
-            raise ValueError("A ring of many sites is made of one of few: call on_ring of that one.")
         length, n = self.mean.shape
+        if self.factor.ndim == 3 and n > solvers.MANY:
+            raise ValueError("A ring of many sites is made of one of few: call on_ring of that one.")
         covariance = torch.linalg.inv(self.over(length).precision.dense()).view(length, n, length, n)
         at = torch.arange(n, device=covariance.device)
         away = (at[:, None] + at) % n
@@ -137,7 +137,7 @@ class Climatology:
         folded = alike.new_zeros(length, length, sites).index_add(-1, offset % sites, alike)
         to = torch.arange(sites, device=at.device)
         mean, spread = self.mean.mean(-1, keepdim=True).expand(length, sites), self.spread.mean().expand(sites)
-        if sites > solvers.MANY:
+        if sites > solvers.FEW:
             return type(self)(mean, _kernel(folded), spread)
         index = (to - to[:, None]) % sites
         square = folded[..., index].transpose(1, 2).reshape(length * sites, length * sites)

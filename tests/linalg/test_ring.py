@@ -1,15 +1,13 @@
 """Rows of a ring of sites, and the ways to solve with many: against the blocks that they stand for."""
 
-import warnings
-
 import pytest
 import torch
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg import solvers
-from nida_kit.linalg.in_time import InTime
+from nida_kit.linalg import arcs, solvers
+from nida_kit.linalg.arcs import Arcs, Cover
 from nida_kit.linalg.rows import Banded, Circulant, Diagonal, Ring, Stack, Whole
-from nida_kit.linalg.solvers import Assembled, Bordered, BySite, Separate, by_size
+from nida_kit.linalg.solvers import Assembled, Bordered, ByArcs, Iterative, Separate, by_size
 
 STEPS, SITES = 5, 9
 
@@ -79,6 +77,8 @@ def test_rows_that_every_site_has_are_those_of_the_band_that_they_stand_for(batc
     torch.testing.assert_close(rows.push(v), band.push(v))
     torch.testing.assert_close(rows.pull(w), band.pull(w))
     torch.testing.assert_close(rows.squares(), band.squares())
+    torch.testing.assert_close(rows.gram().dense(), band.gram().dense())
+    assert Stack((rows,)).width == width
 
 
 def dense(rows):
@@ -89,96 +89,113 @@ def dense(rows):
     return rows.pull(rows.push(units)).movedim(0, -1).unflatten(-1, like.shape[-2:])
 
 
+LARGE = 44
+
+
 @pytest.mark.parametrize("batch", [(), (2,)])
-@pytest.mark.parametrize("make", [ring, lambda *_: circulant(1), lambda *_: circulant(3), lambda *_: circulant(STEPS)])
-def test_each_site_in_time_is_a_part_of_the_matrix(batch, make):
-    rows = Stack((make(*batch), seen(0.5, *batch)))
-    sites, A, b = InTime(rows), dense(rows), draw(*batch, STEPS, SITES, seed=6)
-    for i in range(SITES):
-        own = A[..., :, i, :, i]
-        torch.testing.assert_close(sites.solve(b)[..., i], torch.linalg.solve(own, b[..., i]))
-        torch.testing.assert_close(sites.variances()[..., i], torch.linalg.inv(own).diagonal(dim1=-2, dim2=-1))
-    assert sites.definite
+@pytest.mark.parametrize("n", [24, 29])
+@pytest.mark.parametrize("make", [ring, lambda *_, n: circulant(1, n), lambda *_, n: circulant(3, n)])
+def test_arcs_are_parts_of_the_matrix(batch, n, make, monkeypatch):
+    monkeypatch.setattr(arcs, "AT_ONCE", 3000)  # some at a time
+    monkeypatch.setattr(arcs, "DIRECT", 5)
+    rows = Stack((make(*batch, n=n), seen(0.5, *batch, n=n)))
+    cover, A, b = Cover.of(torch.arange(n), 3), dense(rows), draw(*batch, STEPS, n, seed=6)
+    some = Arcs(rows, cover.arcs, torch.float64)
+    x, variances = cover.around(some.solve(b)), cover.around(some.variances)
+    for arc in cover.arcs:
+        part = A[..., arc, :, :][..., arc].flatten(-4, -3).flatten(-2)
+        middle = slice(3, -4)  # some arcs have a site more
+        wanted = torch.linalg.solve(part, b[..., arc].flatten(-2)).unflatten(-1, (STEPS, -1))
+        torch.testing.assert_close(x[..., arc][..., middle], wanted[..., middle])
+        wanted = torch.linalg.inv(part).diagonal(dim1=-2, dim2=-1).unflatten(-1, (STEPS, -1))
+        torch.testing.assert_close(variances[..., arc][..., middle], wanted[..., middle])
+    torch.testing.assert_close(some.solve(torch.stack([b, 2 * b]))[1], 2 * some.solve(b))
 
 
 def posterior(rows, residual, solver):
-    return Gaussian(draw(STEPS, SITES, seed=7).expand(residual[0].shape), rows, tuple(residual), solver=solver)
+    return Gaussian(
+        draw(*residual[0].shape[-2:], seed=7).expand(residual[0].shape), rows, tuple(residual), solver=solver
+    )
 
 
 @pytest.mark.parametrize("batch", [(), (2,)])
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
 @pytest.mark.parametrize("noise", [0.1, 1e-4])
-def test_the_mean_by_single_precision_is_that_of_dense_algebra(batch, share, noise):
-    rows = Stack((ring(*batch), seen(share, *batch, noise=noise)))
-    residual = [draw(*batch, STEPS, SITES, seed=8), draw(*batch, STEPS, SITES, seed=9)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = posterior(rows, residual, BySite).mean
-    wanted = posterior(rows, residual, Assembled).mean
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8 * float(wanted.abs().max()))
+def test_by_arcs_mean_and_spread_are_those_of_dense_algebra(batch, share, noise):
+    rows = Stack((ring(*batch, n=LARGE), seen(share, *batch, n=LARGE, noise=noise)))
+    residual = [draw(*batch, STEPS, LARGE, seed=8), draw(*batch, STEPS, LARGE, seed=9)]
+    found, wanted = posterior(rows, residual, ByArcs), posterior(rows, residual, Assembled)
+    size = float(wanted.mean.abs().max())
+    torch.testing.assert_close(found.mean, wanted.mean, rtol=1e-8, atol=1e-8 * size)
+    torch.testing.assert_close(found.std, wanted.std, rtol=0.02, atol=0)
+    torch.testing.assert_close(found.estimate, wanted.mean, rtol=0, atol=0.01 * float(wanted.std.min()))
+
+
+def test_halos_grow_until_little_is_told_through_them():
+    rows = Stack((ring(n=LARGE), seen(0.05, n=LARGE, noise=1.0)))
+    exact, cover = Assembled(rows).variances, Cover.of(torch.arange(LARGE), 1)
+    narrow = cover.around(Arcs(rows, cover.arcs, torch.float64).variances)
+    assert (narrow < exact).all()
+    assert (narrow / exact).min() < 0.6
+    torch.testing.assert_close(ByArcs(rows, halo=1).variances, exact, rtol=0.02, atol=0)
+
+
+def test_where_halos_cannot_grow_all_is_written_down_or_refused(monkeypatch):
+    rows = Stack((ring(n=16), seen(0.05, n=16, noise=1.0)))
+    torch.testing.assert_close(ByArcs(rows, halo=1).variances, Assembled(rows).variances)
+    monkeypatch.setattr(solvers, "MANY", 15)
+    with pytest.raises(ValueError, match="know much of others more than"):
+        ByArcs(rows, halo=1).variances  # noqa: B018
+
+
+def test_draws_and_density_of_a_few_sites_are_written_down(monkeypatch):
+    rows = Stack((ring(n=LARGE), seen(0.5, n=LARGE)))
+    noise = draw(STEPS, LARGE, seed=8)
+    torch.testing.assert_close(ByArcs(rows).sample(noise), Assembled(rows).sample(noise))
+    torch.testing.assert_close(ByArcs(rows).logdet(), Assembled(rows).logdet())
+    monkeypatch.setattr(solvers, "MANY", LARGE - 1)
+    with pytest.raises(ValueError, match="take draws"):
+        ByArcs(rows).sample(noise)
 
 
 def test_gradients_through_it_are_those_through_dense_algebra():
     found = []
-    for solver in (BySite, Assembled):
-        scale, weight = (x.clone().requires_grad_() for x in (ring().scale, ring().weight))
-        rows = Stack((Ring(scale, weight), seen(0.5)))
-        mean = posterior(rows, [draw(STEPS, SITES, seed=8), draw(STEPS, SITES, seed=9)], solver).mean
-        found.append(torch.autograd.grad((mean * draw(STEPS, SITES, seed=10)).sum(), (scale, weight)))
+    for solver in (ByArcs, Assembled):
+        scale, weight = (x.clone().requires_grad_() for x in (ring(n=LARGE).scale, ring(n=LARGE).weight))
+        rows = Stack((Ring(scale, weight), seen(0.5, n=LARGE)))
+        mean = posterior(rows, [draw(STEPS, LARGE, seed=8), draw(STEPS, LARGE, seed=9)], solver).mean
+        found.append(torch.autograd.grad((mean * draw(STEPS, LARGE, seed=10)).sum(), (scale, weight)))
     for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, rtol=5e-4, atol=5e-4 * float(b.abs().max()))  # tolerance 1e-4
-
-
-def test_variances_from_draws_are_those_of_dense_algebra():
-    """Their errors have the std that the docstring says, of the part that is left to the draws."""
-    rows = Stack((ring(), seen(0.3)))
-    exact, known = Assembled(rows).variances, InTime(rows).variances()
-    assert (known < exact).all()
-    found = BySite(rows, draws=400).variances
-    torch.testing.assert_close(
-        (found - exact) / ((exact - known) * (2 / 400) ** 0.5), torch.zeros_like(exact), rtol=0, atol=5.0
-    )
-    few = BySite(rows).variances
-    torch.testing.assert_close(few, BySite(rows).variances)
-    assert 0.7 < float(((few - exact) / ((exact - known) * (2 / 8) ** 0.5)).std()) < 1.4
-
-
-def test_draws_have_the_posterior_covariance():
-    rows = Stack((ring(n=3, reach=1, steps=2), seen(0.5, n=3, steps=2)))
-    x = Gaussian(torch.zeros(2, 3, dtype=torch.float64), rows, (None, None), solver=BySite)
-    draws = x.draw(20_000, torch.Generator().manual_seed(0)).flatten(1)
-    exact = torch.linalg.inv(rows.gram().dense())
-    scale = exact.diagonal().sqrt()
-    torch.testing.assert_close(
-        draws.T.cov() / scale / scale[:, None], exact / scale / scale[:, None], rtol=0, atol=0.05
-    )
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
 
 
 def test_it_is_taken_for_many_sites_only(monkeypatch):
     rows = Stack((ring(), seen(0.5)))
     assert isinstance(by_size(rows), Assembled)
-    monkeypatch.setattr(solvers, "MANY", SITES - 1)
-    assert isinstance(by_size(rows), BySite)
-    assert isinstance(by_size(Stack((circulant(2), rows.parts[1]))), BySite)
+    monkeypatch.setattr(solvers, "FEW", SITES - 1)
+    learnt = Stack((Ring(rows.parts[0].scale.clone().requires_grad_(), rows.parts[0].weight), rows.parts[1]))
+    assert isinstance(by_size(rows), ByArcs)
+    assert isinstance(by_size(learnt), Assembled)
+    assert isinstance(by_size(Stack((circulant(2), rows.parts[1]))), ByArcs)
     assert isinstance(by_size(Stack(rows.parts[1:])), Separate)
-    assert isinstance(by_size(Stack((Banded(rows.parts[0].along_time()), rows.parts[1]))), Assembled)
-    monkeypatch.setattr(solvers, "LONG", 10)
-    assert isinstance(by_size(Stack((*rows.parts, Whole(draw(2, STEPS, SITES, seed=11))))), Bordered)
-
-
-def test_what_does_not_converge_is_said():
-    rows = Stack((ring(), seen(0.5)))
-    with pytest.warns(UserWarning, match="not converged after 1 iterations: the residual is"):
-        BySite(rows, most=1).solve(draw(STEPS, SITES, seed=6))
+    band = Banded(rows.parts[0].along_time())
+    assert isinstance(by_size(Stack((band, rows.parts[1]))), Assembled)
+    assert isinstance(by_size(Stack((circulant(2), band))), Assembled)
+    with monkeypatch.context() as few:
+        few.setattr(solvers, "LONG", 10)
+        assert isinstance(by_size(Stack((*rows.parts, Whole(draw(2, STEPS, SITES, seed=11))))), Bordered)
+    monkeypatch.setattr(solvers, "MANY", SITES - 1)
+    assert isinstance(by_size(learnt), ByArcs)
+    assert isinstance(by_size(Stack((circulant(2), band))), Iterative)
 
 
 def test_the_spread_of_many_sites_teaches_nothing_and_says_so():
     rows = Stack((Ring(ring().scale.requires_grad_(), ring().weight), seen(0.5)))
     with pytest.raises(ValueError, match="train on a smaller ring"):
-        BySite(rows).variances  # noqa: B018
+        ByArcs(rows).variances  # noqa: B018
 
 
 def test_statements_that_determine_nothing_are_an_error():
-    rows = Stack((Ring(torch.zeros(STEPS, SITES, dtype=torch.float64), ring().weight), seen(0.5)))
+    nothing = Ring(torch.zeros(STEPS, LARGE, dtype=torch.float64), ring(n=LARGE).weight)
     with pytest.raises(ValueError, match="do not determine"):
-        BySite(rows).solve(draw(STEPS, SITES))
+        ByArcs(Stack((nothing, seen(0.5, n=LARGE)))).solve(draw(STEPS, LARGE))
