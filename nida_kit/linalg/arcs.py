@@ -21,8 +21,8 @@ from torch import Tensor
 
 from nida_kit.linalg.rows import Stack
 
-AT_ONCE = 2**22  # numbers in the blocks of some arcs, which are factorised together: they stay in a processor's cache
-DIRECT = 24  # rows of a matrix that LAPACK inverts; larger ones go by halves, which are products
+AT_ONCE = 2**21  # numbers in the blocks of some arcs, which are factorised together: they stay in a processor's cache
+DIRECT = 32  # rows of a matrix that LAPACK inverts; larger ones go by halves, which are products
 
 
 class Cover(NamedTuple):

@@ -582,7 +582,7 @@ class ByArcs(Solver):
         return self.solve(-self.rows.pull(residual))
 
     def minimise(self, residual: Residual) -> Tensor:
-        dx, bad = converged(self.rows, residual, self.solve, most=6)
+        dx, bad = converged(self.rows, residual, self._roughly, most=6)
         if bad.any():
             raise failed("the mean", bad)
         return dx

@@ -29,10 +29,11 @@ class SiteMix(nn.Module):
 
     def forward(self, h: Float[Tensor, "B T n c"]) -> Float[Tensor, "B T n c"]:
         (x,) = normalised([h])
-        d, steps = self.dilation, x.shape[-3]
+        d, (steps, n) = self.dilation, x.shape[-3:-1]
         wide = pad(x, (0, 0, 0, 0, d, d))
+        around = x.index_select(-2, torch.arange(-2, n + 2, device=x.device) % n)
         in_time = [wide[..., i : i + steps, :, :] for i in (0, 2 * d)]
-        in_space = [x.roll(shift, -2) for shift in (-2, -1, 0, 1, 2)]
+        in_space = [around[..., i : i + n, :] for i in (4, 3, 2, 1, 0)]
         return h + self.out(relu(self.mix(torch.cat([*in_time, *in_space], -1))))
 
 
