@@ -6,9 +6,16 @@ So a component is moved by what was observed near it, and N members may span far
 independent errors, the taper raises the variances; of others, the whole precision R^-1 fades out with distance, and
 stays one. Y here is not whitened. For w, Y, S and m see `ensemble`.
 
-On the grid of a field, distances are known without a matrix of them. There blocks of neighbouring cells share one
-analysis, with distances from the middle of the block, and strips of blocks are worked out one after the other, each
-from the values within reach of it.
+On a ring and on the grid of a field, distances are known without a matrix of them: arcs and tiles are worked out one
+after the other, each from the values within reach of it. Of a field, blocks of neighbouring cells share one analysis,
+with distances from the middle of the block.
+
+Where the members outnumber the values that a component sees, the same analysis is found among the latter. With the
+columns P of Y T_i R^-1/2 and C the Cholesky factor of I + P' P,
+
+    A_i^-1 = I - P (C C')^-1 P' = B B',    B' = I - P (C + I)'^-1 C^-1 P'
+
+(Andrews 1968, doi:10.2514/3.4864).
 """
 
 from __future__ import annotations
@@ -32,7 +39,8 @@ from nida_kit.observing.observations import Observations
 from nida_kit.state import OTHER, GridLabels, Labels
 from nida_kit.systems.system import System
 
-AT_ONCE = 2**17  # numbers in the matrices A of a strip: they stay in a processor's cache
+AT_ONCE = 2**17  # numbers in the matrices A of a tile: they stay in a processor's cache
+ARC = 256  # sites of a ring that are analysed at once, or more where the taper reaches farther
 
 
 class LETKF(EnKF):
@@ -87,17 +95,22 @@ class LETKF(EnKF):
         ensemble |= {"hyperprior": hyperprior}
         super().__init__(system, **noise, **ensemble, dtype=dtype)
         self.settings["radius"], block = checks.positive("radius", radius), checks.count("block", block, 1)
-        distances = self.system.distances() if distances is None else _by_label(distances, self.labels)
-        if distances is not None:
-            if block != 1:
-                raise ValueError(
-                    f"{block=} is of a field's grid; here distances say what is near: leave one of them out."
-                )
-            self.places: _Places = _ByMatrix(gaspari_cohn(_matrix(distances, self.labels), self.settings["radius"]))
+        radius, at_once = self.settings["radius"], max(1, AT_ONCE // self.members**2)
+        on_ring = distances is None and self.system.ring
+        if distances is None and not on_ring:
+            distances = self.system.distances()
+        elif distances is not None:
+            distances = _by_label(distances, self.labels)
+        if (on_ring or distances is not None) and block != 1:
+            raise ValueError(f"{block=} is of a field's grid; here distances say what is near: leave one of them out.")
+        self.places: _Places
+        if on_ring:
+            self.places = _OnRing(self.labels.size, radius)
+        elif distances is not None:
+            self.places = _ByMatrix(gaspari_cohn(_matrix(distances, self.labels), radius))
         elif isinstance(self.labels, GridLabels):
             self.settings["block"] = block
-            at_once = max(1, AT_ONCE // self.members**2)
-            self.places = _OnGrid(self.labels.shape, self.settings["radius"], block, at_once)
+            self.places = _OnGrid(self.labels.shape, radius, block, at_once)
         else:
             raise ValueError(
                 f"The components of {self.system.name} have no places: give distances=, a matrix (component, observed "
@@ -116,8 +129,11 @@ class LETKF(EnKF):
         S, noise = deviations(E).mT.contiguous(), rotated_noise(self.members, generator)
         moved = S.new_empty(*S.shape[:-1], self.members)
         for windows, cells, near, taper in self.places.parts(here.seen.squeeze(-2)):
-            products, pull = pulls(windows, near, taper)
-            moved[windows, cells] = self._moved(products, pull, S[windows, cells], noise)
+            if not self.finite_size and 0 < pulls.values(taper) < self.members - 1:
+                moved[windows, cells] = pulls.moved(windows, near, taper, S[windows, cells], noise)
+            else:
+                products, pull = pulls(windows, near, taper)
+                moved[windows, cells] = self._moved(products, pull, S[windows, cells], noise)
         return inflated(E.mean(-2, keepdim=True) + moved.mT, self.inflation)
 
     def _moved(
@@ -156,6 +172,30 @@ class _Independent:
         pairs = (Y.unsqueeze(-1) * Y.unsqueeze(-2)).flatten(-2)
         return (taper @ pairs).unflatten(-1, (Y.shape[-1],) * 2), taper @ (Y * innovation)
 
+    @staticmethod
+    def values(taper: Float[Tensor, "B q"]) -> int:
+        """How many values, observed or not, a block is near to at most."""
+        return int((taper > 0).sum(-1).amax()) if taper.shape[-1] else 0
+
+    def moved(
+        self,
+        windows: slice,
+        near: slice | Int[Tensor, " q"],
+        taper: Float[Tensor, "B q"],
+        S: Float[Tensor, "W B c m"],
+        noise: Float[Tensor, "N m"],
+    ) -> Float[Tensor, "W B c N"]:
+        """As `LETKF._moved`, by matrices of the values that a block is near to."""
+        Y, innovation = self.Y[windows, near], self.innovation[windows, near].squeeze(-1)
+        index = taper.topk(self.values(taper)).indices.sort().values  # (B, k)
+        root = taper.gather(-1, index).sqrt()
+        products = (Y @ Y.mT)[:, index.unsqueeze(-1), index.unsqueeze(-2)] * root.unsqueeze(-1) * root.unsqueeze(-2)
+        of_cells = index.unsqueeze(-2).expand(*S.shape[:-1], -1)
+        seen = (S.flatten(1, 2) @ Y.mT).unflatten(1, S.shape[1:3]).gather(-1, of_cells).mT * root.unsqueeze(-1)
+        shift, less = _among_values(products, root * innovation[:, index], seen)
+        less = S.new_zeros(*S.shape[:-1], Y.shape[-2]).scatter(-1, of_cells, (less * root.unsqueeze(-1)).mT)
+        return S @ noise.mT + shift - (less.flatten(1, 2) @ (Y @ noise.mT)).unflatten(1, S.shape[1:3])
+
 
 class _Correlated:
     """Of others: each taper has whitened deviations of its own."""
@@ -164,13 +204,54 @@ class _Correlated:
         self.Y, self.innovation = Y.mT, innovation.nan_to_num(nan=0.0).mT
         self.whitener = here.whiten(torch.eye(Y.shape[-1], dtype=DOUBLE)).mT  # R^-1/2, (W, p, p)
 
+    def _whitened(
+        self, windows: slice, near: slice | Int[Tensor, " q"], taper: Float[Tensor, "B q"]
+    ) -> tuple[Float[Tensor, "W B p m"], Float[Tensor, "W B p one"]]:
+        whitener, root = self.whitener[windows, :, near].unsqueeze(-3), taper.sqrt().unsqueeze(-1)
+        given = self.Y[windows, near], self.innovation[windows, near]
+        return tuple(whitener @ (root * each.unsqueeze(-3)) for each in given)
+
     def __call__(
         self, windows: slice, near: slice | Int[Tensor, " q"], taper: Float[Tensor, "B q"]
     ) -> tuple[Float[Tensor, "W B m m"], Float[Tensor, "W B m"]]:
-        whitener, root = self.whitener[windows, :, near].unsqueeze(-3), taper.sqrt().unsqueeze(-1)
-        Y = whitener @ (root * self.Y[windows, near].unsqueeze(-3))  # (W, B, p, m)
-        innovation = whitener @ (root * self.innovation[windows, near].unsqueeze(-3))
+        Y, innovation = self._whitened(windows, near, taper)
         return Y.mT @ Y, (Y.mT @ innovation).squeeze(-1)
+
+    def values(self, taper: Float[Tensor, "B q"]) -> int:
+        """How many values a block is near to: whitened, it may be to all."""
+        return self.Y.shape[-2]
+
+    def moved(
+        self,
+        windows: slice,
+        near: slice | Int[Tensor, " q"],
+        taper: Float[Tensor, "B q"],
+        S: Float[Tensor, "W B c m"],
+        noise: Float[Tensor, "N m"],
+    ) -> Float[Tensor, "W B c N"]:
+        """As that of independent errors."""
+        Y, innovation = self._whitened(windows, near, taper)
+        shift, less = _among_values(Y @ Y.mT, innovation.squeeze(-1), Y @ S.mT)
+        return S @ noise.mT + shift - less.mT @ (Y @ noise.mT)
+
+
+def _among_values(
+    products: Float[Tensor, "W B k k"], innovation: Float[Tensor, "W B k"], seen: Float[Tensor, "W B k c"]
+) -> tuple[Float[Tensor, "W B c one"], Float[Tensor, "W B k c"]]:
+    """Of components s, how far the mean moves, d' (C C')^-1 P' s, and the weights of P that deviations lose.
+
+    The latter are (C + I)'^-1 C^-1 P' s.
+
+    Args:
+        products: P' P.
+        innovation: d.
+        seen: P' s.
+    """
+    one = torch.eye(products.shape[-1], dtype=DOUBLE)
+    lower = root_of(products + one)
+    both = torch.linalg.solve_triangular(lower, torch.cat([innovation.unsqueeze(-1), seen], -1), upper=False)
+    z, v = both[..., :1], both[..., 1:]
+    return (z * v).sum(-2).unsqueeze(-1), torch.linalg.solve_triangular((lower + one).mT, v, upper=True)
 
 
 # What is near
@@ -206,14 +287,36 @@ class _ByMatrix:
         yield slice(None), torch.arange(len(self.taper)).unsqueeze(-1), slice(None), self.taper
 
 
+class _OnRing:
+    """Sites of a ring, in arcs; each may be observed.
+
+    Args:
+        sites: of the ring.
+        radius: of the taper, in sites.
+    """
+
+    def __init__(self, sites: int, radius: float):
+        self.values, self.far = sites, math.ceil(reach(radius)) - 1
+        self.taper = gaspari_cohn(torch.arange(sites // 2 + 1).double(), radius)  # by distance
+        each = max(ARC, 2 * self.far)
+        self.arcs = torch.arange(sites).split(each if each + 2 * self.far < sites else sites)
+
+    def parts(self, seen):
+        for arc in self.arcs:
+            near = torch.arange(int(arc[0]) - self.far, int(arc[-1]) + self.far + 1)[: self.values] % self.values
+            near = near.sort().values  # so that the order of the values is that of a matrix
+            away = (arc.unsqueeze(-1) - near).abs()
+            yield slice(None), arc.unsqueeze(-1), near, self.taper[torch.minimum(away, self.values - away)]
+
+
 class _OnGrid:
-    """Blocks of the cells of a grid, in strips along its first dim; each cell may be observed.
+    """Blocks of the cells of a grid, in tiles; each cell may be observed.
 
     Args:
         shape: of the grid.
         radius: of the taper, in cells.
         block: cells along each side of a block; those at the end may have fewer, and name their last ones twice.
-        at_once: blocks in a strip, one row of them or more.
+        at_once: blocks in a tile, or somewhat fewer.
     """
 
     def __init__(self, shape: tuple[int, ...], radius: float, block: int, at_once: int):
@@ -226,22 +329,23 @@ class _OnGrid:
             )
             for k, (cells, n) in enumerate(zip(along, shape, strict=True))
         ]
-        cells = torch.arange(self.values).view(shape)[tuple(index)].flatten(d)
-        cells = cells.reshape(len(cells), -1, cells.shape[-1])
-        self.strips = [x.flatten(0, 1) for x in cells.split(max(1, at_once // cells.shape[1]))]
+        tiles = [torch.arange(self.values).view(shape)[tuple(index)].flatten(d)]
+        for k in range(d):
+            tiles = [part for tile in tiles for part in tile.split(max(1, int(at_once ** (1 / d))), k)]
+        self.tiles = [tile.flatten(0, d - 1) for tile in tiles]
         self.place = torch.cartesian_prod(*(torch.arange(n).double() for n in shape)).reshape(self.values, -1)
 
     def parts(self, seen):
+        far = reach(self.radius)
         for w, observed in enumerate(seen):
             index = observed.nonzero().squeeze(-1)
-            for cells in self.strips:
+            places = self.place[index]
+            for cells in self.tiles:
                 middle = (self.place[cells[:, 0]] + self.place[cells[:, -1]]) / 2
-                first = self.place[index, 0]
-                far = reach(self.radius)
-                near = index[(first > middle[0, 0] - far) & (first < middle[-1, 0] + far)]
+                inside = ((places > middle.amin(0) - far) & (places < middle.amax(0) + far)).all(-1)
                 # not by matrix products, which lose digits
-                distances = torch.cdist(middle, self.place[near], compute_mode="donot_use_mm_for_euclid_dist")
-                yield slice(w, w + 1), cells, near, gaspari_cohn(distances, self.radius)
+                distances = torch.cdist(middle, places[inside], compute_mode="donot_use_mm_for_euclid_dist")
+                yield slice(w, w + 1), cells, index[inside], gaspari_cohn(distances, self.radius)
 
 
 def _matrix(distances, labels: Labels) -> Float[Tensor, "n p"]:

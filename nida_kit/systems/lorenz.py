@@ -75,6 +75,10 @@ class Lorenz96(System):
     def log_start(self, x):
         return log_normal(x, self.forcing, 1.0)
 
+    @property
+    def ring(self):
+        return True
+
     def distances(self):
         """In sites, the shorter way around the ring."""
         away = (torch.arange(self.sites)[:, None] - torch.arange(self.sites)).abs()

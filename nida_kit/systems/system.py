@@ -169,6 +169,11 @@ class System(ABC):
         """
         return None
 
+    @property
+    def ring(self) -> bool:
+        """Whether the components are the sites of a ring, in order: their distances need no matrix."""
+        return False
+
     @cached_property
     def depends_on_time(self) -> bool:
         """Whether the tendency takes the time."""

@@ -58,6 +58,10 @@ class _Wrapped(System):
     def transformed(self):
         return self.system.transformed
 
+    @property
+    def ring(self):
+        return self.system.ring
+
     def distances(self):
         return self.system.distances()
 

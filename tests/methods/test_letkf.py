@@ -12,6 +12,8 @@ import nida_kit as nk
 from nida_kit.linalg.taper import gaspari_cohn
 from nida_kit.methods import letkf
 from nida_kit.methods.enkf import finite_size_inflation
+from nida_kit.methods.ensemble import deviations, rotated_noise, seen_by
+from nida_kit.observing.errors import AtEachTime
 from nida_kit.observing.observations import Observations
 
 MEMBERS, RADIUS = 6, 1.7
@@ -154,3 +156,64 @@ def test_a_model_may_run_in_float32():
 
     with pytest.raises(ValueError, match=r"fails in torch\.float32.*numbers\.to"):
         nk.LETKF(Stiff(), members=MEMBERS, dtype=torch.float32).assimilate(observed())
+
+
+def on_ring(sites, members, **how):
+    """Two windows of a ring, of which other sites are seen, and the method by distances that are given, or are not."""
+    system = nk.Lorenz96(sites)
+    obs = nk.observe(system.simulate(2, 3, 0.05, seed=0), fraction=0.5, noise_std=0.5, seed=1)
+    how |= {"members": members, "inflation": 1.1, "seed": 2}
+    return nk.LETKF(system, **how), nk.LETKF(system, distances=system.distances(), **how), obs
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 1.7, 30.0])
+@pytest.mark.parametrize("members", [6, 12])
+def test_a_ring_in_arcs_is_that_of_a_matrix_of_distances(radius, members, monkeypatch):
+    monkeypatch.setattr(letkf, "ARC", 5)
+    one, two, obs = on_ring(23, members, radius=radius)
+    found, wanted = one.assimilate(obs), two.assimilate(obs)
+    for name in ("mean", "std"):
+        np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-10)
+
+
+AMONG = {
+    "ring": on_ring(23, 40, radius=1.2)[0],
+    "grid": nk.LETKF(Open(), members=40, radius=RADIUS, block=2),
+    "correlated": on_ring(23, 40, radius=1.2)[1],
+}
+
+
+@pytest.mark.parametrize("name", AMONG)
+def test_analyses_among_few_values_are_those_among_the_members(name):
+    """Mean and covariance are: another root of the latter makes other members."""
+    method, generator = AMONG[name], torch.Generator().manual_seed(0)
+    n, kind = method.labels.size, letkf._Independent
+    E, value = (torch.randn(2, k, n, generator=generator, dtype=torch.float64) for k in (40, 1))
+    value[torch.rand(value.shape, generator=generator) < 0.6] = math.nan
+    errors = torch.full((1, n), 0.5, dtype=torch.float64)
+    if name == "correlated":
+        kind, errors = letkf._Correlated, AtEachTime(0.25 * torch.exp(-nk.Lorenz96(n).distances())[None])
+    here = Observations(value, errors)
+    among = kind(deviations(seen_by(E, here)), here.value - seen_by(E, here).mean(-2, keepdim=True), here)
+    S, noise = deviations(E).mT, rotated_noise(40, generator)
+    for windows, cells, near, taper in method.places.parts(here.seen.squeeze(-2)):
+        assert 0 < among.values(taper) < 39
+        one = among.moved(windows, near, taper, S[windows, cells], noise)
+        two = method._moved(*among(windows, near, taper), S[windows, cells], noise)
+        np.testing.assert_allclose(one.mean(-1), two.mean(-1), rtol=0, atol=1e-10)
+        first, second = ((x - x.mean(-1, keepdim=True)) for x in (one, two))
+        np.testing.assert_allclose(first @ first.mT, second @ second.mT, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("members", [4, 30])
+def test_windows_of_a_ring_do_not_depend_on_each_other(members):
+    method, _, obs = on_ring(23, members, radius=1.2)
+    both, alone = (method.assimilate(some)["mean"][-1] for some in (obs, obs.isel(sample=[1])))
+    np.testing.assert_allclose(both, alone, rtol=0, atol=1e-10)
+
+
+def test_where_nothing_is_near_the_forecast_stays():
+    method, _, obs = on_ring(23, 20, radius=0.5)
+    obs["value"][:, 1, :12] = np.nan
+    result = method.assimilate(obs)
+    np.testing.assert_allclose(result["mean"][:, 1, 5], result["forecast"][:, 1, 5], rtol=0, atol=1e-12)
