@@ -13,13 +13,12 @@ from time import process_time
 
 import pytest
 
-from nida_kit.lab import Lab, LineLab, OceanLab
-from nida_kit.lab.speed import MOVES
+from nida_kit.lab import Lab, LineLab, OceanLab, speed
 
 psutil = pytest.importorskip("psutil")
 pytestmark = pytest.mark.slow
 FEW, FIELD = 0.2, 0.4
-NOISE = MOVES["noise_std"]
+NOISE = speed.MOVES["noise_std"]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +38,11 @@ def test_a_moved_control_is_seen_at_once(make, most):
         taken.append(process_time() - began)
         assert lab.image.value != before
     assert median(taken[1:]) <= most  # the first one makes what is kept
+
+
+def test_an_answer_takes_at_most_half_a_redraw_more_than_method_and_redraw():
+    for moves in speed.measure(7, ("noise_std", "temperatures")).values():
+        assert all(row["ratio"] < 1.5 for row in moves.values())
 
 
 def megabytes() -> float:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nida_kit.experiment import Parameters
-from nida_kit.lab import Lab, LabModel, LineLab, speed, view
+from nida_kit.lab import Lab, LabModel, LineLab, view
 from nida_kit.lab.controls import Choices, Row, even
 from nida_kit.lab.model import CAUTION, guarded, presets
 from nida_kit.lab.page import still
@@ -180,11 +180,6 @@ def test_the_frame_of_the_picture_is_kept_while_a_slider_moves(lab, name, values
     for value in values:
         lab.controls[name].value = value
         assert lab.renderer._background is frame
-
-
-def test_an_answer_takes_at_most_half_a_redraw_more_than_method_and_redraw():
-    for moves in speed.measure(7, ("noise_std", "temperatures")).values():
-        assert all(row["ratio"] < 1.5 for row in moves.values())
 
 
 def test_nothing_observed_is_a_red_line_and_the_last_figure_stays(lab):
