@@ -33,7 +33,7 @@ _PRIOR, _HYBRID = "neural", "neural + 4D-Var"
 # Beat the hybrid by choosing where to observe
 
 _SETUP = "blanke2024-lorenz63"
-_WINDOWS, _SEED = 50, 20_000  # luck with one window is no skill
+_WINDOWS, SEED = 50, 20_000  # luck with one window is no skill
 PLACES = ("first", "second", "third", "fourth")
 
 
@@ -75,14 +75,14 @@ class Four:
 
 @lru_cache(maxsize=1)
 def _windows() -> xr.DataArray:
-    return setups.load(_SETUP).windows(_WINDOWS, seed=_SEED)
+    return setups.load(_SETUP).windows(_WINDOWS, seed=SEED)
 
 
 @lru_cache(maxsize=1)
 def _of_hybrid() -> float:
     """The hybrid's error where x is seen at every eighth step, from the fourth on: it has no poor places."""
     setup = setups.load(_SETUP)
-    obs = observe(_windows(), ["x"], 8, offset=4, noise_std=setup.noise, seed=_SEED + 1)
+    obs = observe(_windows(), ["x"], 8, offset=4, noise_std=setup.noise, seed=SEED + 1)
     result = METHODS[_HYBRID](Parameters()).assimilate(obs)
     return setup.score(result["mean"], _windows()) ** 0.5
 
@@ -104,7 +104,7 @@ def run_four(p: Four) -> xr.Dataset:
     seen = xr.zeros_like(truth.isel({SAMPLE: 0}, drop=True), dtype=bool)
     for step, component in p.places:
         seen[{TIME: step, COMPONENT: list(seen[COMPONENT].values).index(component)}] = True
-    obs = observe(truth, operator=seen, noise_std=setup.noise, seed=_SEED + 1)
+    obs = observe(truth, operator=seen, noise_std=setup.noise, seed=SEED + 1)
     result = METHODS[_PRIOR](Parameters()).assimilate(obs)
     error = setup.score(result["mean"], truth) ** 0.5
     found = result[["mean", "std"]].assign(truth=truth, value=obs["value"], noise_std=obs["noise_std"])

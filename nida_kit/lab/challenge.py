@@ -43,7 +43,11 @@ class _Challenge(Model):
         found = {
             name: self.result.attrs.get(name) for name in ("score", "rmse", "hybrid_rmse", "by_chance", "best_seed")
         }
-        return {"challenge": self.name} | asdict(self._ran) | {k: v for k, v in found.items() if v is not None}
+        return (
+            {"challenge": self.name, "seed": challenges.SEED}
+            | asdict(self._ran)
+            | {k: v for k, v in found.items() if v is not None}
+        )
 
 
 class FourModel(_Challenge):

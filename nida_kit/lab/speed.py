@@ -53,7 +53,7 @@ def _timed(lab: Explorer, moved: str, repeats: int) -> dict[str, float]:
         times["answer"].append(perf_counter() - began)
         times["method"].append(lab.model.result.attrs["seconds"])
         began = perf_counter()
-        lab.figure.savefig(BytesIO(), format="png", pil_kwargs={"compress_level": 1})  # a quick one
+        lab.figure.savefig(BytesIO(), format="png", pil_kwargs={"compress_level": 1})  # as little as the lab's
         times["redraw"].append(perf_counter() - began)
     row = {what: 1e3 * median(some[1:]) for what, some in times.items()}  # the first one makes what is kept
     return row | {"ratio": (row["answer"] - row["method"]) / row["redraw"]}

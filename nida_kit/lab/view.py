@@ -192,7 +192,11 @@ class Explorer(widgets.VBox):
             # The button may be served by another thread now than when it was pressed first.
             self._playing.get_loop().call_soon_threadsafe(self._playing.cancel)
         else:
-            self._playing = asyncio.get_running_loop().create_task(self._steps())
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise ValueError('Steps play in a notebook; here set lab.controls["step"].value.') from None
+            self._playing = loop.create_task(self._steps())
             self._playing.add_done_callback(lambda _: self._played())
             self.buttons[PLAY].description = "stop playing"
 

@@ -186,15 +186,11 @@ class _Independent:
         noise: Float[Tensor, "N m"],
     ) -> Float[Tensor, "W B c N"]:
         """As `LETKF._moved`, by matrices of the values that a block is near to."""
-        Y, innovation = self.Y[windows, near], self.innovation[windows, near].squeeze(-1)
         index = taper.topk(self.values(taper)).indices.sort().values  # (B, k)
-        root = taper.gather(-1, index).sqrt()
-        products = (Y @ Y.mT)[:, index.unsqueeze(-1), index.unsqueeze(-2)] * root.unsqueeze(-1) * root.unsqueeze(-2)
-        of_cells = index.unsqueeze(-2).expand(*S.shape[:-1], -1)
-        seen = (S.flatten(1, 2) @ Y.mT).unflatten(1, S.shape[1:3]).gather(-1, of_cells).mT * root.unsqueeze(-1)
-        shift, less = _among_values(products, root * innovation[:, index], seen)
-        less = S.new_zeros(*S.shape[:-1], Y.shape[-2]).scatter(-1, of_cells, (less * root.unsqueeze(-1)).mT)
-        return S @ noise.mT + shift - (less.flatten(1, 2) @ (Y @ noise.mT)).unflatten(1, S.shape[1:3])
+        root = taper.gather(-1, index).sqrt().unsqueeze(-1)
+        Y, innovation = (root * each[windows, near][:, index] for each in (self.Y, self.innovation))
+        shift, less = _among_values(Y @ Y.mT, innovation.squeeze(-1), Y @ S.mT)
+        return S @ noise.mT + shift - less.mT @ (Y @ noise.mT)
 
 
 class _Correlated:

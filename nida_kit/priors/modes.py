@@ -278,7 +278,7 @@ class FieldClimatology(OfField):
             if gain is None or not gain.serves(steps, index, weight):
                 gain = _gain(self, steps, index, weight)
             found.append((gain.mean(residual), gain.std))
-        self.__dict__["_gain"] = gain if gain is not None and gain.half.numel() < _KEPT else None
+        self.__dict__["_gain"] = gain if gain is not None and gain.size < _KEPT else None
         mean, std = (torch.stack(x).unflatten(0, lead) if lead else x[0] for x in zip(*found, strict=True))
         return Gaussian.of(mean.to(statement.centre), Diagonal(1 / std.to(statement.centre)))
 
@@ -344,7 +344,24 @@ def _gain(
     return _Gain(climatology, steps, index, weight)
 
 
-class _Gain:
+class _OfPlaces:
+    """What is known of a window once it is said where it is seen, and with what errors."""
+
+    steps: int
+    index: Int[Tensor, "p k"]
+    weight: Float[Tensor, "p k"]
+
+    def serves(self, steps: int, index: Tensor, weight: Tensor) -> bool:
+        """Whether these are the same places and errors."""
+        return steps == self.steps and torch.equal(index, self.index) and torch.equal(weight, self.weight)
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return sum(each.numel() for each in vars(self).values() if isinstance(each, Tensor))
+
+
+class _Gain(_OfPlaces):
     """Optimal interpolation of windows whose rows see the same places, with the same errors.
 
     Errors are often far smaller than the field's spread: so all but the last products are in double precision.
@@ -400,10 +417,6 @@ class _Gain:
         least = STILL * float(climatology.spread.max())
         self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
 
-    def serves(self, steps: int, index: Tensor, weight: Tensor) -> bool:
-        """Whether these are the same places and errors."""
-        return steps == self.steps and torch.equal(index, self.index) and torch.equal(weight, self.weight)
-
     def mean(self, residual: Float[Tensor, " p"]) -> Float[Tensor, "T n"]:
         """The mean that a residual leads to."""
         whitened = torch.linalg.solve_triangular(self.root, residual.to(self.half).unsqueeze(-1), upper=False)
@@ -414,7 +427,7 @@ class _Gain:
         return self.average - move
 
 
-class _GainOfModes:
+class _GainOfModes(_OfPlaces):
     r"""The same of more values than there are coefficients of modes, each at a point of its own: solved for these.
 
         z = C^(1/2) M^-1 C^(1/2)' sum_i E_i' s_i d_i,    M = I + C^(1/2)' (sum_i E_i' s_i E_i) C^(1/2)
@@ -449,10 +462,6 @@ class _GainOfModes:
         variance[self.places] *= (1 - self.share).square()
         least = 1e-3 * float(climatology.spread.max())
         self.std = (variance + unseen).clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
-
-    def serves(self, steps: int, index: Tensor, weight: Tensor) -> bool:
-        """Whether these are the same places and errors."""
-        return steps == self.steps and torch.equal(index, self.index) and torch.equal(weight, self.weight)
 
     def mean(self, residual: Float[Tensor, " p"]) -> Float[Tensor, "T n"]:
         """The mean that a residual leads to."""

@@ -362,7 +362,10 @@ class MultiscalePosterior:
                 draws.append(self.gaussian.mean + error)
         share, reach = 1 / (climatology.draws * climatology.spread.square()), max(1, 2**climatology.finest // 2)
         left, found = (averaged(x * share, climatology.sea, reach) for x in (left, found))
-        return _combined(left, found).sqrt() * climatology.spread, draws
+        std, part = _combined(left, found).sqrt() * climatology.spread, pointwise(self.statement.rows.parts[0])
+        if isinstance(part, Diagonal):  # the average knows no single points, and none is worse than its own value
+            std = torch.minimum(std, 1 / part.weight)
+        return std, draws
 
     def _draw(self, of_prior: Tensor, of_observations: Tensor) -> tuple[Tensor, Tensor]:
         """A draw e of the error and, independent of it, m: of x = m + e the part that observations tell.

@@ -155,7 +155,9 @@ def pykrige_kriging(data):
 
     def mapped(value):
         seen = np.isfinite(value)
-        kriging = OrdinaryKriging(x[seen], y[seen], value[seen], variogram_model="exponential")
+        # The best of its variograms, with so many lags; values are known with an error, so it need not meet them.
+        how = {"variogram_model": "exponential", "nlags": 20, "exact_values": False}
+        kriging = OrdinaryKriging(x[seen], y[seen], value[seen], **how)
         return kriging.execute("grid", np.arange(65.0), np.arange(65.0))[0].ravel()
 
     return lambda: [[mapped(value)] for value in data["value"][:, 0]]

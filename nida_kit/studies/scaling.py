@@ -467,7 +467,7 @@ LAWS: dict[str, dict[str, int | str]] = {
     "by_state": {
         "banded solve": 3,
         "RingPrior, the network": 1,
-        "RingPrior, one step": 3,
+        "RingPrior, one step": "3, above 64 sites 1",
         "4D-Var, one step": 3,
         "EnKF, 20 members": 1,
         "LETKF, 10 members": "1 to 2",

@@ -14,8 +14,8 @@ def _not_strict(monkeypatch):
     monkeypatch.delenv("NIDA_STRICT", raising=False)
 
 
-def test_another_place_is_another_score_and_the_same_place_twice_is_refused():
-    lab = FourLab(player="Ada")
+def test_another_place_is_another_score_and_the_same_place_twice_is_refused(tmp_path):
+    lab = FourLab(player="Ada", export=tmp_path / "four.png")
     before = lab.image.value, lab.summary.value
     for name, value in (("first", 3), ("second", 11), ("third", 20), ("fourth", 28)):
         lab.controls[name].value = value
@@ -26,6 +26,8 @@ def test_another_place_is_another_score_and_the_same_place_twice_is_refused():
     assert "move one of them" in lab.status.value and lab.summary.value.endswith(said)
     lab.buttons["reset"].click()
     assert lab.image.value == before[0] and not lab.status.value
+    lab.buttons["export figure"].click()
+    assert json.loads((tmp_path / "four.json").read_text())["player"] == "Ada" and not lab.status.value
 
 
 def test_ten_observations_are_bought_and_taken_back_until_the_truth_is_out(tmp_path):

@@ -77,7 +77,8 @@ def test_rows_that_every_site_has_are_those_of_the_band_that_they_stand_for(batc
     torch.testing.assert_close(rows.push(v), band.push(v))
     torch.testing.assert_close(rows.pull(w), band.pull(w))
     torch.testing.assert_close(rows.squares(), band.squares())
-    torch.testing.assert_close(rows.gram().dense(), band.gram().dense())
+    whole = dense(rows).flatten(-4, -3).flatten(-2)
+    torch.testing.assert_close(rows.gram().dense().expand_as(whole), whole)
     assert Stack((rows,)).width == width
 
 
@@ -127,8 +128,48 @@ def test_by_arcs_mean_and_spread_are_those_of_dense_algebra(batch, share, noise)
     found, wanted = posterior(rows, residual, ByArcs), posterior(rows, residual, Assembled)
     size = float(wanted.mean.abs().max())
     torch.testing.assert_close(found.mean, wanted.mean, rtol=1e-8, atol=1e-8 * size)
-    torch.testing.assert_close(found.std, wanted.std, rtol=0.02, atol=0)
+    torch.testing.assert_close(found.std, wanted.std, rtol=0.01, atol=0)
     torch.testing.assert_close(found.estimate, wanted.mean, rtol=0, atol=0.01 * float(wanted.std.min()))
+
+
+def smooth(n, steps, length, memory=0.9):
+    """A field that varies over so many sites, with a memory of its step before."""
+    away = torch.minimum(torch.arange(n), n - torch.arange(n)).double()
+    power = torch.fft.rfft(torch.exp(-((away / length) ** 2) / 2) + 1e-3 * (away == 0)).real
+    root, kernel = torch.fft.irfft(power.rsqrt(), n), torch.zeros(steps, 2, n, dtype=torch.float64)
+    kernel[:, 0] = root
+    kernel[1:] = torch.stack([root, -memory * root]) / (1 - memory**2) ** 0.5
+    return Circulant(kernel)
+
+
+@pytest.mark.parametrize(("n", "length", "noise", "steps"), [(70, 2, 0.03, 1), (100, 8, 0.03, 4), (200, 8, 0.3, 2)])
+def test_spreads_of_smooth_fields_between_few_values_are_right_to_a_hundredth(n, length, noise, steps):
+    rows = Stack((smooth(n, steps, length), seen(0.1, n=n, steps=steps, noise=noise)))
+    exact = Assembled(rows).variances.sqrt()
+    torch.testing.assert_close(ByArcs(rows).variances.sqrt(), exact, rtol=0.01, atol=0)
+
+
+def test_windows_of_a_large_ring_together_are_what_they_are_alone():
+    rows = Stack((ring(3, n=130), seen(0.2, 3, n=130)))
+    residual = [draw(3, STEPS, 130, seed=8), draw(3, STEPS, 130, seed=9)]
+    together = Gaussian(draw(STEPS, 130, seed=7).expand(3, -1, -1), rows, tuple(residual), solver=ByArcs)
+    first = Stack(tuple(type(part)(*(x[:1] for x in vars(part).values())) for part in rows.parts))
+    alone = Gaussian(draw(1, STEPS, 130, seed=7), first, tuple(r[:1] for r in residual), solver=ByArcs)
+    off = (together.mean[:1] - alone.mean) / alone.std
+    assert off.abs().max() < 1e-3
+    torch.testing.assert_close(together.std[:1], alone.std, rtol=0.01, atol=0)
+
+
+def test_a_mean_beyond_its_digits_is_refused():
+    rows = Stack(
+        (
+            Diagonal(torch.full((2, 100), 1e6, dtype=torch.float64)),
+            Ring(ring(n=100, steps=2).scale, ring(n=100, steps=2).weight),
+        )
+    )
+    far = Gaussian(torch.full((2, 100), 1e13, dtype=torch.float64), rows, (draw(2, 100), None), solver=ByArcs)
+    with torch.no_grad(), pytest.raises(ValueError, match="cannot be told"):
+        far.mean  # noqa: B018
 
 
 def test_halos_grow_until_little_is_told_through_them():
@@ -191,7 +232,7 @@ def test_it_is_taken_for_many_sites_only(monkeypatch):
 
 def test_the_spread_of_many_sites_teaches_nothing_and_says_so():
     rows = Stack((Ring(ring().scale.requires_grad_(), ring().weight), seen(0.5)))
-    with pytest.raises(ValueError, match="train on a smaller ring"):
+    with pytest.raises(ValueError, match="Through the spread of 9 sites nothing is learnt"):
         ByArcs(rows).variances  # noqa: B018
 
 

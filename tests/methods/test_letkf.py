@@ -177,16 +177,16 @@ def test_a_ring_in_arcs_is_that_of_a_matrix_of_distances(radius, members, monkey
 
 
 AMONG = {
-    "ring": on_ring(23, 40, radius=1.2)[0],
-    "grid": nk.LETKF(Open(), members=40, radius=RADIUS, block=2),
-    "correlated": on_ring(23, 40, radius=1.2)[1],
+    "ring": lambda: on_ring(23, 40, radius=1.2)[0],
+    "grid": lambda: nk.LETKF(Open(), members=40, radius=RADIUS, block=2),
+    "correlated": lambda: on_ring(23, 40, radius=1.2)[1],
 }
 
 
 @pytest.mark.parametrize("name", AMONG)
 def test_analyses_among_few_values_are_those_among_the_members(name):
     """Mean and covariance are: another root of the latter makes other members."""
-    method, generator = AMONG[name], torch.Generator().manual_seed(0)
+    method, generator = AMONG[name](), torch.Generator().manual_seed(0)
     n, kind = method.labels.size, letkf._Independent
     E, value = (torch.randn(2, k, n, generator=generator, dtype=torch.float64) for k in (40, 1))
     value[torch.rand(value.shape, generator=generator) < 0.6] = math.nan

@@ -180,6 +180,7 @@ def test_fields_are_reconstructed_with_a_spread_that_covers_and_without_false_al
     result = method(of).assimilate(obs)
     assert nk.mse(result["mean"], truth) < 0.05
     assert 0.85 < nk.coverage(result["mean"], result["std"], truth) < 0.93
+    assert float(result["std"].where(obs["value"].notnull()).max()) <= 0.1 * (1 + 1e-6)  # no worse than what was seen
     assert "note" not in result.attrs
     draws = method(of).sample(obs, samples=2, seed=0)
     assert 1.5 < float(((draws - truth) ** 2).mean() / nk.mse(result["mean"], truth)) < 2.5
