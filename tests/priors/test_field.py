@@ -247,7 +247,8 @@ def test_spreads_and_draws_between_points_do_not_depend_on_the_windows_beside_th
     some_lost = measured["value"].where(np.random.default_rng(4).random(measured["value"].shape) < 0.7)
     obs, between = nk.grid(measured.assign(value=some_lost), INTERPOLATION, dt=5.0, start=0.0, steps=4, exact=True)
     both, one = METHOD.assimilate(obs, operator=between), METHOD.assimilate(obs.isel(sample=[0]), operator=between)
-    np.testing.assert_allclose(one["std"].values, both["std"].isel(sample=[0]).values, rtol=0, atol=1e-3)
+    # Conjugate gradients stop at a thousandth, when the last window has come there. One draw more changes it by 0.15.
+    np.testing.assert_allclose(one["std"].values, both["std"].isel(sample=[0]).values, rtol=0, atol=5e-3)
 
 
 def test_a_rougher_spread_stays_when_temperatures_change():
