@@ -128,7 +128,7 @@ class _Typed(_IntSlider):
 
 
 class _Rounded(_InTurn):
-    """A slider of numbers that are rounded here, and not in the page."""
+    """A slider of numbers that are rounded here, and not in the page; how, each kind says by `_rounded`."""
 
     def set_state(self, sync_data):
         """Take what the page sends, rounded: a value that became another one here would be sent back.
@@ -137,9 +137,6 @@ class _Rounded(_InTurn):
         """
         rounded = {"value": self._rounded(sync_data["value"])} if "value" in sync_data else {}
         super().set_state(sync_data | rounded)
-
-    def _rounded(self, value: float) -> float:
-        raise NotImplementedError
 
 
 class _FloatSlider(_Rounded, widgets.FloatSlider):

@@ -130,7 +130,7 @@ class LETKF(EnKF):
         moved = S.new_empty(*S.shape[:-1], self.members)
         for windows, cells, near, taper in self.places.parts(here.seen.squeeze(-2)):
             if not self.finite_size and 0 < pulls.values(taper) < self.members - 1:
-                moved[windows, cells] = pulls.moved(windows, near, taper, S[windows, cells], noise)
+                moved[windows, cells] = _among_values(*pulls.tapered(windows, near, taper), S[windows, cells], noise)
             else:
                 products, pull = pulls(windows, near, taper)
                 moved[windows, cells] = self._moved(products, pull, S[windows, cells], noise)
@@ -177,20 +177,13 @@ class _Independent:
         """How many values, observed or not, a block is near to at most."""
         return int((taper > 0).sum(-1).amax()) if taper.shape[-1] else 0
 
-    def moved(
-        self,
-        windows: slice,
-        near: slice | Int[Tensor, " q"],
-        taper: Float[Tensor, "B q"],
-        S: Float[Tensor, "W B c m"],
-        noise: Float[Tensor, "N m"],
-    ) -> Float[Tensor, "W B c N"]:
-        """As `LETKF._moved`, by matrices of the values that a block is near to."""
+    def tapered(
+        self, windows: slice, near: slice | Int[Tensor, " q"], taper: Float[Tensor, "B q"]
+    ) -> tuple[Float[Tensor, "W B k m"], Float[Tensor, "W B k one"]]:
+        """What a block sees: deviations and innovations of the values that it is near to, by the root of the taper."""
         index = taper.topk(self.values(taper)).indices.sort().values  # (B, k)
         root = taper.gather(-1, index).sqrt().unsqueeze(-1)
-        Y, innovation = (root * each[windows, near][:, index] for each in (self.Y, self.innovation))
-        shift, less = _among_values(Y @ Y.mT, innovation.squeeze(-1), Y @ S.mT)
-        return S @ noise.mT + shift - less.mT @ (Y @ noise.mT)
+        return tuple(root * each[windows, near][:, index] for each in (self.Y, self.innovation))
 
 
 class _Correlated:
@@ -200,9 +193,10 @@ class _Correlated:
         self.Y, self.innovation = Y.mT, innovation.nan_to_num(nan=0.0).mT
         self.whitener = here.whiten(torch.eye(Y.shape[-1], dtype=DOUBLE)).mT  # R^-1/2, (W, p, p)
 
-    def _whitened(
+    def tapered(
         self, windows: slice, near: slice | Int[Tensor, " q"], taper: Float[Tensor, "B q"]
     ) -> tuple[Float[Tensor, "W B p m"], Float[Tensor, "W B p one"]]:
+        """As of independent errors, of all values."""
         whitener, root = self.whitener[windows, :, near].unsqueeze(-3), taper.sqrt().unsqueeze(-1)
         given = self.Y[windows, near], self.innovation[windows, near]
         return tuple(whitener @ (root * each.unsqueeze(-3)) for each in given)
@@ -210,44 +204,30 @@ class _Correlated:
     def __call__(
         self, windows: slice, near: slice | Int[Tensor, " q"], taper: Float[Tensor, "B q"]
     ) -> tuple[Float[Tensor, "W B m m"], Float[Tensor, "W B m"]]:
-        Y, innovation = self._whitened(windows, near, taper)
+        Y, innovation = self.tapered(windows, near, taper)
         return Y.mT @ Y, (Y.mT @ innovation).squeeze(-1)
 
     def values(self, taper: Float[Tensor, "B q"]) -> int:
         """How many values a block is near to: whitened, it may be to all."""
         return self.Y.shape[-2]
 
-    def moved(
-        self,
-        windows: slice,
-        near: slice | Int[Tensor, " q"],
-        taper: Float[Tensor, "B q"],
-        S: Float[Tensor, "W B c m"],
-        noise: Float[Tensor, "N m"],
-    ) -> Float[Tensor, "W B c N"]:
-        """As that of independent errors."""
-        Y, innovation = self._whitened(windows, near, taper)
-        shift, less = _among_values(Y @ Y.mT, innovation.squeeze(-1), Y @ S.mT)
-        return S @ noise.mT + shift - less.mT @ (Y @ noise.mT)
-
 
 def _among_values(
-    products: Float[Tensor, "W B k k"], innovation: Float[Tensor, "W B k"], seen: Float[Tensor, "W B k c"]
-) -> tuple[Float[Tensor, "W B c one"], Float[Tensor, "W B k c"]]:
-    """Of components s, how far the mean moves, d' (C C')^-1 P' s, and the weights of P that deviations lose.
+    Y: Float[Tensor, "W B k m"],
+    innovation: Float[Tensor, "W B k one"],
+    S: Float[Tensor, "W B c m"],
+    noise: Float[Tensor, "N m"],
+) -> Float[Tensor, "W B c N"]:
+    """As `LETKF._moved`, by matrices of k values, which are fewer than the members.
 
-    The latter are (C + I)'^-1 C^-1 P' s.
-
-    Args:
-        products: P' P.
-        innovation: d.
-        seen: P' s.
+    With C C' = Y Y' + I and P = Y S', the mean moves by d' (C C')^-1 P, and deviations lose (C + I)'^-1 C^-1 P of Y.
     """
-    one = torch.eye(products.shape[-1], dtype=DOUBLE)
-    lower = root_of(products + one)
-    both = torch.linalg.solve_triangular(lower, torch.cat([innovation.unsqueeze(-1), seen], -1), upper=False)
+    one = torch.eye(Y.shape[-2], dtype=DOUBLE)
+    lower = root_of(Y @ Y.mT + one)
+    both = torch.linalg.solve_triangular(lower, torch.cat([innovation, Y @ S.mT], -1), upper=False)
     z, v = both[..., :1], both[..., 1:]
-    return (z * v).sum(-2).unsqueeze(-1), torch.linalg.solve_triangular((lower + one).mT, v, upper=True)
+    less = torch.linalg.solve_triangular((lower + one).mT, v, upper=True)
+    return S @ noise.mT + (z * v).sum(-2).unsqueeze(-1) - less.mT @ (Y @ noise.mT)
 
 
 # What is near

@@ -198,7 +198,7 @@ def test_analyses_among_few_values_are_those_among_the_members(name):
     S, noise = deviations(E).mT, rotated_noise(40, generator)
     for windows, cells, near, taper in method.places.parts(here.seen.squeeze(-2)):
         assert 0 < among.values(taper) < 39
-        one = among.moved(windows, near, taper, S[windows, cells], noise)
+        one = letkf._among_values(*among.tapered(windows, near, taper), S[windows, cells], noise)
         two = method._moved(*among(windows, near, taper), S[windows, cells], noise)
         np.testing.assert_allclose(one.mean(-1), two.mean(-1), rtol=0, atol=1e-10)
         first, second = ((x - x.mean(-1, keepdim=True)) for x in (one, two))
