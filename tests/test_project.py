@@ -250,6 +250,9 @@ def test_the_growth_of_costs_that_is_shown_is_on_record():
         low, middle, high = row["exponents"]
         assert [sizes, took] == [f"{least:,} to {most:,}", f"{first:.3g} to {last:.3g}"], (of, method)
         assert power == f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    seconds = dict(sweeps["sites"]["NIDA, one temperature"]["seconds"])
+    told = re.findall(r"([\d.]+) s for ([\d,]+\d)", section("How the cost grows with the work"))
+    assert told == [(f"{seconds[n]:.2g}", f"{n:,}") for n in (400, 4000, 100_000)]
 
 
 def test_the_peers_that_are_shown_are_on_record():
