@@ -21,9 +21,9 @@ from traitlets import Bool, Tuple, observe, validate
 
 from nida_kit.lab.turns import in_turn
 
-LABEL = "104px"
+LABEL = "108px"  # of the longest label, "noise [clim. std]"
 _LABELLED = {"style": {"description_width": LABEL}, "layout": {"width": "auto"}}
-_NUMBER = {"style": {"description_width": LABEL}, "layout": {"width": "176px"}}
+_NUMBER = {"style": {"description_width": LABEL}, "layout": {"width": "180px"}}
 
 
 class _InTurn(widgets.Widget):

@@ -33,7 +33,7 @@ STYLE = """<style>
 .nida-controls > * { min-width: 0; margin: 1px 0; overflow: visible; }
 .nida-buttons { display: flex; flex-flow: row wrap; gap: 4px; padding-top: 6px; overflow: visible; }
 .nida-buttons .jupyter-button { margin: 0; }
-.nida-choices > .widget-html { flex: 0 0 104px; text-align: right; margin-right: 8px; }
+.nida-choices > .widget-html { flex: 0 0 108px; text-align: right; margin-right: 8px; }
 .nida-choices > .widget-box { flex: 1 1 0; min-width: 0; display: flex; flex-flow: row wrap; column-gap: 10px;
   max-height: 92px; overflow: hidden auto; }
 .nida-choices .widget-checkbox, .nida-choices .widget-checkbox label { height: 22px; line-height: 22px; margin: 0; }
