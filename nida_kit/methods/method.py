@@ -271,7 +271,20 @@ def _empty(observations: Observations) -> list[str]:
     empty = observations.value.isnan().flatten(-2).all(-1)
     if not empty.any():
         return []
-    return [f"In {int(empty.sum())} of {empty.numel()} windows nothing is observed: they show the prior alone."]
+    return [_among(empty, "nothing is observed: the prior alone is shown.")]
+
+
+def _among(windows: Tensor, said: str) -> str:
+    """A sentence about some windows, that begins with how many they are; where there is one window alone, it need not.
+
+    >>> _among(torch.tensor([True, False]), "it is so.")
+    'In 1 of 2 windows it is so.'
+    >>> _among(torch.tensor([True]), "it is so.")
+    'It is so.'
+    """
+    if windows.numel() == 1:
+        return f"{said[0].upper()}{said[1:]}"
+    return f"In {int(windows.sum())} of {windows.numel()} windows {said}"
 
 
 def unused(obs: xr.Dataset, first_guess: bool = False) -> list[str]:
@@ -301,19 +314,22 @@ def _contradictions(
 ) -> list[str]:
     """What to say of answers that miss what was observed: that, then what to do, and then where and why it may be."""
     if misfit.isinf().any():
-        return [f"In {int(misfit.isinf().sum())} of {misfit.numel()} windows the answer is not finite."]
+        return [_among(misfit.isinf(), "the answer is not finite.")]
     if not missed.any():
         return []
     far = t.abs().nan_to_num(nan=0.0).where(missed[..., None, None], 0.0)
     advice = 'If it is a gross error, try robust="student"; otherwise larger noise_std, or another prior or model.'
     if converged is not None and (stuck := missed & ~converged.to(missed)).any():
-        advice = f"In {int(stuck.sum())} of them the search has not converged: {remedy[0].lower()}{remedy[1:]}"
+        where = "The" if stuck.numel() == 1 else f"In {int(stuck.sum())} of them the"
+        advice = f"{where} search has not converged: {remedy[0].lower()}{remedy[1:]}"
+    said = (
+        f"the answer misses what was observed, by up to {float(misfit[missed].max()):.3g} standard deviations of its "
+        "error (root mean square), and more than chance would."
+    )
     return [
-        f"In {int(missed.sum())} of {missed.numel()} windows the answer misses what was observed, by up to "
-        f"{float(misfit[missed].max()):.3g} standard deviations of its error (root mean square), and more than chance "
-        f"would. {advice} Furthest off, by {float(far.max()):.3g} standard deviations of what the other values leave "
-        f"open, is {place(int(far.argmax()), read)}. It may be a gross error, a bias, noise_std too small, a prior or "
-        "a model of another system, or a search stuck in a wrong minimum."
+        f"{_among(missed, said)} {advice} Furthest off, by {float(far.max()):.3g} standard deviations of what the "
+        f"other values leave open, is {place(int(far.argmax()), read)}. It may be a gross error, a bias, noise_std too "
+        "small, a prior or a model of another system, or a search stuck in a wrong minimum."
     ]
 
 
@@ -325,8 +341,11 @@ def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor, remedy: str) -> 
     if not short.any():
         return []
     return [
-        f"In {int(short.sum())} of {short.numel()} windows the search has not converged: one more step, undamped, may "
-        f"lead up to {float(diagnostics['distance'][short].max()):.2g} standard deviations away. {remedy}"
+        _among(
+            short,
+            "the search has not converged: one more step, undamped, may lead up to "
+            f"{float(diagnostics['distance'][short].max()):.2g} standard deviations away. {remedy}",
+        )
     ]
 
 

@@ -173,3 +173,5 @@ def test_windows_without_observations_contradict_nothing():
     value[1, 8, 0] += 60
     with pytest.warns(UserWarning, match="In 1 of 3 windows the answer misses"):
         assert "nan" not in method.assimilate(obs.assign(value=value)).attrs["note"]
+    with pytest.warns(UserWarning, match="^The answer misses"):
+        method.assimilate(obs.assign(value=value).isel(sample=1))

@@ -103,7 +103,7 @@ def test_the_hybrid_is_4d_var_from_a_forecast():
     assert found.view(3, 17, 17).numpy() == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.filterwarnings("ignore:In 1 of 1 windows")
+@pytest.mark.filterwarnings("ignore:The (answer|search)")
 def test_the_study_scores_every_method(tmp_path, monkeypatch):
     monkeypatch.setattr(history, "ENSEMBLES", {10: 1.05})
     setup = small(cycles=12)
