@@ -196,3 +196,35 @@ def test_other_seeds_stand_beside_the_right_physics():
     again = study["beliefs"]["right, a third training"]["laws"][law]["methods"]["NIDA"]["mse"]
     assert list(found) == ["NIDA, second seed", "NIDA, third seed"]
     assert found["NIDA, third seed"] == {"right": again**0.5}
+
+
+def test_what_notebook_10_says_of_the_study_is_on_record():
+    """Section 4: how much larger errors are with wrong physics, and what the intervals hold then."""
+    study = notebook.record("model_error")["beliefs"]
+    rare, often = model_error.LAWS
+
+    def row(belief, law, method):
+        return study[belief]["laws"][law]["methods"][method]
+
+    def error(belief, law, method):
+        return row(belief, law, method)["mse"] ** 0.5
+
+    off, one, many = ("rho 20% low", "rho 20% high"), "4D-Var", "4D-Var, 16 starts"
+    for belief in off:
+        for method in ("NIDA", one, many):
+            worse = {law: error(belief, law, method) / error("right", law, method) for law in (rare, often)}
+            assert 1.4 < worse[rare] < 2.2 and worse[often] > 3
+            assert error(belief, rare, method) < 2 * error(belief, often, method)
+            assert row(belief, rare, method)["coverage_90"] < 0.63
+        assert error(belief, often, "NIDA") == pytest.approx(error(belief, often, many), rel=0.1)
+        assert error(belief, rare, "NIDA") < error(belief, rare, many)
+    assert error("rho 20% low", rare, f"{many}, Q from data") < error("rho 20% low", rare, "NIDA")
+    noiseless = error("no model noise", rare, "NIDA")
+    trained = [error(name, rare, "NIDA") for name in ("right", *model_error.AGAIN)]
+    assert noiseless == pytest.approx(0.9 * min(trained), rel=0.02)
+    assert error("no model noise", rare, f"{many}, Q tuned") == pytest.approx(error("right", rare, many), rel=0.01)
+    low = {method: error("sigma 20% low", often, method) / error("right", often, method) for method in ("NIDA", many)}
+    assert low["NIDA"] == pytest.approx(4 / 3, rel=0.05) and low[many] > 1.5
+    posterior = {name: study[name]["posterior"] for name in ("right", *off)}
+    assert all(posterior[name]["mse"] > 0.5 * posterior[name]["NIDA"] for name in off)
+    assert posterior["right"]["mse"] < 0.5 * posterior["right"]["NIDA"]
