@@ -91,9 +91,9 @@ def run_four(p: Four) -> xr.Dataset:
     """NIDA with the player's four values.
 
     Returns:
-        `truth`, `value`, `noise_std`, `mean` and `std` of one window, `(time, component)`; in `attrs` the root mean
-        squared errors of all windows in climatological standard deviations, `rmse` and `hybrid_rmse`, and `score`, the
-        second over the first: above 1 the player has won.
+        `truth`, `value`, `noise_std`, `mean` and `std` of one window, `(time, component)`, and the `usual` range of the
+        climatology; in `attrs` the root mean squared errors of all windows in climatological standard deviations,
+        `rmse` and `hybrid_rmse`, and `score`, the second over the first: above 1 the player has won.
 
     Raises:
         ValueError: two values at the same place.
@@ -109,7 +109,7 @@ def run_four(p: Four) -> xr.Dataset:
     error = setup.score(result["mean"], truth) ** 0.5
     found = result[["mean", "std"]].assign(truth=truth, value=obs["value"], noise_std=obs["noise_std"])
     scores = {"rmse": error, "hybrid_rmse": _of_hybrid(), "score": _of_hybrid() / error}
-    return found.isel({SAMPLE: p.window}, drop=True).assign_attrs(scores)
+    return found.isel({SAMPLE: p.window}, drop=True).assign(usual=setup.usual).assign_attrs(scores)
 
 
 # Spend ten observations on an ocean
@@ -245,7 +245,7 @@ def run_seeds(p: Seeds) -> xr.Dataset:
     found = _of_everyone(p.seed)
     if p.seed in errors:
         return found.assign_attrs(scores, least=errors[p.seed])
-    known = {"value": found["value"], "noise_std": found["noise_std"], "first_guess": found["first_guess"]}
+    known = {name: found[name] for name in ("value", "noise_std", "first_guess", "usual")}
     known["mean"] = found["mean"].isel(step=-1, drop=True).where(False)
     return xr.Dataset(known, attrs=scores)
 

@@ -52,7 +52,7 @@ def test_nothing_is_known_of_an_ocean_before_the_first_value():
 
 def test_windows_are_hidden_until_they_are_bet_on():
     hidden = run_seeds(Seeds(6))
-    assert set(hidden) == {"value", "noise_std", "first_guess", "mean"} and hidden["mean"].isnull().all()
+    assert set(hidden) == {"value", "noise_std", "first_guess", "usual", "mean"} and hidden["mean"].isnull().all()
     assert hidden.attrs == {"score": 0.0, "left": 10}
 
 

@@ -55,6 +55,14 @@ def test_ten_observations_are_bought_and_taken_back_until_the_truth_is_out(tmp_p
     assert lab.model.params.spent == () and "10 of 10" in lab.summary.value
 
 
+@pytest.mark.parametrize("kind", [FourLab, SeedsLab])
+def test_panels_hold_the_usual_range_so_that_a_lost_lobe_is_seen(kind):
+    lab = kind()
+    for k, axes in enumerate(lab.figure.axes[:3]):
+        low, high = lab.model.result["usual"].isel(component=k).values
+        assert axes.get_ylim()[0] <= low < high <= axes.get_ylim()[1]
+
+
 def test_bets_reveal_windows_and_are_counted():
     lab = SeedsLab()
     assert "no score yet" in lab.summary.value
