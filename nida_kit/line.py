@@ -10,7 +10,7 @@ Where h(x) = x, the posterior is Gaussian. Precisions add, and the mean moves by
 
 For any other h it need not be Gaussian, and may have several peaks. So there are two answers here: the exact one on a
 grid (for smooth functions that vanish at its ends, sums over a grid are as good as integrals), and the package's own
-update, on a window of one step of one component.
+update, `descent.conditioned`, written out for one number: without torch, so that it runs in a browser, too.
 
 >>> ds = line(prior_mean=0.0, prior_std=2.0, value=3.0, noise_std=1.0)
 >>> round(ds.attrs["mean"], 6), round(ds.attrs["weight"], 6)
@@ -19,27 +19,21 @@ update, on a window of one step of one component.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 import xarray as xr
 from scipy.optimize import brentq
-from torch import Tensor
 
 from nida_kit import checks
-from nida_kit.descent import conditioned
-from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.rows import Diagonal
-from nida_kit.observing.observations import Observations
-from nida_kit.observing.operators import Operator, as_operator
 
-
-def _saturating(x: Tensor) -> Tensor:
-    return 3 * torch.tanh(x / 3)
-
-
-OPERATORS: dict[str, Operator | None] = {"identity": None, "square": torch.square, "saturating": _saturating}
+# h and its slope, by name
+OPERATORS: dict[str, tuple[Callable, Callable]] = {
+    "identity": (lambda x: x, np.ones_like),
+    "square": (np.square, lambda x: 2 * x),
+    "saturating": (lambda x: 3 * np.tanh(x / 3), lambda x: 1 - np.tanh(x / 3) ** 2),
+}
 SPACING = 0.005  # less than the least standard deviation that a posterior within these bounds has
 GRID = SPACING * np.arange(-5000, 5001)  # 8 standard deviations beyond every prior within them
 BOUNDS = {"prior_mean": (-5.0, 5.0), "prior_std": (0.1, 2.5), "value": (-10.0, 10.0), "noise_std": (0.1, 10.0)}
@@ -87,16 +81,15 @@ def run_line(parameters: LineParameters) -> xr.Dataset:
         to 1 (the total variation distance).
     """
     p = parameters
-    predicted = as_operator(OPERATORS[p.operator])(torch.from_numpy(GRID)).numpy()
+    predicted = OPERATORS[p.operator][0](GRID)
     likelihood = _bell(p.value, predicted, p.noise_std)
-    misfit = ((GRID - p.prior_mean) / p.prior_std) ** 2 / 2 + ((p.value - predicted) / p.noise_std) ** 2 / 2
+    misfit = _misfit(p, GRID)
     posterior = np.exp(misfit.min() - misfit)
     posterior = posterior / (posterior.sum() * SPACING)
     mean = (posterior * GRID).sum() * SPACING
     std = np.sqrt((posterior * (GRID - mean) ** 2).sum() * SPACING)
 
-    found = update(p)
-    gaussian_mean, gaussian_std = found.mean.item(), found.std.item()
+    gaussian_mean, gaussian_std = update(p)
     gaussian = _bell(GRID, gaussian_mean, gaussian_std)
     densities = {"prior": _bell(GRID, p.prior_mean, p.prior_std), "posterior": posterior, "gaussian": gaussian}
     drawn = densities | {"likelihood": likelihood, "predicted": predicted}
@@ -116,24 +109,48 @@ def run_line(parameters: LineParameters) -> xr.Dataset:
     )
 
 
-def update(parameters: LineParameters) -> Gaussian:
-    """The package's posterior, a Gaussian over one time step of one component, all tensors of size one.
+def update(parameters: LineParameters) -> tuple[float, float]:
+    """Mean and standard deviation of the package's posterior, a Gaussian.
 
     For a nonlinear h it is centred on the peak to which the descent from the prior's mean leads, with the spread of
-    h linearised there.
+    h linearised there. Each step goes to the mean of prior and measurement, linearised at the best x so far, and of the
+    damping N(best, prior_std^2 / lambda); lambda shrinks where the misfit fell, and grows where it did not, as in
+    `descent.LevenbergMarquardt`.
     """
     p = parameters
-    prior = Gaussian.of(_one(p.prior_mean), Diagonal(_one(1 / p.prior_std)))
-    return conditioned(prior, _observed(p))
+    best, damping = p.prior_mean, 0.0  # undamped, the first step is exact for a linear h
+    lowest = _misfit(p, best)
+    for _ in range(20):
+        step = -_slope(p, best) / (_precision(p, best) + damping / p.prior_std**2)
+        gain = lowest - _misfit(p, best + step)
+        # A short step gains little far from any minimum too: there damping takes the larger share of what it could.
+        held = 0 < gain < 2 * damping * (step / p.prior_std) ** 2
+        converged = abs(gain) <= 1e-6 * (1 + lowest) and not held
+        if gain > 0:
+            best, lowest, damping = best + step, lowest - gain, damping / 10
+        else:
+            damping = max(5 * damping, 1e-2)
+        if converged:
+            break
+    return float(best), float(_precision(p, best) ** -0.5)
 
 
-def _observed(p: LineParameters) -> Observations:
-    return Observations(_one(p.value), _one(p.noise_std), as_operator(OPERATORS[p.operator]))
+def _misfit(p: LineParameters, x: np.ndarray | float) -> np.ndarray | float:
+    """Minus the logarithm of the posterior's density, up to a constant."""
+    h, _ = OPERATORS[p.operator]
+    return ((x - p.prior_mean) / p.prior_std) ** 2 / 2 + ((p.value - h(x)) / p.noise_std) ** 2 / 2
 
 
-def _one(number: float) -> Tensor:
-    """A window of one step of one component, `(1, 1)`."""
-    return torch.tensor([[number]], dtype=torch.float64)
+def _slope(p: LineParameters, x: float) -> float:
+    """Of the misfit."""
+    h, slope = OPERATORS[p.operator]
+    return (x - p.prior_mean) / p.prior_std**2 - slope(x) * (p.value - h(x)) / p.noise_std**2
+
+
+def _precision(p: LineParameters, x: float) -> float:
+    """Of the posterior with h linearised at x."""
+    _, slope = OPERATORS[p.operator]
+    return p.prior_std**-2 + (slope(x) / p.noise_std) ** 2
 
 
 def _bell(x: np.ndarray | float, mean: np.ndarray | float, std: float) -> np.ndarray:
@@ -143,13 +160,7 @@ def _bell(x: np.ndarray | float, mean: np.ndarray | float, std: float) -> np.nda
 
 def _minimum(p: LineParameters, near: float) -> float:
     """Where the misfit has no slope, within a grid spacing of the best grid point."""
-    observed = _observed(p)
-
-    def slope(x: float) -> float:
-        seen = observed.around(_one(x))
-        return (x - p.prior_mean) / p.prior_std**2 + seen.rows.pull(seen.residual).sum().item()
-
     ends = near - SPACING, near + SPACING
-    if slope(ends[0]) * slope(ends[1]) > 0:  # two peaks closer than the grid can tell
+    if _slope(p, ends[0]) * _slope(p, ends[1]) > 0:  # two peaks closer than the grid can tell
         return near
-    return brentq(slope, *ends, xtol=1e-13)
+    return brentq(lambda x: _slope(p, x), *ends, xtol=1e-13)

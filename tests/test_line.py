@@ -16,10 +16,15 @@ from statements import from_precision, measured
 
 import nida_kit as nk
 from nida_kit import plots
+from nida_kit.descent import conditioned
 from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.rows import Diagonal
 from nida_kit.line import BOUNDS, GRID, OPERATORS, SPACING, LineParameters, line, run_line, update
+from nida_kit.observing.observations import Observations
+from nida_kit.observing.operators import as_operator
 
 FUNCTIONS = {"identity": lambda x: x, "square": lambda x: x * x, "saturating": lambda x: 3 * math.tanh(x / 3)}
+TORCH = {"identity": None, "square": torch.square, "saturating": lambda x: 3 * torch.tanh(x / 3)}
 CASES = [(-1.0, 1.5, 3.0, 1.0), (0.5, 2.0, 4.0, 0.3), (2.0, 0.5, -1.0, 2.0), (-3.0, 2.5, 9.0, 0.3)]
 every_case = pytest.mark.parametrize("case", CASES)
 every_operator = pytest.mark.parametrize("operator", OPERATORS)
@@ -138,9 +143,21 @@ def test_the_gaussian_update_ends_on_the_peak_downhill_from_the_prior(start):
     assert ds.attrs["misplaced"] > 0.1
 
 
-def test_the_update_is_a_gaussian_of_size_one():
-    found = update(LineParameters(operator="square"))
-    assert isinstance(found, nk.Gaussian) and found.mean.shape == (1, 1)
+@every_operator
+def test_the_update_is_that_of_the_package(operator):
+    rng = np.random.default_rng(0)
+    low, high = np.array([BOUNDS[name] for name in ("prior_mean", "value")]).T
+    m, y = rng.uniform(low, high, (500, 2)).T
+    low, high = np.log([BOUNDS[name] for name in ("prior_std", "noise_std")]).T
+    s, r = np.exp(rng.uniform(low, high, (500, 2))).T
+
+    tensors = (torch.from_numpy(x).reshape(-1, 1, 1) for x in (m, 1 / s, y, r))
+    centre, weight, value, noise_std = tensors
+    observed = Observations(value, noise_std, as_operator(TORCH[operator]))
+    found = conditioned(nk.Gaussian.of(centre, Diagonal(weight)), observed)
+    expected = torch.stack([found.mean, found.std], -1).reshape(-1, 2)
+    own = [update(LineParameters(*case, operator)) for case in zip(m, s, y, r, strict=True)]
+    np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_parameters_are_kept_and_cannot_be_changed():
