@@ -2,7 +2,7 @@
 
 An answer is a plain Python value or a float64 tensor, so numpy's numbers serve as well as Python's own. True and False
 are no numbers, and neither are NaN and infinity. Everything else is a ValueError: it says what came, what was expected
-and what to try.
+and what to try. Torch is imported by the functions that need it: without it there are numbers and names to check, too.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Float
+    from torch import Tensor
 
 LARGEST = 2**63 - 1  # that an int64 holds
 
@@ -90,6 +92,8 @@ def seed(value) -> int:
 
 def device(value) -> torch.device:
     """Where to compute: a device that this machine has."""
+    import torch
+
     try:
         found = torch.device(value)
         torch.empty(0, device=found)
@@ -162,9 +166,11 @@ def _holds_flags(value) -> bool:
 
 def numbers(name: str, value, expected: str = "an array of numbers") -> Tensor:
     """An array of numbers of any shape, in float64; NaN and infinity are left to who asks."""
+    import torch
+
     advice = "Try a list of numbers, a numpy array or a tensor."
     unmasked(name, value)
-    if isinstance(value, Tensor):
+    if isinstance(value, torch.Tensor):
         if value.dtype == torch.bool or value.is_complex():
             raise refused(name, value, expected, advice)
         return value.to_dense().to(torch.float64)
@@ -248,7 +254,7 @@ def _per_component(name: str, value, shape: Sequence[int], expected: str, valid:
 
 def vector(name: str, value, shape: Sequence[int]) -> Float[Tensor, " n"]:
     """Finite numbers, one for all or one for each of a state of this shape."""
-    return _per_component(name, value, shape, "finite", torch.isfinite)
+    return _per_component(name, value, shape, "finite", lambda x: x.isfinite())
 
 
 def noise(value, shape: Sequence[int], name: str = "model_noise_std") -> Float[Tensor, " n"]:
@@ -277,6 +283,8 @@ def covariance(value, shape: Sequence[int], name: str = "covariance") -> Float[T
 
 def not_a_covariance(matrices: Float[Tensor, "*batch n n"]) -> tuple[tuple[int, ...], str] | None:
     """Where in a batch the first matrix is that is no covariance, and why it is none; None if all are."""
+    import torch
+
     symmetric_part = (matrices + matrices.mT) / 2
     scale = matrices.diagonal(dim1=-2, dim2=-1).abs().sqrt()
     off = (matrices - matrices.mT).abs() > 1e-6 * scale.unsqueeze(-1) * scale.unsqueeze(-2)
@@ -318,6 +326,8 @@ def text(name: str, value) -> str:
 
 def dtype(value) -> torch.dtype:
     """In which numbers to compute; half precision has too few digits for a model's small steps."""
+    import torch
+
     if not any(value is each for each in (torch.float64, torch.float32)):
         raise refused("dtype", value, "torch.float64 or torch.float32", "Try dtype=torch.float64.")
     return value

@@ -1,4 +1,4 @@
-"""Notes: what users are warned of, and places where nobody is to be.
+"""Notes: what users are warned of, and places where nobody is to be; and the versions behind a result.
 
 `warnings.catch_warnings` changes filters that all threads share, and two threads that overlap leave them changed for
 good. Here each thread has its own answer.
@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
+from importlib.metadata import distributions
 
 _quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
 _gathered: ContextVar[list[str] | None] = ContextVar("_gathered", default=None)
@@ -44,3 +46,11 @@ def warn(note: str, stacklevel: int = 1) -> None:
             warnings.warn(note, stacklevel=stacklevel + 1)
     elif note not in notes:
         notes.append(note)
+
+
+@lru_cache
+def versions() -> str:
+    """Of the packages that a result depends on, those that are installed."""
+    names = ("nida_kit", "torch", "numpy", "xarray")
+    found = {name: next(iter(distributions(name=name)), None) for name in names}
+    return ", ".join(f"{name} {package.version}" for name, package in found.items() if package)

@@ -14,7 +14,7 @@ from numpy import float32, int64
 import nida_kit as nk
 from nida_kit import checks, experiment
 from nida_kit.lab.line import LineLab
-from nida_kit.lab.model import LabModel
+from nida_kit.lab.simulated import LabModel
 from nida_kit.line import LineParameters
 from nida_kit.methods.starts import Search
 from nida_kit.setups import Cycling, Score, Setup

@@ -14,8 +14,9 @@ from typing import Any
 from nida_kit import plots
 from nida_kit.lab.controls import even
 from nida_kit.lab.model import Model
+from nida_kit.lab.reconstruction import CONTROLS
 from nida_kit.lab.render import Drawing
-from nida_kit.lab.view import CONTROLS, Control, Explorer
+from nida_kit.lab.view import Control, Explorer
 from nida_kit.minima import MinimaParameters, run_minima
 
 PRESETS: dict[str, dict[str, Any]] = {

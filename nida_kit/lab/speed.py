@@ -17,7 +17,8 @@ from time import perf_counter
 import torch
 
 from nida_kit.lab.ocean import OceanLab
-from nida_kit.lab.view import Explorer, Lab
+from nida_kit.lab.reconstruction import Lab
+from nida_kit.lab.view import Explorer
 from nida_kit.studies.common import record
 
 LABS: dict[str, Callable[[], Explorer]] = {

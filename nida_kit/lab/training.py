@@ -31,9 +31,10 @@ from nida_kit import checks, plots
 from nida_kit.evaluate import coverage, rmse
 from nida_kit.lab.controls import even, logarithmic, typed, whole
 from nida_kit.lab.model import CAUTION, Model, guarded
+from nida_kit.lab.reconstruction import CONTROLS
 from nida_kit.lab.render import Drawing
 from nida_kit.lab.turns import in_turn
-from nida_kit.lab.view import CONTROLS, Control, Explorer
+from nida_kit.lab.view import Control, Explorer
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.notes import quiet
 from nida_kit.observing.observe import observe

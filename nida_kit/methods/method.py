@@ -10,8 +10,6 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -39,7 +37,7 @@ from nida_kit.methods.lazy import by_chunks
 from nida_kit.methods.records import with_records
 from nida_kit.methods.residuals import improbable, misfit, standardised
 from nida_kit.methods.robust import Law, law_of, reweighted, weighted
-from nida_kit.notes import gathered, warn
+from nida_kit.notes import gathered, versions, warn
 from nida_kit.observing.errors import errors_of
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import Operator, as_operator, is_direct
@@ -47,12 +45,6 @@ from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.multiscale import MultiscalePosterior
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.state import COMPONENT, MEMBER, TIME, Labels
-
-
-@lru_cache
-def versions() -> str:
-    """Of the packages that a result depends on."""
-    return ", ".join(f"{name} {version(name)}" for name in ("nida_kit", "torch", "numpy", "xarray"))
 
 
 def stream(seed: int) -> torch.Generator:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -21,8 +20,12 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from nida_kit.evaluate import BAND
-from nida_kit.gaussian import Gaussian
 from nida_kit.plots.style import BLUE, CROSSES, RED, styled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nida_kit.gaussian import Gaussian
 
 ORANGE = "#f89c20"  # of the style's cycle
 ACROSS, UP = (-6.0, 10.0), (-5.0, 10.5)  # what is shown of x and of y, whatever the parameters
@@ -180,14 +183,14 @@ def _square_panels(fig: Figure, columns: int) -> np.ndarray:
 def _ellipse(gaussian: Gaussian) -> np.ndarray:
     """The outline `(2, points)` of what holds 90% of a Gaussian over two variables."""
     radius = math.sqrt(-2 * math.log(0.1))  # of chi-squared with two degrees of freedom
-    turn = torch.linspace(0, 2 * math.pi, 201, dtype=torch.float64)
-    covariance = torch.linalg.inv(gaussian.precision.double().dense())
-    outline = radius * torch.linalg.cholesky(covariance) @ torch.stack([turn.cos(), turn.sin()])
-    return (gaussian.mean[0].double()[:, None] + outline).numpy()
+    turn = np.linspace(0, 2 * math.pi, 201)
+    covariance = np.linalg.inv(gaussian.precision.double().dense().numpy())
+    outline = radius * np.linalg.cholesky(covariance) @ np.stack([np.cos(turn), np.sin(turn)])
+    return gaussian.mean[0].double().numpy()[:, None] + outline
 
 
 @styled
-def matrices(fig: Figure, panels: dict[str, torch.Tensor | np.ndarray], components: int = 1) -> np.ndarray:
+def matrices(fig: Figure, panels: dict[str, Tensor | np.ndarray], components: int = 1) -> np.ndarray:
     """Square matrices of a window as images: how large each entry is beside the largest one of its matrix.
 
     Args:

@@ -24,7 +24,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nida_kit.edge import in_units_of
 from nida_kit.evaluate import BAND
 from nida_kit.plots.style import (
     BESIDE,
@@ -169,6 +168,8 @@ def shown(result: xr.Dataset, obs: xr.Dataset, truth: xr.DataArray | None = None
     Raises:
         ValueError: units that cannot be converted.
     """
+    from nida_kit.edge import in_units_of  # here, for it needs torch, and no other figure does
+
     state = labels_of(result["mean"])
     found = result.assign(value=in_units_of(state, obs["value"], "obs.value"))
     return found if truth is None else found.assign(truth=in_units_of(state, truth, "truth"))

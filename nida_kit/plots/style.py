@@ -30,7 +30,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nida_kit import checks
 from nida_kit.evaluate import BAND
-from nida_kit.methods.method import versions
+from nida_kit.notes import versions
 from nida_kit.state import COMPONENT, TIME, state_dims
 
 STYLE = Path(__file__).parents[1] / "nida.mplstyle"

@@ -21,7 +21,7 @@ import xarray as xr
 
 from nida_kit import checks, setups
 from nida_kit.methods.interpolation import OptimalInterpolation
-from nida_kit.methods.method import versions
+from nida_kit.notes import versions
 from nida_kit.observing.observe import observe
 from nida_kit.setups import Setup
 

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("ipywidgets")
 
 from nida_kit.lab import LabModel
-from nida_kit.lab.model import presets
+from nida_kit.lab.simulated import presets
 from nida_kit.lab.spread import SpreadParameters, run
 from nida_kit.minima import MinimaParameters, run_minima
 

@@ -13,8 +13,9 @@ from PIL import Image
 from nida_kit.experiment import Parameters
 from nida_kit.lab import Lab, LabModel, LineLab, view
 from nida_kit.lab.controls import Choices, Row, even
-from nida_kit.lab.model import CAUTION, guarded, presets
+from nida_kit.lab.model import CAUTION, guarded
 from nida_kit.lab.page import still
+from nida_kit.lab.simulated import presets
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from nida_kit import plots
 from nida_kit.experiment import run
 from nida_kit.lab import Lab, MinimaLab
 from nida_kit.lab.minima import PRESETS
-from nida_kit.lab.model import defaults
+from nida_kit.lab.simulated import defaults
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_temperature.ipynb"
 

@@ -13,8 +13,9 @@ from threading import Barrier, Thread, current_thread
 import pytest
 
 from nida_kit.lab import Lab, LineLab, view
-from nida_kit.lab.model import CAUTION, presets
+from nida_kit.lab.model import CAUTION
 from nida_kit.lab.render import Renderer
+from nida_kit.lab.simulated import presets
 
 BURSTS = 10
 MOVES = {"temperatures": (1, 2, 3, 4, 5), "noise_std": (0.1, 0.2, 0.3, 0.4, 1.0)}
