@@ -1,7 +1,7 @@
 """The shell command `nida`: names and options of what `nida_kit` does.
 
-It stands beside the package, since to import that takes seconds, and `nida --help` shall not. Each command is one
-function. Wrong input ends with its text on the error stream and the exit code 2, as wrong options do.
+Each command is one function, and imports what it needs itself, so that `nida --help` answers at once. Wrong input ends
+with its text on the error stream and the exit code 2, as wrong options do.
 """
 
 from __future__ import annotations

@@ -56,11 +56,19 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     assert 0 < float(names["score"]) < 10
 
 
-def test_importing_the_package_loads_neither_widgets_nor_plotting_nor_scores():
-    heavy = ["ipywidgets", "matplotlib", "IPython", "xskillscore", "distributed", "typer"]
-    code = f"import sys, nida_kit; print([m for m in {heavy} if m in sys.modules])"
+def test_importing_the_package_loads_nothing_heavy_and_its_names_neither_widgets_nor_plotting_nor_scores():
+    code = """
+import sys
+import nida_kit as nk
+print([name for name in ("torch", "numpy", "pandas", "xarray") if name in sys.modules])
+import nida_kit.table  # a module that has the name of its function
+names = {name: getattr(nk, name) for name in dir(nk)}
+print(sorted(names) == nk.__all__ and callable(names["table"]))
+heavy = ("ipywidgets", "matplotlib", "IPython", "xskillscore", "distributed", "typer")
+print([name for name in heavy if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split("\n") == ["[]", "True", "[]", ""]
 
 
 def test_help_begins_with_every_public_name_by_what_it_is_for():

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 import nida_kit as nk
 from nida_cli import app
+from nida_kit import lab
 
 sample_data = pytest.importorskip("iris_sample_data")
 datasets = pytest.importorskip("statsmodels.datasets")
-lab = pytest.importorskip("nida_kit.lab")
+pytest.importorskip("ipywidgets")
 
 SAMPLES = Path(sample_data.path)
 

@@ -27,33 +27,6 @@
 0.2
 """
 
-from nida_kit.lab.challenge import FourLab, SeedsLab, TenLab
-from nida_kit.lab.cost import CostLab
-from nida_kit.lab.line import LineLab
-from nida_kit.lab.minima import MinimaLab
-from nida_kit.lab.ocean import OceanLab, OceanModel
-from nida_kit.lab.reconstruction import Lab
-from nida_kit.lab.record import RecordModel
-from nida_kit.lab.simulated import LabModel
-from nida_kit.lab.spread import SpreadLab
-from nida_kit.lab.training import TrainingLab, TrainingModel
-from nida_kit.lab.worlds import WorldsLab, WorldsModel
+from nida_kit import names
 
-__all__ = [
-    "CostLab",
-    "FourLab",
-    "Lab",
-    "LabModel",
-    "LineLab",
-    "MinimaLab",
-    "OceanLab",
-    "OceanModel",
-    "RecordModel",
-    "SeedsLab",
-    "SpreadLab",
-    "TenLab",
-    "TrainingLab",
-    "TrainingModel",
-    "WorldsLab",
-    "WorldsModel",
-]
+__getattr__, __dir__, __all__ = names.listed(__name__, __file__)

@@ -25,6 +25,8 @@ from nida_kit.priors.modes import FieldClimatology, OfField
 from nida_kit.priors.multiscale import MultiscaleClimatology
 from nida_kit.priors.paper import Network, PaperPrior
 from nida_kit.priors.parts import LocalPrior
+from nida_kit.priors.ring import RingPrior
+from nida_kit.priors.temporal import NeuralPrior
 from nida_kit.state import GridLabels, Labels, StateLabels
 
 FORMAT = "nida_kit prior 1"
@@ -212,7 +214,7 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Networ
         if lost := [name for name in missing if not name.startswith("climate.")]:
             raise ValueError(f"{lost} are missing")
         return prior, card
-    kinds = LocalPrior.kinds | {PaperPrior.__name__: PaperPrior}
+    kinds = {kind.__name__: kind for kind in (NeuralPrior, RingPrior, PaperPrior)} | LocalPrior.kinds
     if header["kind"] not in kinds:
         raise ValueError(f"there is no network {header['kind']}, only {[*kinds]}: import the module that has it first")
     with _Unfilled():

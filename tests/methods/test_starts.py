@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import nida_kit as nk
+from nida_kit.edge import trajectory
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.rows import Diagonal
 from nida_kit.methods.starts import Descents, Search, lowest
@@ -86,11 +87,11 @@ class Explosion(nk.System):
 
 def test_a_start_from_which_the_model_overflows_loses_in_strong_4d_var_too():
     truth = Explosion().trajectories(torch.tensor([[-2.0]], dtype=torch.float64), 20, 0.1)
-    obs = nk.observe(nk.edge.trajectory(truth, Explosion.labels, 0.1), every=5, noise_std=0.1, seed=0)
+    obs = nk.observe(trajectory(truth, Explosion.labels, 0.1), every=5, noise_std=0.1, seed=0)
     method = nk.StrongFourDVar(Explosion(), starts=12)
     others = method.search.draw(lambda g: Explosion().start(1, g, torch.float64, torch.device("cpu"))[0])
     assert not Explosion().trajectories(torch.stack(others), 20, 0.1).isfinite().all()
-    result = method.assimilate(obs, nk.edge.trajectory(truth + 0.1, Explosion.labels, 0.1))
+    result = method.assimilate(obs, trajectory(truth + 0.1, Explosion.labels, 0.1))
     assert result["converged"].all() and np.isfinite(result["mean"]).all()
     assert abs(result["mean"][0, 0] + 2).item() < 0.3
 
