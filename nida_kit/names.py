@@ -7,13 +7,15 @@ lists its names in the stub beside its `__init__.py`, which editors and type che
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import lazy_loader
 
 
 def listed(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package.
+    """`__getattr__`, `__dir__` and `__all__` of a package, whose modules can be had by their names as well.
 
     Args:
         package: its `__name__`.
@@ -24,6 +26,10 @@ def listed(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
     def imported_or_explained(name: str) -> Any:
         try:
             return imported(name)
+        except AttributeError:
+            if find_spec(f"{package}.{name}") is None:
+                raise
+            return import_module(f"{package}.{name}")
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"{package}.{name} needs {error.name}, which is not installed here: pip install 'nida_kit[notebooks]' "

@@ -76,3 +76,9 @@ def test_without_torch_the_line_lab_is_the_same_and_all_else_says_that_it_needs_
 def test_a_name_that_there_is_not_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match="Lorenz64"):
         _ = package.Lorenz64
+
+
+def test_modules_are_there_by_their_names():
+    code = "import nida_kit as nk; print(nk.evaluate.rmse is nk.rmse, nk.plots.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "nida_kit.plots"]
