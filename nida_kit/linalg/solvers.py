@@ -20,7 +20,7 @@ from torch import Tensor
 from nida_kit.linalg.arcs import Arcs, Cover
 from nida_kit.linalg.banded import BlockBanded
 from nida_kit.linalg.cg import ConjugateGradients, dot, warn_unless
-from nida_kit.linalg.rows import Banded, Circulant, Diagonal, Ring, Stack
+from nida_kit.linalg.rows import Banded, Circulant, Diagonal, Ring, Stack, Through
 from nida_kit.linalg.square_root import SINGULAR, SquareRoot
 
 Residual = Sequence[Tensor | None]
@@ -391,10 +391,11 @@ class Iterative(Solver):
 
 
 class Approximate(Solver):
-    """To a tolerance of the residual, and no better: for fields, whose draws are rougher than that.
+    """To a tolerance of the residual: for fields, whose draws are rougher than that.
 
-    In the precision of the rows, and once more in double for windows that do not converge there: where observations are
-    very exact, single precision does not tell their errors beside the field.
+    Directly where few values are seen, else by conjugate gradients. In the precision of the rows, and once more in
+    double for windows that do not converge there: where observations are very exact, single precision does not tell
+    their errors beside the field.
 
     Args:
         rows: about the z of a generator.
@@ -409,11 +410,11 @@ class Approximate(Solver):
 
     def _solved(self, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The solution, and of each window the residual and the iterations, `(..., 1, 1)`."""
-        x, left, taken = ConjugateGradients(self.rows, self.tolerance, self.most, _plain).solved(b)
+        x, left, taken = self._by(self.rows, self.most, b)
         if not (bad := ~(left <= self.tolerance)).any():
             return x, left, taken
-        double = ConjugateGradients(self.rows.to(torch.float64), self.tolerance, 10 * self.most, _plain)
-        better, now, more = double.solved(torch.where(bad, b, 0.0).double())
+        double = self.rows.to(torch.float64)
+        better, now, more = self._by(double, 10 * self.most, torch.where(bad, b, 0.0).double())
         if not now.isfinite().all():
             raise ValueError(
                 "The observations are so exact that double precision cannot tell their errors beside the field's "
@@ -421,6 +422,11 @@ class Approximate(Solver):
             )
         warn_unless(now, more, self.tolerance)
         return torch.where(bad, better.to(x), x), torch.where(bad, now.to(left), left), taken + more
+
+    def _by(self, rows: Stack, most: int, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same in the precision of these rows."""
+        found = directly(rows, b, self.tolerance)
+        return ConjugateGradients(rows, self.tolerance, most, _plain).solved(b) if found is None else found
 
     def solve(self, b: Tensor) -> Tensor:
         return self._solved(b)[0]
@@ -432,6 +438,25 @@ class Approximate(Solver):
 
     def minimise(self, residual: Residual) -> Tensor:
         return self.step(residual)
+
+
+def directly(rows: Stack, b: Tensor, tolerance: float, most: int = 3) -> tuple[Tensor, Tensor, Tensor] | None:
+    """(J' J)^-1 b where beside a unit normal z few values of a field are known, refined up to the tolerance.
+
+    Returns:
+        The solution, and of each window the residual and how often it was solved for; None where more is known, or
+        this precision does not reach the tolerance.
+    """
+    if len(rows.parts) != 2 or not isinstance(seen := rows.parts[1], Through) or seen.few is None:
+        return None
+    x, left, size = torch.zeros_like(b), b, dot(b, b)
+    for taken in range(1, most + 1):
+        x = x + seen.divided(left)
+        left = b - rows.pull(rows.push(x))
+        if (dot(left, left) <= tolerance**2 * size).all():
+            residual = (dot(left, left) / size.clamp(min=torch.finfo(b.dtype).tiny)).sqrt()
+            return x, residual, torch.full_like(residual, taken, dtype=torch.int64)
+    return None
 
 
 def _plain(r: Tensor) -> Tensor:
