@@ -12,7 +12,7 @@ and cell: it is the truth there, with an error.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
 from typing import Any
@@ -29,7 +29,7 @@ from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.observing.grid import grid
 from nida_kit.observing.observe import observe
 from nida_kit.observing.tracks import clouds, tracks
-from nida_kit.state import SAMPLE
+from nida_kit.state import SAMPLE, TIME
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
 
 WEIGHTS = "ocean"
@@ -109,12 +109,29 @@ def passes(
         ValueError: another instrument.
     """
     checks.one_of("instrument", instrument, list(_TRACKS))
-    how = {"repeat": _REPEAT, "satellites": satellites, "spacing": _ALONG, "seed": seed}
-    points = tracks(truth, **_TRACKS[instrument], **how)
-    nearest = {dim: truth[dim].sel({dim: points[dim]}, method="nearest").values for dim in ("time", "y", "x")}
-    points = points.assign_coords({dim: points[dim].copy(data=values) for dim, values in nearest.items()})
-    obs = observe(truth, at=points, noise_std=noise_std, seed=seed)
+    obs = observe(truth, at=_places(instrument, satellites, seed), noise_std=noise_std, seed=seed)
     return grid(obs, methods()["NIDA"], dt=methods()["NIDA"].dt, start=0.0, steps=STEPS)
+
+
+@lru_cache(maxsize=8)
+def _places(instrument: str, satellites: int, seed: int) -> xr.Dataset:
+    """The cells and steps nearest to the points of tracks."""
+    how = {"repeat": _REPEAT, "satellites": satellites, "spacing": _ALONG, "seed": seed}
+    window = _window()
+    points = tracks(window, **_TRACKS[instrument], **how)
+    nearest = {
+        dim: index[index.get_indexer(points[dim].values, method="nearest")] for dim, index in window.indexes.items()
+    }
+    return points.assign_coords({dim: points[dim].copy(data=values) for dim, values in nearest.items()})
+
+
+@lru_cache(maxsize=1)
+def _window() -> xr.DataArray:
+    """A window of the ocean without eddies."""
+    neural = methods()["NIDA"]
+    labels, times = neural.labels, neural.dt * np.arange(STEPS)
+    coords = labels.coordinates() | {TIME: (TIME, times, {"units": labels.time_units})}
+    return xr.DataArray(np.zeros((STEPS, *labels.shape)), coords, (TIME, *labels.dims))
 
 
 def _nadir(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
@@ -126,10 +143,16 @@ def _swath(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
 
 
 def _image(truth: xr.DataArray, p: OceanParameters, noise: float) -> xr.Dataset:
-    hidden = clouds(truth, fraction=p.cover, length=0.15, lifetime=15.0, seed=p.seed)
-    y, x = (np.arange(truth.sizes[dim]) % _COARSE == _COARSE // 2 for dim in truth.dims[-2:])
-    seen = ~hidden & xr.DataArray(y[:, None] & x, dims=truth.dims[-2:])
-    return observe(truth, operator=seen, noise_std=noise, seed=p.seed)
+    return observe(truth, operator=_unhidden(p.cover, p.seed), noise_std=noise, seed=p.seed)
+
+
+@lru_cache(maxsize=8)
+def _unhidden(cover: float, seed: int) -> xr.DataArray:
+    """Where an image has a value."""
+    window = _window()
+    hidden = clouds(window, fraction=cover, length=0.15, lifetime=15.0, seed=seed)
+    y, x = (np.arange(window.sizes[dim]) % _COARSE == _COARSE // 2 for dim in window.dims[-2:])
+    return ~hidden & xr.DataArray(y[:, None] & x, dims=window.dims[-2:])
 
 
 INSTRUMENTS: dict[str, Callable[[xr.DataArray, OceanParameters, float], xr.Dataset]] = {
@@ -165,10 +188,13 @@ def simulated(seed: int, spinup: int = 240) -> xr.DataArray:
     return found.isel({SAMPLE: 0}, drop=True).astype(float)
 
 
-@lru_cache(maxsize=8)
 def observed(parameters: OceanParameters) -> xr.Dataset:
-    """What the satellites see of it, on the grid."""
-    p = parameters
+    """What the satellites see of it, on the grid; the same whoever makes the map."""
+    return _observed(replace(parameters, method=METHODS[0]))
+
+
+@lru_cache(maxsize=8)
+def _observed(p: OceanParameters) -> xr.Dataset:
     return INSTRUMENTS[p.instrument](simulated(p.seed, p.spinup), p, p.noise_std * spread())
 
 
