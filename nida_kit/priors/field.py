@@ -218,7 +218,9 @@ class FieldPrior(nn.Module):
     def _network(self, features: Tensor, s: Float[Tensor, "B e"]) -> tuple[Tensor, ...]:
         """The correction, and the logarithmic amplitude of each scale."""
         ny, nx = features.shape[-2:]
-        x = self.before(self.inside(pad(features, (0, nx % 2, 0, ny % 2))))
+        # With channels last convolutions are a tenth quicker.
+        features = pad(features, (0, nx % 2, 0, ny % 2)).contiguous(memory_format=torch.channels_last)
+        x = self.before(self.inside(features))
         h = self.down(silu(x)) + self.temperature(s)[:, :, None, None]
         for block in self.blocks:
             h = block(h)

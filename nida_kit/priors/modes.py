@@ -235,7 +235,7 @@ class FieldClimatology(OfField):
         """C_d of all lags, from the earliest to the latest, as `over_window` needs them; in double precision."""
         return _side_by_side(self.lags.double())
 
-    @property
+    @cached_property
     def left_over(self) -> Float[Tensor, " n"]:
         """The variance of past fields that their modes did not hold.
 
@@ -395,27 +395,39 @@ class _Gain(_OfPlaces):
             self.left_over.index_put_((rows, own[:, k]), weight[:, k] * rest[at[:, k]], accumulate=True)
         A = sum(self.left_over[:, own[:, k]] * weight[:, k] for k in range(index.shape[1]))
         for t, seen in enumerate(at_step):  # a row sees few steps: the others' products are zero
-            A.index_add_(1, seen, GC.unflatten(1, G.shape[1:])[:, t] @ G[seen, t].mT)
-        self.root, failed = torch.linalg.cholesky_ex((A + A.mT) / 2 + torch.eye(len(A)).to(A))
+            first = int(seen.min()) if len(seen) else 0  # what lies below is that above
+            A[:, first:].index_add_(0, seen, G[seen, t] @ GC.unflatten(1, G.shape[1:])[first:, t].mT)
+        A.diagonal().add_(1)
+        self.root, failed = torch.linalg.cholesky_ex(A.mT)
         if failed:
             raise ValueError(
                 "Observations of the field are so exact that double precision cannot tell their errors beside the "
                 "field's spread: raise noise_std, a millionth of the spread is as good as exact."
             )
-        self.half = torch.linalg.solve_triangular(self.root, GC, upper=False)
+        # Transposed, as the numbers lie in memory: then none are copied.
+        self.half = torch.linalg.solve_triangular(self.root.mT, GC.mT, upper=True, left=False).mT
         known = self.half.unflatten(1, G.shape[1:]).movedim(0, 1)
         now = (lags[0] + lags[0].mT) / 2  # symmetric to the last digit
         variance = _variances(E, lambda i, j: now[i, j] - known[..., i].mT @ known[..., j])
         variance = (variance + rest).flatten()
-        j = self.places % len(E)
+        if index.shape[1] == 1:  # a point's is told by A^-1 alone
+            variance[index[:, 0]] = (1 - torch.cholesky_inverse(self.root).diagonal()) / weight[:, 0].square()
+        else:
+            variance[self.places] = self._variance_between(known, now, rest)
+        least = STILL * float(climatology.spread.max())
+        self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
+
+    def _variance_between(
+        self, known: Float[Tensor, "T p r"], now: Float[Tensor, "r r"], rest: Float[Tensor, " n"]
+    ) -> Float[Tensor, " m"]:
+        """Of the points around what was seen, what the modes leave over included."""
+        E, j = self.patterns, self.places % len(self.patterns)
         said = torch.linalg.solve_triangular(self.root, self.left_over, upper=False)
-        each_step = (self.places // len(E)).bincount(minlength=steps).tolist()  # for places are in order
+        each_step = (self.places // len(E)).bincount(minlength=self.steps).tolist()  # for places are in order
         for half, part, here in zip(known, said.split(each_step, 1), j.split(each_step), strict=True):
             part += half @ E[here].double().mT
         here = E[j].double()
-        variance[self.places] = (here @ now * here).sum(-1) + rest[j] - said.square().sum(0)
-        least = STILL * float(climatology.spread.max())
-        self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
+        return (here @ now * here).sum(-1) + rest[j] - said.square().sum(0)
 
     def mean(self, residual: Float[Tensor, " p"]) -> Float[Tensor, "T n"]:
         """The mean that a residual leads to."""
