@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nida_kit.linalg.arcs import Arcs, Cover
 from nida_kit.linalg.banded import BlockBanded
-from nida_kit.linalg.cg import ConjugateGradients, dot, warn_unless
+from nida_kit.linalg.cg import ConjugateGradients, dot, error_left, warn_unless
 from nida_kit.linalg.rows import Banded, Circulant, Diagonal, Ring, Stack, Through
 from nida_kit.linalg.square_root import SINGULAR, SquareRoot
 
@@ -42,7 +42,7 @@ class Solver(ABC):
         rows: J.
         closed: whether it has variances, and exact ones.
         unrolled: whether gradients follow its own steps, and not the solution's.
-        reached: of a mean by conjugate gradients, the residual over the right-hand side and the iterations, `(...)`.
+        reached: of a mean by conjugate gradients, the error that is left (`linalg.cg`) and the iterations, `(...)`.
     """
 
     rows: Stack
@@ -391,16 +391,18 @@ class Iterative(Solver):
 
 
 class Approximate(Solver):
-    """To a tolerance of the residual: for fields, whose draws are rougher than that.
+    """To a tolerance, and no better: for fields, whose draws are rougher than that.
+
+    Both the residual and the distance to the answer, in posterior spreads, are held to it (`linalg.cg`).
 
     Directly where few values are seen, else by conjugate gradients. In the precision of the rows, and once more in
     double for windows that do not converge there: where observations are very exact, single precision does not tell
     their errors beside the field.
 
     Args:
-        rows: about the z of a generator.
-        tolerance: of the residual.
-        most: iterations, and ten times as many in double precision.
+        rows: about the z of a generator, of which the first say that z is unit normal.
+        tolerance: of the error that is left.
+        most: iterations, and 25 times as many in double precision.
     """
 
     closed = False
@@ -408,13 +410,21 @@ class Approximate(Solver):
     def __init__(self, rows: Stack, tolerance: float, most: int):
         self.rows, self.tolerance, self.most = rows, tolerance, most
 
+    @cached_property
+    def _values(self) -> Tensor:
+        """How many were observed, `(..., 1, 1)`: rows beside those of z that say something."""
+        generator = torch.Generator().manual_seed(0)
+        like = self.rows.parts[0].weight
+        v = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+        return sum((r != 0).sum((-2, -1), keepdim=True) for r in self.rows.push(v)[1:])
+
     def _solved(self, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The solution, and of each window the residual and the iterations, `(..., 1, 1)`."""
+        """The solution, and of each window the error that is left and the iterations, `(..., 1, 1)`."""
         x, left, taken = self._by(self.rows, self.most, b)
         if not (bad := ~(left <= self.tolerance)).any():
             return x, left, taken
         double = self.rows.to(torch.float64)
-        better, now, more = self._by(double, 10 * self.most, torch.where(bad, b, 0.0).double())
+        better, now, more = self._by(double, 25 * self.most, torch.where(bad, b, 0.0).double())
         if not now.isfinite().all():
             raise ValueError(
                 "The observations are so exact that double precision cannot tell their errors beside the field's "
@@ -425,8 +435,10 @@ class Approximate(Solver):
 
     def _by(self, rows: Stack, most: int, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same in the precision of these rows."""
-        found = directly(rows, b, self.tolerance)
-        return ConjugateGradients(rows, self.tolerance, most, _plain).solved(b) if found is None else found
+        found = directly(rows, b, self.tolerance, self._values)
+        if found is None:
+            found = ConjugateGradients(rows, self.tolerance, most, _plain, self._values).solved(b)
+        return found
 
     def solve(self, b: Tensor) -> Tensor:
         return self._solved(b)[0]
@@ -440,22 +452,27 @@ class Approximate(Solver):
         return self.step(residual)
 
 
-def directly(rows: Stack, b: Tensor, tolerance: float, most: int = 3) -> tuple[Tensor, Tensor, Tensor] | None:
+def directly(
+    rows: Stack, b: Tensor, tolerance: float, values: Tensor, most: int = 4
+) -> tuple[Tensor, Tensor, Tensor] | None:
     """(J' J)^-1 b where beside a unit normal z few values of a field are known, refined up to the tolerance.
 
     Returns:
-        The solution, and of each window the residual and how often it was solved for; None where more is known, or
-        this precision does not reach the tolerance.
+        The solution, and of each window the error that is left (`linalg.cg`) and how often it was solved for; None
+        where more is known, or this precision does not reach the tolerance.
     """
     if len(rows.parts) != 2 or not isinstance(seen := rows.parts[1], Through) or seen.few is None:
         return None
-    x, left, size = torch.zeros_like(b), b, dot(b, b)
+    x, rest, total = torch.zeros_like(b), b, torch.zeros_like(b[..., :1, :1], dtype=torch.float64)
+    size = dot(b, b).clamp(min=torch.finfo(b.dtype).tiny).sqrt()
     for taken in range(1, most + 1):
-        x = x + seen.divided(left)
-        left = b - rows.pull(rows.push(x))
-        if (dot(left, left) <= tolerance**2 * size).all():
-            residual = (dot(left, left) / size.clamp(min=torch.finfo(b.dtype).tiny)).sqrt()
-            return x, residual, torch.full_like(residual, taken, dtype=torch.int64)
+        step = seen.divided(rest)
+        last = dot(rest, step).double()
+        x, total = x + step, total + last
+        rest = b - rows.pull(rows.push(x))
+        left = error_left(dot(rest, rest).sqrt() / size, last, total, values)
+        if (left <= tolerance).all():
+            return x, left, torch.full_like(left, taken, dtype=torch.int64)
     return None
 
 

@@ -157,7 +157,7 @@ class OptimalInterpolation(Method):
             steps: of the longest window that will be reconstructed.
             sea: a mask `(y, x)` of where there is a field; None is wherever it varies.
             draws: of which std is made; fewer are quicker, and rougher.
-            tolerance: of conjugate gradients.
+            tolerance: of conjugate gradients; errors of observations far below the spread need no smaller one.
 
         Raises:
             ValueError: records that are too short, have gaps, or are not on an even plane; a mask without sea.

@@ -89,7 +89,23 @@ def test_its_answer_is_that_of_dense_algebra(observed):
     at = of.varies.repeat(STEPS)
     ratio = found.std.flatten()[at] / left.diagonal()[at].sqrt()
     assert 0.95 < ratio.mean() < 1.1  # points beside one that was seen lend it some of their spread
-    assert ratio.std() < 0.2
+    assert ratio.std() < 0.25
+
+
+@pytest.mark.parametrize("exact", [10, 300, 3000])
+def test_however_exact_the_observations_its_mean_is_within_its_spread(exact):
+    of = climate(draws=1)
+    generator = torch.Generator().manual_seed(5)
+    seen = (torch.rand(STEPS, N, generator=generator) < 0.1) & of.varies
+    weight = exact * seen / of.spread
+    truth = of.drawn_before(STEPS, 7)
+    error = torch.randn(STEPS, N, generator=generator)
+    residual = weight * (of.mean - truth) + seen * error
+    found = of.posterior(Gaussian.of(of.mean.expand(STEPS, -1), Diagonal(weight), residual))
+    mean, left = dense(of, torch.diag(weight.flatten()), residual)
+    at = of.varies.repeat(STEPS)
+    off = ((found.mean - of.mean).flatten() - mean)[at].square() / left.diagonal()[at]
+    assert off.mean().sqrt() < 0.25
 
 
 def test_where_nothing_is_seen_the_spread_is_the_climatology_s_whatever_the_draws():
