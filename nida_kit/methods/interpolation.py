@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -97,7 +98,8 @@ class OptimalInterpolation(Method):
         OptimalInterpolation(modes=30, longest_window=5)
 
         Args:
-            records: `(sample, time, y, x)`, at least four times as long as the windows; nothing is missing.
+            records: `(sample, time, y, x)`, or one `(time, y, x)`, at least four times as long as the windows; nothing
+                is missing.
             steps: of the longest window that will be reconstructed.
             modes: of the field. More of them are better and slower, as their number cubed.
             radius: beyond 3.65 times this many grid points values are taken to know nothing of each other; None is no
@@ -122,7 +124,7 @@ class OptimalInterpolation(Method):
         OptimalInterpolation(members=100, octaves=2, longest_window=5)
 
         Args:
-            records: `(sample, time, y, x)`, as long as the windows or longer; nothing is missing.
+            records: `(sample, time, y, x)`, or one `(time, y, x)`, as long as the windows or longer; nothing missing.
             steps: of the longest window that will be reconstructed.
             members: how many windows of the records. `nk.save` does not take so many numbers: fit it again.
             octaves: places farther apart than about 2^octaves points know little of each other. Choose it by the error
@@ -152,8 +154,8 @@ class OptimalInterpolation(Method):
         OptimalInterpolation(scales=2, longest_window=5, draws=4, tolerance=0.003)
 
         Args:
-            records: `(sample, time, y, x)`, at least twice as long as the windows, on an even grid; nothing is missing
-                at sea.
+            records: `(sample, time, y, x)`, or one `(time, y, x)`, at least twice as long as the windows, on an even
+                grid; nothing is missing at sea.
             steps: of the longest window that will be reconstructed.
             sea: a mask `(y, x)` of where there is a field; None is wherever it varies.
             draws: of which std is made; fewer are quicker, and rougher.
@@ -237,36 +239,57 @@ class OptimalInterpolation(Method):
         return posterior_of(self.climatology, observations).sample(noise)
 
 
-def past_of(windows: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T n"], Labels]:
+def past_of(
+    past: xr.DataArray, name: str = "windows", alone: bool = False
+) -> tuple[xr.DataArray, Float[Tensor, "N T n"], Labels]:
     """Past trajectories as methods are fitted to them: in the state's order, as vectors in double precision, labelled.
+
+    Args:
+        past: `(..., time, *state)`.
+        name: of it, where it is refused.
+        alone: whether one trajectory is enough; it needs no leading dim then.
 
     Raises:
         ValueError: dims or coordinates that are missing, numbers that are not real, or one trajectory alone.
     """
-    if not isinstance(windows, xr.DataArray) or TIME not in windows.dims or not (own := state_dims(windows)):
-        raise ValueError("windows is an xr.DataArray with the dims time and component, or time and those of a field.")
-    of_field = windows.dims[windows.dims.index(TIME) + 1 :] if COMPONENT not in own else ()
-    missing = [d for d in windows.dims if d in (TIME, *own, *of_field) and d not in (SAMPLE, *windows.coords)]
-    if missing:
-        raise ValueError(f"windows has no coordinates along {missing}: give it some by windows.assign_coords(...).")
-    windows = windows.transpose(..., TIME, *own)
-    if windows.dtype.kind not in "iuf":
-        raise ValueError(f"windows has dtype {windows.dtype}; real numbers are needed.")
-    if windows.ndim == 1 + len(own):
+    if not isinstance(past, xr.DataArray):
+        one = f": one of its variables, {name}[{next(iter(past), '...')!r}]" if isinstance(past, xr.Dataset) else ""
+        raise ValueError(f"{name} is an xr.DataArray with labelled dims, not {type(past).__name__}{one}.")
+    if TIME not in past.dims:
         raise ValueError(
-            f"windows has the dims {windows.dims}; it needs a leading one, along which there are many windows: "
-            "nk.windows(record, steps) cuts a record into some."
+            f"{name} has the dims {past.dims}, and none of them is {TIME!r}: rename the one that is, "
+            f"{name}.rename(t={TIME!r}), say."
         )
-    labels = labels_of(windows)
-    values = fold(torch.from_numpy(windows.values).double(), labels.shape).flatten(0, -3)
-    if doubt := checks.doubtful("windows", values.numpy()):
+    if not (own := state_dims(past)):
+        raise ValueError(
+            f"{name} has the dims {past.dims}: after {TIME!r} come those of the state, component, or of a field its "
+            f"own: {name}.transpose(..., {TIME!r}, 'y', 'x'), say."
+        )
+    of_field = past.dims[past.dims.index(TIME) + 1 :] if COMPONENT not in own else ()
+    missing = [d for d in past.dims if d in (TIME, *own, *of_field) and d not in (SAMPLE, *past.coords)]
+    if missing:
+        raise ValueError(f"{name} has no coordinates along {missing}: give it some by {name}.assign_coords(...).")
+    past = past.transpose(..., TIME, *own)
+    if past.dtype.kind not in "iuf":
+        raise ValueError(f"{name} has dtype {past.dtype}; real numbers are needed.")
+    if past.ndim == 1 + len(own):
+        if not alone:
+            raise ValueError(
+                f"{name} has the dims {past.dims}; it needs a leading one, along which there are many windows: "
+                "nk.windows(record, steps) cuts a record into some. (For a field of many points there is "
+                "nk.OptimalInterpolation.fit_field(record), which takes it as it is.)"
+            )
+        past = past.drop_vars(SAMPLE, errors="ignore").expand_dims(SAMPLE)
+    labels = labels_of(past)
+    values = fold(torch.from_numpy(np.ascontiguousarray(past.values)).double(), labels.shape).flatten(0, -3)
+    if doubt := checks.doubtful(name, values.numpy()):
         warn(doubt, stacklevel=4)
-    return windows, values, labels
+    return past, values, labels
 
 
 def _fields_of(records: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T y x"], Labels]:
-    """The same of fields on a plane."""
-    records, values, labels = past_of(records)
+    """The same of fields on a plane, of which one record is enough."""
+    records, values, labels = past_of(records, "records", alone=True)
     checks.unhalved("records", records.dtype)
     if len(labels.shape) != 2:
         raise ValueError(f"A field on a plane has two dims, and these records have {list(labels.dims)}.")

@@ -127,7 +127,7 @@ class FieldClimatology(OfField):
         if length < 4 * steps:
             raise ValueError(
                 f"The records have {length} steps; windows of {steps} need records of {4 * steps} or more, for the "
-                "covariance at each lag is a mean over time."
+                "covariance at each lag is a mean over time. Give the whole record, not windows of it."
             )
         x, taper = away.flatten(2), 1.0
         if radius is not None:
@@ -296,8 +296,14 @@ def departures(
         ValueError: no such tensor of real numbers, in half precision, gaps, or a field that does not vary; no sea.
     """
     if not isinstance(records, Tensor) or records.ndim != 4 or not records.is_floating_point():
-        expected = "a tensor (records, time, y, x) of floating point"
-        raise checks.refused("records", records, expected, "Try torch.from_numpy(past.values) of a labelled array.")
+        if isinstance(records, Tensor):
+            advice = f"It has the shape {tuple(records.shape)}: one record of a field (time, y, x) is records[None]."
+        else:
+            advice = (
+                "nk.OptimalInterpolation.fit_field(past).climatology takes a labelled array, and likewise fit_ensemble "
+                "and fit_scales; of its numbers (records, time, y, x) it is torch.from_numpy(past.values)."
+            )
+        raise checks.refused("records", records, "a tensor (records, time, y, x) of floating point", advice)
     checks.unhalved("records", records.dtype)
     if sea is not None:
         records = torch.where(mask_of(sea, records.shape[-2:]), records, 0.0)

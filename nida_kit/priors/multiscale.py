@@ -172,7 +172,7 @@ class MultiscaleClimatology(OfField):
         if length < 2 * steps:
             raise ValueError(
                 f"The records have {length} steps; windows of {steps} need records of {2 * steps} or more, for the "
-                "correlation at each lag is a mean over time."
+                "correlation at each lag is a mean over time. Give the whole record, not windows of it."
             )
         inside = (spread > 1.1 * STILL * spread.max()).view(shape)
         away, at = torch.where(inside, away / spread.view(shape), 0.0), displacements(shape)

@@ -283,7 +283,9 @@ def test_a_window_without_observations_shows_the_prior_and_says_so(methods, some
 def test_windows_to_interpolate_from_must_be_usable():
     windows = nk.Lorenz63().simulate(60, 4, 0.05)
     for wrong, why in (
-        (windows.to_dataset(name="x"), "windows is an xr.DataArray"),
+        (windows.to_dataset(name="x"), r"not Dataset: one of its variables, windows\['x'\]"),
+        (windows.rename(time="t"), r"none of them is 'time': .*rename\(t='time'\)"),
+        (windows.rename(component="what").transpose("what", "time", "sample"), "after 'time' come those of the state"),
         (windows.drop_vars("time"), "no coordinates along"),
         (windows[0], "needs a leading one"),
         (windows.where(windows["sample"] > 0, np.inf), "infinite values: make them NaN"),

@@ -11,6 +11,7 @@ from nida_kit.linalg import fields
 from nida_kit.linalg.rows import Diagonal, Sparse, Whole
 from nida_kit.methods.interpolation import posterior_of
 from nida_kit.observing.observations import Observations
+from nida_kit.priors.modes import departures
 
 SHAPE, STEPS, N = (20, 18), 3, 360
 
@@ -271,6 +272,34 @@ def test_what_cannot_be_used_is_refused():
         of.posterior(whole)
     with pytest.raises(ValueError, match="draws=0"):
         replace(of, draws=0)
+
+
+@pytest.mark.parametrize(
+    ("fit", "given"),
+    [
+        ("fit_field", {"modes": 5}),
+        ("fit_ensemble", {"members": 5, "octaves": 1}),
+        ("fit_scales", {}),
+    ],
+)
+def test_one_record_of_a_field_is_fitted_as_it_is(fit, given):
+    past = nk.QuasiGeostrophic(cells=9).simulate(samples=1, steps=12, dt=5.0, seed=0)
+    seen = past.isel(sample=0, y=slice(None, None, -1))  # as latitudes often come
+    found, wanted = (getattr(nk.OptimalInterpolation, fit)(x, steps=3, **given) for x in (seen, past))
+    obs = nk.observe(past.isel(time=slice(3)), fraction=0.3, noise_std=0.1, seed=0)
+    xr.testing.assert_allclose(
+        found.assimilate(obs.sel(y=seen.y))["mean"].sel(y=past.y), wanted.assimilate(obs)["mean"], rtol=0.05, atol=0.05
+    )
+
+
+def test_a_record_of_a_field_that_cannot_be_fitted_hears_what_to_give():
+    past = nk.QuasiGeostrophic(cells=9).simulate(samples=1, steps=12, dt=5.0, seed=0)
+    with pytest.raises(ValueError, match=r"records\[None\]"):
+        departures(torch.zeros(12, 9, 9))
+    with pytest.raises(ValueError, match="Give the whole record"):
+        nk.OptimalInterpolation.fit_scales(nk.windows(past, steps=3), steps=3)
+    with pytest.raises(ValueError, match=r"nk.windows\(record, steps\).*fit_field\(record\)"):
+        nk.OptimalInterpolation.fit(past[0])
 
 
 @pytest.mark.parametrize("fit", ["fit_field", "fit_ensemble", "fit_scales"])
