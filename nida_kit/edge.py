@@ -33,7 +33,18 @@ from torch import Tensor
 
 from nida_kit import checks
 from nida_kit.dates import later, model_times, natural_unit
-from nida_kit.state import COMPONENT, OBSERVED, OTHER, SAMPLE, TIME, Labels, grid_dims, reserved, storable
+from nida_kit.state import (
+    COMPONENT,
+    OBSERVED,
+    OTHER,
+    SAMPLE,
+    TIME,
+    Labels,
+    declared_units,
+    grid_dims,
+    reserved,
+    storable,
+)
 from nida_kit.units import conversion
 
 NOISE, COVARIANCE = "noise_std", "noise_covariance"
@@ -444,14 +455,10 @@ def _conversions(state: Labels, array: xr.DataArray, what: str) -> tuple[xr.Data
     Its units are declared along `component`, or in its attributes for all of it.
     """
     if COMPONENT not in state.dims:
-        pairs = {None: (array.attrs.get("units"), state.units)}
+        pairs = {None: (declared_units(array)[0], state.units)}
     else:
-        own, units = dict(zip(state.components, state.units, strict=True)), array.coords.get("units")
-        labels = array[COMPONENT].values.tolist()
-        given = (
-            [array.attrs.get("units")] * len(labels) if units is None or units.dims != (COMPONENT,) else units.values
-        )
-        pairs = {c: (unit, own.get(c)) for c, unit in zip(labels, given, strict=True)}
+        own, labels = dict(zip(state.components, state.units, strict=True)), array[COMPONENT].values.tolist()
+        pairs = {c: (unit, own.get(c)) for c, unit in zip(labels, declared_units(array), strict=True)}
     if all(given in (None, wanted) for given, wanted in pairs.values()):
         return xr.DataArray(1.0), xr.DataArray(0.0), ""
     found, said = [], []

@@ -18,7 +18,7 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.dates import model_times, natural_unit
-from nida_kit.state import COMPONENT, MEMBER, TIME, state_dims
+from nida_kit.state import COMPONENT, MEMBER, TIME, declared_units, state_dims
 from nida_kit.units import NONE, conversion
 
 Dims = Hashable | Sequence[Hashable] | None
@@ -84,12 +84,11 @@ def _matched(dim: Dims, *arrays: xr.DataArray, spread: int | None = None) -> tup
 
 def _units(array: xr.DataArray) -> dict[Hashable, str]:
     """Declared units, by component, or of all components as those of None; "1" and "" declare nothing."""
-    whole = {None: array.attrs.get("units")}
-    along = array.coords.get("units")
-    if along is not None and along.ndim == 0:
-        whole = {None: along.item()}
-    elif along is not None and along.dims == (COMPONENT,) and COMPONENT in array.coords:
-        whole |= dict(zip(array[COMPONENT].values.tolist(), along.values.tolist(), strict=True))
+    units, whole = declared_units(array), {None: array.attrs.get("units")}
+    if COMPONENT not in array.dims:
+        whole = {None: units[0]}
+    elif COMPONENT in array.coords:
+        whole |= dict(zip(array[COMPONENT].values.tolist(), units, strict=True))
     return {name: unit for name, unit in whole.items() if isinstance(unit, str) and unit.strip() not in NONE}
 
 

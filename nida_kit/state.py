@@ -18,6 +18,7 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.dates import natural_unit
+from nida_kit.units import NONE, check_agree
 
 TIME, COMPONENT, SAMPLE, MEMBER = "time", "component", "sample", "member"
 
@@ -277,6 +278,23 @@ def _coordinates(dim, values) -> tuple[float, ...]:
     return tuple(found.tolist())
 
 
+def declared_units(array: xr.DataArray) -> list[str | None]:
+    """The units that an array declares, by its coordinate `units` or in its attributes: of each component, or of all.
+
+    Raises:
+        ValueError: both do, and do not agree.
+    """
+    whole, along = array.attrs.get("units"), array.coords.get("units")
+    size = array.sizes.get(COMPONENT, 1)
+    if along is None or along.dims not in ((), (COMPONENT,)):
+        return [whole] * size
+    each = np.broadcast_to(along.values, size).tolist()
+    if isinstance(whole, str) and whole.strip() not in NONE:
+        for unit in each:
+            check_agree(unit, whole, f"The coordinate 'units' of {array.name or 'the array'}", "its attrs['units']")
+    return each
+
+
 def labels_of(array: xr.DataArray) -> Labels:
     """What an array of trajectories says of its states; "1" is the unit where it says none.
 
@@ -286,13 +304,14 @@ def labels_of(array: xr.DataArray) -> Labels:
     dims, time_units = state_dims(array), natural_unit(array[TIME])
     if dims == (COMPONENT,):
         names = tuple(map(str, array[COMPONENT].values))
-        given = {k: tuple(map(str, array[k].values)) for k in ("units", "long_name") if k in array.coords}
-        units = given.get("units", (str(array.attrs.get("units", "1")),) * len(names))
-        return StateLabels(names, units, given.get("long_name", names), time_units)
+        units = tuple("1" if unit is None else str(unit) for unit in declared_units(array))
+        long_names = tuple(map(str, array["long_name"].values)) if "long_name" in array.coords else names
+        return StateLabels(names, units, long_names, time_units)
     coords = {dim: array[dim].values.tolist() for dim in dims}
     units = {dim: str(array[dim].attrs["units"]) for dim in dims if "units" in array[dim].attrs}
     name = str(array.attrs.get("long_name", array.name or "field"))
-    return GridLabels(coords, str(array.attrs.get("units", "1")), name, units, time_units)
+    unit = declared_units(array)[0]
+    return GridLabels(coords, "1" if unit is None else str(unit), name, units, time_units)
 
 
 def state_dims(array: xr.DataArray) -> tuple[Hashable, ...]:

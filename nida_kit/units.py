@@ -51,6 +51,19 @@ def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     return at_1 - at_0, at_0
 
 
+def check_agree(given: str, other: str, *where: str) -> None:
+    """Raises a ValueError where one quantity is declared in two units, which are told by where each stands."""
+    try:
+        same = not isinstance(given, str) or conversion(given, other, "It") == (1.0, 0.0)
+    except ValueError:
+        same = False
+    if not same:
+        raise ValueError(
+            f"{where[0]} says {given!r}, and {where[1]} {other!r}, of the same values: keep the one that they are "
+            "measured in, and drop the other (drop_vars('units'), or attrs.pop('units'))."
+        )
+
+
 def _name(unit: str) -> str:
     """A unit by the name that is looked up."""
     unit = unit.strip()

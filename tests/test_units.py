@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 import nida_kit as nk
+from nida_kit.state import labels_of
 from nida_kit.units import conversion
 
 TRUTH = nk.Pendulum().simulate(samples=1, steps=40, dt=0.1, seed=0)
@@ -121,3 +122,26 @@ def test_a_season_in_another_unit_than_its_method_is_converted(component):
     for guess in (celsius[:12], kelvin[:12]):
         began = smoother.assimilate(obs, guess, trace=True)["first_guess"]
         np.testing.assert_allclose(began, kelvin[:12], atol=1e-9)
+
+
+def test_units_that_contradict_each_other_are_refused_by_both_names():
+    told = DEGREES.isel(component=[0])
+    same = told.assign(value=told["value"].assign_attrs(units="degrees"))
+    xr.testing.assert_equal(METHOD.assimilate(same)["mean"], METHOD.assimilate(told)["mean"])
+    torn = told.assign(value=told["value"].assign_attrs(units="rad"))
+    for use in (
+        METHOD.assimilate,
+        lambda obs: nk.rmse(obs["value"], obs["value"]),
+        lambda obs: labels_of(obs["value"]),
+    ):
+        with pytest.raises(ValueError, match=r"'units' of value says 'degree', and its attrs\['units'\] 'rad'"):
+            use(torn)
+    rows = torn.isel(sample=0).drop_vars("noise_std")
+    with pytest.raises(ValueError, match=r"'units' says 'degree', and 'value' by its attrs\['units'\] 'rad'"):
+        nk.grid(rows, METHOD, error=0.1)
+
+
+def test_one_unit_as_a_coordinate_holds_for_all_values():
+    one = OBS.isel(component=[0])
+    one = (one * 1000).assign_coords(units="mrad")
+    xr.testing.assert_allclose(METHOD.assimilate(one)["mean"], METHOD.assimilate(OBS.isel(component=[0]))["mean"])

@@ -17,6 +17,7 @@ from nida_kit import checks
 from nida_kit.dates import decoded
 from nida_kit.edge import ALONG, COVARIANCE, LENGTH, NOISE, TRACK, track_of
 from nida_kit.state import COMPONENT, SAMPLE, TIME
+from nida_kit.units import check_agree
 
 Column = np.ndarray | pd.Series
 
@@ -143,7 +144,11 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
     time = _times(_dated(source[time_name], units.time), time_name, kept)
     what = _what(source, what_name, components, kept)
     if unit_name is not None:
-        units = replace(units, **_units_of_rows(source[unit_name][kept], what, components))
+        of_rows = _units_of_rows(source[unit_name][kept], what, components)
+        for unit in [of_rows["value"]] if "value" in of_rows else of_rows.get("components", {}).values():
+            if units.value:
+                check_agree(unit, units.value, f"The column {unit_name!r}", f"{value_name!r} by its attrs['units']")
+        units = replace(units, **of_rows)
     where = {dim: _placed(source[name], name, kept) for dim, name in places.items()}
     window, windows = _windows(source, window_name, kept)
     return Rows(

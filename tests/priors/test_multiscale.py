@@ -297,7 +297,7 @@ def test_a_record_of_a_field_that_cannot_be_fitted_hears_what_to_give():
     with pytest.raises(ValueError, match=r"records\[None\]"):
         departures(torch.zeros(12, 9, 9))
     with pytest.raises(ValueError, match="Give the whole record"):
-        nk.OptimalInterpolation.fit_scales(nk.windows(past, steps=3), steps=3)
+        nk.OptimalInterpolation.fit_scales(nk.windows(past[0], steps=3), steps=3)
     with pytest.raises(ValueError, match=r"nk.windows\(record, steps\).*fit_field\(record\)"):
         nk.OptimalInterpolation.fit(past[0])
 
