@@ -467,7 +467,7 @@ def directly(
     size = dot(b, b).clamp(min=torch.finfo(b.dtype).tiny).sqrt()
     for taken in range(1, most + 1):
         step = seen.divided(rest)
-        last = dot(rest, step).double()
+        last = dot(rest, step).double().clamp(min=0.0)
         x, total = x + step, total + last
         rest = b - rows.pull(rows.push(x))
         left = error_left(dot(rest, rest).sqrt() / size, last, total, values)
