@@ -23,7 +23,7 @@ app = typer.Typer(
 
 @app.command()
 def reconstruct(
-    observations: Annotated[Path, typer.Argument(help="NetCDF file with value and noise_std.")],
+    observations: Annotated[Path, typer.Argument(help="NetCDF with value and noise_std, or a table: .csv.")],
     output: Annotated[Path, typer.Argument(help="Where the result goes: .nc, .zarr, or .csv for a table.")],
     prior: Annotated[str, typer.Option(help="Shipped weights, or the path of a file.")] = "lorenz63",
     temperatures: Annotated[int, typer.Option(help="Steps of the reconstruction.")] = 4,

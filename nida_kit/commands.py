@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import xarray as xr
 
-from nida_kit.edge import load_observations
+from nida_kit.edge import load_observations, read_file
 from nida_kit.evaluate import gaussian_scores
 from nida_kit.methods.neural import method_of
 from nida_kit.notes import quiet
+from nida_kit.observing.grid import grid
 from nida_kit.priors.weights import save
 from nida_kit.show import plot
-from nida_kit.table import table
+from nida_kit.state import TIME
+from nida_kit.table import table as table_of
 from nida_kit.training.own import learn, load_trajectories
 
 ENDINGS = (".nc", ".zarr", ".csv")
@@ -33,7 +36,8 @@ def reconstruct(
     """Reconstruct the trajectories behind a file of observations; the answer is what to print.
 
     Args:
-        observations: a NetCDF file, as `nk.load_observations` takes it.
+        observations: a NetCDF file or Zarr store, as `nk.load_observations` takes it; or a `.csv` table with a row for
+            each value, in the columns `time`, `what`, `value` and `error`, as `nk.grid` takes it.
         output: where the result is written: `.nc`, `.zarr`, or `.csv` for a table.
         prior: of shipped weights, or a path of what `nk.save` wrote: a network, or a climatology.
         temperatures: steps of the reconstruction.
@@ -47,8 +51,12 @@ def reconstruct(
     _check_output(output, ENDINGS, observations)
     if figure is not None:
         _check_output(figure, (".png", ".pdf", ".svg"), observations)
-    obs = load_observations(observations, flag=[_number_or_name(each) for each in flag] or None)
-    result = method_of(prior, temperatures).assimilate(obs)
+    method = method_of(prior, temperatures)
+    if observations.suffix.lower() == ".csv":
+        obs = grid(_table(observations, flag), method)
+    else:
+        obs = load_observations(observations, flag=[_number_or_name(each) for each in flag] or None)
+    result = method.assimilate(obs)
     # The figure first: a window that there is not is found before anything is written.
     drawn = None if figure is None else plot(result, obs, window=window)
     _write(result, obs, output)
@@ -56,6 +64,20 @@ def reconstruct(
         drawn.savefig(figure)
     seen = int(obs["value"].notnull().sum())
     return f"{seen} observed values -> {result['mean'].size} reconstructed, in {output}"
+
+
+def _table(path: Path, flag: tuple[str, ...]) -> pd.DataFrame:
+    """A table of text, with its dates as dates."""
+    if flag:
+        raise ValueError("--flag is for NetCDF files: of a table, leave out the rows that are not good.")
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is no file.")
+    try:
+        table = pd.read_csv(path)
+        dated = TIME in table and not pd.api.types.is_numeric_dtype(table[TIME])
+        return table.assign(**{TIME: pd.to_datetime(table[TIME])}) if dated else table
+    except ValueError as error:  # of pandas' readers, too
+        raise ValueError(f"{str(path)!r} cannot be read as a table: {error}") from error
 
 
 def _number_or_name(text: str) -> int | str:
@@ -78,7 +100,7 @@ def _check_output(path: Path, endings: tuple[str, ...], observations: Path | Non
 
 def _write(result: xr.Dataset, obs: xr.Dataset, output: Path) -> None:
     if output.suffix == ".csv":
-        table(result, obs).to_csv(output, index=False)
+        table_of(result, obs).to_csv(output, index=False)
     elif output.suffix == ".zarr":
         result.to_zarr(output, mode="w", consolidated=False)  # Zarr 3 has no consolidated metadata
     else:
@@ -121,23 +143,11 @@ def score(result: Path, truth: Path) -> str:
     Raises:
         ValueError: files that cannot be read, or that do not fit together.
     """
-    found = _opened(result)
+    found = read_file(result)
     if not {"mean", "std"} <= set(found):
         raise ValueError(f"{str(result)!r} has {list(found)}; a result has mean and std: nida reconstruct writes one.")
-    true = _opened(truth)
+    true = read_file(truth)
     if len(true) != 1:
         raise ValueError(f"{str(truth)!r} has {list(true)}; the truth is one variable.")
     scores = gaussian_scores(found["mean"], found["std"], next(iter(true.values())))
     return "\n".join(f"{name:20} {value:.6g}" for name, value in scores.items())
-
-
-def _opened(path: Path) -> xr.Dataset:
-    """A NetCDF file or a Zarr store, in memory."""
-    if not path.exists():
-        raise ValueError(f"{str(path)!r} is no file.")
-    try:
-        if path.is_dir():
-            return xr.open_zarr(path, consolidated=False).load()
-        return xr.load_dataset(path)
-    except Exception as error:  # what the libraries below raise depends on where a file is damaged
-        raise ValueError(f"{str(path)!r} cannot be read as NetCDF or Zarr: {error}") from error

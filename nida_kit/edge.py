@@ -178,26 +178,29 @@ def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[H
     Raises:
         ValueError: no file, none that can be read, or one that lacks something; flags that it has not, or bit masks.
     """
-    obs = path if isinstance(path, xr.Dataset) else _read_file(path)
+    obs = path if isinstance(path, xr.Dataset) else _named(read_file(path)).assign_attrs(observations_file=str(path))
     obs = obs if flag is None else _good(obs, flag)
     check_observations(obs)
     return obs
 
 
-def _read_file(path: str | Path) -> xr.Dataset:
-    """All of a NetCDF file."""
-    if not isinstance(path, str | Path) or not Path(path).is_file():
-        raise ValueError(
-            f"{str(path)!r} is no file. (A Zarr store is a folder: xr.open_zarr(path).to_netcdf(...) first.)"
-        )
+def read_file(path: str | Path) -> xr.Dataset:
+    """All of a NetCDF file, or of a Zarr store, which is a folder.
+
+    Raises:
+        ValueError: no such file, or none that can be read.
+    """
+    if not isinstance(path, str | Path) or not Path(path).exists():
+        raise ValueError(f"{str(path)!r} is no file, nor the folder of a Zarr store.")
     try:
-        return _named(xr.load_dataset(path)).assign_attrs(observations_file=str(path))
+        return xr.open_zarr(path, consolidated=False).load() if Path(path).is_dir() else xr.load_dataset(path)
     except Exception as error:  # what the libraries below raise depends on where a file is damaged
         said = (str(error).splitlines() or [""])[0]
+        known = "did not find a match" not in said  # among xarray's readers, which it lists at length
         raise ValueError(
-            f"{str(path)!r} cannot be read as NetCDF; it may be another format, or cut off. Of a table, "
-            "nk.grid(pd.read_csv(path), method).to_netcdf(...) makes one. What xarray said: "
-            f"{type(error).__name__} {said}"
+            f"{str(path)!r} cannot be read as NetCDF or Zarr; it may be another format, or cut off. Of a table, "
+            "nk.grid(pd.read_csv(path), method).to_netcdf(...) makes one."
+            + (f" What xarray said: {type(error).__name__} {said}" if known else "")
         ) from error
 
 

@@ -119,10 +119,34 @@ def test_a_training_says_its_error_on_trajectories_held_out(folder):
     assert said[2] == about["note"] and "the trained prior" in said[2]  # one batch makes no difference
 
 
+@pytest.mark.parametrize("dated", [False, True])
+def test_a_table_is_reconstructed_as_nk_grid_takes_it(folder, dated):
+    seconds = [0.0, 0.4, 0.9]
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(seconds, unit="s") if dated else seconds
+    table = pd.DataFrame({"time": times, "what": "angle", "value": [1.0, 0.5, -0.2], "error": 0.1})
+    table.to_csv("rows.csv", index=False)
+    run("reconstruct", "rows.csv", "out.nc", "--prior", "pendulum")
+    method = nk.NeuralIncremental.pretrained("pendulum", temperatures=4)
+    xr.testing.assert_allclose(xr.load_dataset("out.nc")["mean"], method.assimilate(nk.grid(table, method))["mean"])
+
+
+def test_a_zarr_store_is_reconstructed_as_the_file_is(folder):
+    OBS.to_zarr("obs.zarr", consolidated=False)
+    for name in ("obs.nc", "obs.zarr"):
+        run("reconstruct", name, f"{name}.out.nc", "--prior", "pendulum")
+    xr.testing.assert_equal(*(xr.load_dataset(f"{name}.out.nc")["mean"] for name in ("obs.nc", "obs.zarr")))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["reconstruct", "none.nc", "a.nc"], "no file"),
+        (["reconstruct", "none.csv", "a.nc"], "no file"),
+        (["reconstruct", "empty.csv", "a.nc"], "cannot be read as a table"),
+        (["reconstruct", "words.csv", "a.nc"], "cannot be read as a table"),
+        (["reconstruct", "words.txt", "a.nc"], r"another format.*nk.grid\(pd.read_csv\(path\), method\).*makes one\.$"),
+        (["train", "words.txt", "a.safetensors"], "another format"),
+        (["score", "words.txt", "truth.nc"], "another format"),
         (["reconstruct", "obs.nc", "obs.nc"], "overwrite the observations"),
         (["reconstruct", "obs.nc", "a.txt"], "must end in .nc"),
         (["reconstruct", "obs.nc", "none/a.nc"], "folder does not exist"),
@@ -135,6 +159,9 @@ def test_a_training_says_its_error_on_trajectories_held_out(folder):
     ],
 )
 def test_wrong_input_is_a_value_error_and_writes_nothing(folder, words, said):
+    (folder / "empty.csv").write_text("")
+    for name in ("words.csv", "words.txt"):
+        (folder / name).write_text("time,what,value\nnoon,angle,1.0\n")
     before = set(folder.iterdir())
     with pytest.raises(ValueError, match=said):
         run(*words)

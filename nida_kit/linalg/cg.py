@@ -14,6 +14,7 @@ from nida_kit.linalg.rows import Stack
 Map = Callable[[Tensor], Tensor]
 
 _OF_SPREADS = 60  # posterior spreads per value that the answer may be off by, for each unit of the tolerance
+_EXACT = 1e-4  # of the field's spread: rounding hides what smaller errors of observations tell
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -21,17 +22,20 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1), keepdim=True)
 
 
-def error_left(residual: Tensor, last: Tensor, total: Tensor, values: Tensor) -> Tensor:
+def error_left(residual: Tensor, last: Tensor, total: Tensor, values: Tensor | None) -> Tensor:
     """The larger of the residual and of the distance that is left, in units of the tolerance.
 
     Args:
         residual: over the right-hand side, `(..., 1, 1)`.
         last: what the last iterations took away of (x* - x)' A (x* - x).
         total: what all of them did.
-        values: how many were observed.
+        values: how many were observed; None where the residual alone counts.
     """
-    share = last / torch.minimum(values, total).clamp(min=1.0)
-    return torch.where(residual == 0, 0.0, torch.maximum(residual, (share.sqrt() / _OF_SPREADS).to(residual)))
+    if values is None:
+        return residual
+    share = (last / torch.minimum(values, total).clamp(min=1.0)).sqrt() / _OF_SPREADS
+    told = (residual != 0) & (total <= values / _EXACT**2)
+    return torch.where(told, torch.maximum(residual, share.to(residual)), residual)
 
 
 def conjugate_gradients(
@@ -43,7 +47,8 @@ def conjugate_gradients(
     may be small while x is far off in units of the posterior spread: the more exact the observations, the smaller the
     share of b that tells what lies between them. So there the distance (x* - x)' A (x* - x) has to be small too beside
     the number of values. What the last quarter of the iterations took away of it says how much is left (Hestenes &
-    Stiefel 1952; Strakos & Tichy 2002, ETNA 13, 56-80).
+    Stiefel 1952; Strakos & Tichy 2002, ETNA 13, 56-80). It is not asked for where errors are so small a
+    share of the spread (`_EXACT`) that more iterations gather rounding errors.
 
     A window that has converged stands still, so that its answer does not depend on the others.
     """
@@ -55,7 +60,7 @@ def conjugate_gradients(
 
     def left() -> Tensor:
         residual = dot(r, r).sqrt() / size
-        if values is None or not done:
+        if not done:
             return residual
         return error_left(residual, gained[-1] - gained[done - done // 4 - 1], gained[-1], values)
 

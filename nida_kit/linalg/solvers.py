@@ -391,9 +391,7 @@ class Iterative(Solver):
 
 
 class Approximate(Solver):
-    """To a tolerance, and no better: for fields, whose draws are rougher than that.
-
-    Both the residual and the distance to the answer, in posterior spreads, are held to it (`linalg.cg`).
+    """To a tolerance of the residual, and no better: for fields, whose draws are rougher than that.
 
     Directly where few values are seen, else by conjugate gradients. In the precision of the rows, and once more in
     double for windows that do not converge there: where observations are very exact, single precision does not tell
@@ -401,18 +399,21 @@ class Approximate(Solver):
 
     Args:
         rows: about the z of a generator, of which the first say that z is unit normal.
-        tolerance: of the error that is left.
+        tolerance: of the residual.
         most: iterations, and 25 times as many in double precision.
+        near: the distance to the answer, in posterior spreads, is held to the tolerance too (`linalg.cg`).
     """
 
     closed = False
 
-    def __init__(self, rows: Stack, tolerance: float, most: int):
-        self.rows, self.tolerance, self.most = rows, tolerance, most
+    def __init__(self, rows: Stack, tolerance: float, most: int, near: bool = False):
+        self.rows, self.tolerance, self.most, self.near = rows, tolerance, most, near
 
     @cached_property
-    def _values(self) -> Tensor:
-        """How many were observed, `(..., 1, 1)`: rows beside those of z that say something."""
+    def _values(self) -> Tensor | None:
+        """How many were observed, `(..., 1, 1)`: rows beside those of z that say something; None if nobody asks."""
+        if not self.near:
+            return None
         generator = torch.Generator().manual_seed(0)
         like = self.rows.parts[0].weight
         v = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
@@ -453,7 +454,7 @@ class Approximate(Solver):
 
 
 def directly(
-    rows: Stack, b: Tensor, tolerance: float, values: Tensor, most: int = 4
+    rows: Stack, b: Tensor, tolerance: float, values: Tensor | None, most: int = 4
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """(J' J)^-1 b where beside a unit normal z few values of a field are known, refined up to the tolerance.
 
@@ -483,6 +484,11 @@ def _plain(r: Tensor) -> Tensor:
 def to_a_tolerance(rows: Stack, tolerance: float = 1e-3) -> Solver:
     """The way for a field that is known by its generator."""
     return Approximate(rows, tolerance, most=200)
+
+
+def to_its_spread(rows: Stack, tolerance: float = 1e-3) -> Solver:
+    """The same for climatologies, whose answers are held to their own spread however exact the observations are."""
+    return Approximate(rows, tolerance, most=200, near=True)
 
 
 class Truncated(Solver):

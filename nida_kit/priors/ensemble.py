@@ -22,7 +22,7 @@ from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.fields import Ensemble
 from nida_kit.linalg.rows import Diagonal, Rows, Sparse, Stack
-from nida_kit.linalg.solvers import to_a_tolerance
+from nida_kit.linalg.solvers import to_its_spread
 from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.modes import OfField, departures, pointwise
 
@@ -102,7 +102,7 @@ class EnsembleClimatology(OfField):
             )
         generator = self._longest if steps == longest else self._generator(steps)
         return replace(
-            Gaussian.generated(self.mean.expand(steps, -1), generator, generator.noise), solver=to_a_tolerance
+            Gaussian.generated(self.mean.expand(steps, -1), generator, generator.noise), solver=to_its_spread
         )
 
     def given(self, statement: Gaussian) -> Gaussian:

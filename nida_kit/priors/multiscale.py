@@ -30,7 +30,7 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.fields import Pyramid, Scaled, averaged
 from nida_kit.linalg.pyramid import Shape, coarser, shapes
 from nida_kit.linalg.rows import Diagonal, Sparse
-from nida_kit.linalg.solvers import to_a_tolerance
+from nida_kit.linalg.solvers import to_its_spread
 from nida_kit.priors.drawn import of_rows
 from nida_kit.priors.modes import STILL, OfField, departures, mask_of, pointwise
 from nida_kit.priors.scales import (
@@ -301,7 +301,7 @@ class MultiscaleClimatology(OfField):
         generator = self.generator(steps)
         scale = self._known(generator, part)
         prior = Gaussian.of(statement.centre, Diagonal(scale))
-        solver = partial(to_a_tolerance, tolerance=self.tolerance)
+        solver = partial(to_its_spread, tolerance=self.tolerance)
         prior = replace(prior, generator=Scaled(generator, scale), solver=solver)
         return MultiscalePosterior(self, statement, prior.condition(statement))
 

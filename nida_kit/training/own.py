@@ -17,6 +17,7 @@ import xarray as xr
 from torch import Tensor
 
 from nida_kit import checks
+from nida_kit.edge import read_file
 from nida_kit.methods.interpolation import OptimalInterpolation
 from nida_kit.notes import warn
 from nida_kit.observing.laws import Law, mixture
@@ -36,10 +37,12 @@ def load_trajectories(path: str | Path) -> xr.DataArray:
     Raises:
         ValueError: no such file, none that can be read, several variables, or other dims.
     """
-    try:
-        found = xr.load_dataarray(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as a NetCDF file of one variable: {error}") from error
+    variables = list(read_file(path).values())
+    if len(variables) != 1:
+        raise ValueError(
+            f"{str(path)!r} has the variables {[x.name for x in variables]}; trajectories are one variable."
+        )
+    (found,) = variables
     if set(found.dims) != {SAMPLE, TIME, COMPONENT}:
         raise ValueError(f"{str(path)!r} has the dims {found.dims}; trajectories lie along sample, time, component.")
     return found.transpose(SAMPLE, TIME, COMPONENT)

@@ -93,7 +93,7 @@ def test_its_answer_is_that_of_dense_algebra(observed):
     assert ratio.std() < 0.25
 
 
-@pytest.mark.parametrize("exact", [10, 300, 3000])
+@pytest.mark.parametrize("exact", [10, 100, 1000])
 def test_however_exact_the_observations_its_mean_is_within_its_spread(exact):
     of = climate(draws=1)
     generator = torch.Generator().manual_seed(5)
