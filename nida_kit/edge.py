@@ -127,8 +127,9 @@ def time_step(time: xr.DataArray, expected: float | None = None, unit: str | Non
     if time.size == 1:
         if expected is None:
             raise ValueError(
-                "One single time gives no time step: give two or more times, with NaN where nothing was measured, or "
-                "use a method that knows its step."
+                "One single time gives no time step, and a model needs one: add a time without values, "
+                "obs.reindex(time=[t, t + dt]) with t = obs.time.values[0] and dt as the model's step, and take "
+                "result.isel(time=[0]); or use a method that knows its step."
             )
         return expected
     step = _even_spacing(times)

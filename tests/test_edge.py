@@ -110,7 +110,7 @@ def test_times_that_do_not_fit_are_refused(name):
 
 def test_one_single_time_needs_a_method_that_knows_its_step():
     assert read(OBS.isel(time=[0]), dt=0.1).value.shape == (2, 1, 3)
-    with pytest.raises(ValueError, match=r"single time.*two or more times"):
+    with pytest.raises(ValueError, match=r"single time.*obs.reindex\(time=\[t, t \+ dt\]\)"):
         read(OBS.isel(time=[0]))
 
 

@@ -14,6 +14,7 @@ from traitlets import HasTraits, Instance, Int, MetaHasTraits, Unicode
 
 from nida_kit import checks
 from nida_kit.lab.turns import in_turn
+from nida_kit.notes import gathered
 
 MOST_BESIDE = 3
 CAUTION = " Caution: "  # before what is to be known of a result besides its scores
@@ -193,17 +194,18 @@ class Model(HasTraits, metaclass=_Meta):
     def _run(self, wish: Callable[[], Any]) -> None:
         try:
             self.params = wish()
-            self.result = self.compute()
+            with gathered() as said:
+                self.result = self.compute()
         except Exception as error:
             self.failure = _text_of(error)
             raise
-        self._ran = self.params
+        self._ran, self._said = self.params, "\n".join(said)
         self.failure = self.error = ""
         self._reveal(self.opening)
 
     def _reveal(self, step: int) -> None:
         self.step = step
-        self.status = self.about(self.shown)
+        self.status = self.about(self.shown) + cautioned({"note": self._said} if self._said else {})
         self.revision += 1
 
 

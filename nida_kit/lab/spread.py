@@ -28,6 +28,7 @@ from nida_kit.lab.render import Drawing
 from nida_kit.lab.view import Control, Explorer
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
+from nida_kit.notes import gathered, warn
 from nida_kit.state import COMPONENT, TIME
 from nida_kit.studies.calibration import RANKED, drawn, methods, ranks_in_words
 from nida_kit.studies.common import LAWS, Z_ONLY, lorenz63
@@ -94,12 +95,13 @@ def _forecast(method: str, seen: str, windows: int, seed: int) -> xr.Dataset:
     truth = setup.windows(windows, seed)
     obs = law.observe(setup, truth, seed + 1)
     how = LastGaussian(_methods()[method])
-    found = how.assimilate(obs)[["mean", "std"]] / setup.spread
-    draws, truth = drawn(how, obs, RANKED) / setup.spread, truth / setup.spread
+    with gathered() as said:
+        found = how.assimilate(obs)[["mean", "std"]] / setup.spread
+        draws, truth = drawn(how, obs, RANKED) / setup.spread, truth / setup.spread
     scores = [crps(found["mean"], s * found["std"], truth, ["sample", TIME]) for s in STRETCHES]
     value = (obs["value"] / setup.spread).reindex({COMPONENT: truth[COMPONENT]})
     curve = xr.concat(scores, xr.Variable("stretch", STRETCHES))
-    return found.assign(truth=truth, value=value, draws=draws, curve=curve)
+    return found.assign(truth=truth, value=value, draws=draws, curve=curve).assign_attrs(note="\n".join(said))
 
 
 def run(p: SpreadParameters) -> xr.Dataset:
@@ -111,6 +113,8 @@ def run(p: SpreadParameters) -> xr.Dataset:
         All is in climatological standard deviations.
     """
     told = _forecast(p.method, p.seen, p.windows, p.seed).sel({COMPONENT: p.component}, drop=True)
+    for note in told.attrs["note"].splitlines():
+        warn(note, stacklevel=2)
     mean, std, truth = told["mean"], p.stretch * told["std"], told["truth"]
     draws = mean + p.stretch * (told["draws"] - mean)
     ranks = rank_histogram(draws, truth)

@@ -238,7 +238,7 @@ class Method(ABC):
                     counted = residual.where(weight > 0, math.nan)
                     missed = improbable(judged, mean, std, counted)
                     unfinished = self.remedy, found.diagnostics.get("converged")
-                    notes += _contradictions(off, missed, counted, *unfinished, read)
+                    notes += _contradictions(off, missed, counted, *unfinished, read, moved_by_grid(obs))
                     notes += _unfinished(found.diagnostics, missed, self.remedy)
                 found = replace(found, diagnostics=found.diagnostics | {"misfit": off})
                 values = {"residual": (residual, "standardised residual")}
@@ -302,7 +302,13 @@ def _gross(weight: Tensor) -> list[str]:
 
 
 def _contradictions(
-    misfit: Tensor, missed: Tensor, t: Tensor, remedy: str, converged: Tensor | None, read: ObservedTensors
+    misfit: Tensor,
+    missed: Tensor,
+    t: Tensor,
+    remedy: str,
+    converged: Tensor | None,
+    read: ObservedTensors,
+    moved: str,
 ) -> list[str]:
     """What to say of answers that miss what was observed: that, then what to do, and then where and why it may be."""
     if misfit.isinf().any():
@@ -319,10 +325,24 @@ def _contradictions(
         "error (root mean square), and more than chance would."
     )
     return [
-        f"{_among(missed, said)} {advice} Furthest off, by {float(far.max()):.3g} standard deviations of what the "
-        f"other values leave open, is {place(int(far.argmax()), read)}. It may be a gross error, a bias, noise_std too "
-        "small, a prior or a model of another system, or a search stuck in a wrong minimum."
+        f"{_among(missed, said)} {advice}{moved} Furthest off, by {float(far.max()):.3g} standard deviations of what "
+        f"the other values leave open, is {place(int(far.argmax()), read)}. It may be a gross error, a bias, noise_std "
+        "too small, a prior or a model of another system, or a search stuck in a wrong minimum."
     ]
+
+
+def moved_by_grid(obs: xr.Dataset) -> str:
+    """What to say of observations that `nk.grid` moved onto the model's steps and points; "" if it moved none."""
+    moved = {name: obs.attrs.get(f"moved_{name}_max", 0) for name in obs["value"].dims}
+    said = [f"{name} by up to {x if isinstance(x, str) else f'{x:.3g}'}" for name, x in moved.items() if _much(x)]
+    if not said:
+        return ""
+    return f" nk.grid moved values along {', '.join(said)}: nk.grid(..., exact=True) keeps their true times and places."
+
+
+def _much(shift: float | str) -> bool:
+    """Whether a shift, as attributes of files hold it, is one."""
+    return any(c in "123456789" for c in shift) if isinstance(shift, str) else bool(shift)
 
 
 def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor, remedy: str) -> list[str]:

@@ -119,7 +119,7 @@ def grid(
 
     Warns:
         Of values outside the grid, of values of one cell that contradict each other, of rows that come more than once,
-        of flags that are not looked at, and of dims that tell no values apart.
+        of flags that are not looked at, of a few times far from all others, and of dims that tell no values apart.
     """
     labels, known = _model(like)
     exact = checks.flag("exact", exact)
@@ -144,7 +144,8 @@ def grid(
     values = _Values.of(rows, [axis.among(inside) for axis in axes], inside)
     obs, operator, cells = (_interpolating if exact else _on_grid)(values, labels, rows)
     report = _report(rows, values, cells, exact, converted)
-    for note in _doubts(report, rows, axes, _contradiction(values, cells, labels, exact)):
+    doubts = _doubts(report, rows, axes, _contradiction(values, cells, labels, exact))
+    for note in [*doubts, *(_far_apart(axes[0]) if steps is None else [])]:
         warnings.warn(note, stacklevel=2)
     obs = _labelled(obs, rows, labels, axes[0]).assign_attrs(report.numbers | {"report": report.text})
     return (obs, operator) if exact else obs
@@ -447,6 +448,7 @@ def _shown(shift) -> str:
     return str(shift.round("s") if shift > pd.Timedelta("1min") else shift)
 
 
+_LONG = 100  # steps, below which a gap is no matter
 _CHANCE = 1e-3  # of a false alarm among all values that share a cell
 
 
@@ -492,6 +494,27 @@ def _doubts(report: _Report, rows: Rows, axes: Sequence[Axis], contradiction: st
             f"windows, say window={rows.pooled[0]!r}; of a field, give their places."
         )
     return notes
+
+
+def _far_apart(time: Axis) -> list[str]:
+    """What to say of a few times that lie so far from all others that nearly all steps are empty: mistyped, perhaps."""
+    order = np.argsort(time.position, kind="stable")
+    gaps = np.diff(time.position[order])
+    if gaps.size < 4 or len(time.points) < _LONG:
+        return []
+    cut = int(gaps.argmax()) + 1
+    early, late = order[:cut], order[cut:]
+    few, most = (early, late) if early.size < late.size else (late, early)
+    span = np.ptp(time.position[most])
+    if few.size > max(1, 0.05 * order.size) or gaps.max() < 10 * max(span, 1.0):
+        return []
+    where = " to ".join(dict.fromkeys(shown(time.given[k]) for k in few[[0, -1]]))
+    return [
+        f"{few.size} of {order.size} values lie far from the others in time, at {where}, where these have "
+        f"{shown(time.given[most[0]])} to {shown(time.given[most[-1]])}: so the grid has {len(time.points):,} steps, "
+        "nearly all of them empty. If that time is mistyped, correct it or drop its rows; else cut the table by "
+        "start= and steps=."
+    ]
 
 
 # Units and labels

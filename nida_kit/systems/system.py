@@ -95,6 +95,12 @@ class System(ABC):
     labels: Labels
     longest_substep: float = math.nan
 
+    def __setattr__(self, name: str, value) -> None:
+        """A parameter; what was worked out with another one is forgotten."""
+        super().__setattr__(name, value)
+        for kept in [k for k in vars(self) if isinstance(getattr(type(self), k, None), cached_property)]:
+            del vars(self)[kept]
+
     @property
     def name(self) -> str:
         """For the records."""

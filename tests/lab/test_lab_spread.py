@@ -1,13 +1,15 @@
 """The lab of a told spread: a stretch moves draws, ranks, coverage and score together, and not the estimate."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 
 import nida_kit as nk
-from nida_kit.lab import SpreadLab
+from nida_kit.lab import SpreadLab, spread
 from nida_kit.lab.spread import PRESETS, SpreadParameters, run
+from nida_kit.notes import warn
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +72,20 @@ def test_the_export_holds_the_numbers(lab):
 def test_a_lab_that_cannot_start_raises(wrong):
     with pytest.raises(ValueError):
         SpreadLab(**wrong)
+
+
+def test_what_is_warned_of_stands_in_the_lab_and_not_elsewhere(lab, monkeypatch):
+    class Warns:
+        def assimilate(self, obs):
+            warn("It is far off. Try another. It may be a bias.")
+            return nk.NeuralIncremental.pretrained("lorenz63", temperatures=1).assimilate(obs)
+
+        def sample(self, obs, samples, seed=0, operator=None):
+            return nk.NeuralIncremental.pretrained("lorenz63", temperatures=1).sample(obs, samples, seed)
+
+    monkeypatch.setattr(spread, "LastGaussian", lambda method: Warns())
+    for stretch in (1.0, 2.0):  # the second forecast is kept
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            lab.model.set(seed=77, stretch=stretch)
+        assert "It is far off. Try another." in lab.model.status and "bias" not in lab.model.status

@@ -696,3 +696,27 @@ def test_datasets_that_lack_something_are_told_so():
         nk.grid(obs.drop_vars("component"), SYSTEM, dt=0.1)
     with pytest.raises(ValueError, match=r"no variable or coordinate 'value'.*to_array"):
         nk.grid(obs["value"].to_dataset("component"), SYSTEM, dt=0.1)
+
+
+def test_a_mistyped_date_is_named_with_the_steps_that_it_makes():
+    days = pd.date_range("2024-01-01", periods=60, freq="D").to_series().reset_index(drop=True)
+    table = pd.DataFrame({"time": days, "what": "x", "value": 1.0, "error": 0.5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nk.grid(table, DAILY, dt="1D").sizes["time"] == 60
+    table.loc[30, "time"] = pd.Timestamp("2204-01-31")
+    with pytest.warns(UserWarning, match=r"1 of 60 values .*2204-01-31.*2024-01-01.*to 2024-02-29.*65,774 steps"):
+        nk.grid(table, DAILY, dt="1D")
+    with pytest.warns(UserWarning) as said:  # who says how many steps knows
+        nk.grid(table, DAILY, dt="1D", steps=60)
+    assert len(said) == 1 and "outside the grid" in str(said[0].message)
+
+
+def test_a_misfit_of_values_that_were_moved_names_exact():
+    truth = SYSTEM.simulate(samples=1, steps=400, dt=0.01, seed=0).isel(sample=0, time=slice(None, None, 13))
+    obs = nk.observe(truth, noise_std=1e-3).drop_vars("units")
+    method = nk.KalmanSmoother(SYSTEM, model_noise_std=1e-4)
+    with pytest.warns(UserWarning, match=r"time by up to 0\.05: nk.grid\(..., exact=True\) keeps"):
+        method.assimilate(nk.grid(obs, method, dt=0.1))
+    exact, between = nk.grid(obs, method, dt=0.1, exact=True)
+    assert "exact=True" not in method.assimilate(exact, operator=between).attrs.get("note", "")

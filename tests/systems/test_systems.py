@@ -646,3 +646,22 @@ def test_few_members_need_a_spread_of_the_start(count, method):
 def test_members_of_another_kind_are_a_named_value_error(members, said):
     with pytest.raises(ValueError, match=said):
         nk.Continued(nk.Lorenz63(), members)
+
+
+def test_a_parameter_that_is_set_anew_counts_everywhere():
+    class Spread(nk.Lorenz63):
+        def __init__(self, width):
+            super().__init__()
+            self.width = width
+
+        def start(self, samples, generator, dtype, device):
+            return self.width * torch.randn(samples, 3, generator=generator, dtype=dtype, device=device)
+
+        def start_moments(self):
+            return None
+
+    system = Spread(1.0)
+    before = system.drawn_moments[1]
+    system.width = 3.0
+    torch.testing.assert_close(system.drawn_moments[1], 9 * before)
+    assert system.drawn_moments is system.drawn_moments  # a start may be a long run
