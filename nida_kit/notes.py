@@ -19,12 +19,16 @@ _gathered: ContextVar[list[str] | None] = ContextVar("_gathered", default=None)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, `warn` says nothing in this thread; the filters of the process stay as they are."""
-    token = _quiet.set(True)
+    """Within it, `warn` says nothing in this thread; the filters of the process stay as they are.
+
+    Of `quiet` and `gathered` within each other, the inner one counts.
+    """
+    tokens = _quiet.set(True), _gathered.set(None)
     try:
         yield
     finally:
-        _quiet.reset(token)
+        _quiet.reset(tokens[0])
+        _gathered.reset(tokens[1])
 
 
 @contextmanager

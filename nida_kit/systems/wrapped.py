@@ -32,7 +32,10 @@ class _Wrapped(System):
     def __init__(self, system: System):
         self.system = checked(system)
         self.labels, self.longest_substep = system.labels, system.longest_substep
-        self.depends_on_time = system.depends_on_time
+
+    @property
+    def depends_on_time(self):
+        return self.system.depends_on_time
 
     @property
     def name(self):
