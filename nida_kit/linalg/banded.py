@@ -13,7 +13,7 @@ Two factorisations serve everything:
 * **Odd-even elimination** (any device; cyclic reduction, Hockney 1965). Eliminating every second time step leaves a
   block-tridiagonal matrix of half the length: log2(T) batched operations instead of T small ones. Read backwards it
   gives the inverse's blocks (selected inversion, Takahashi et al. 1973) and samples. A band that fills more than half
-  of the matrix is one single step, a dense Cholesky. So is a matrix so small that calls take longer than sums.
+  of the matrix is one single step, a dense Cholesky.
 
 Numbers are float64 inside whatever comes in: observation errors of 1e-3 beside climatological spreads of 10 give
 condition numbers that float32 cannot factorise.
@@ -35,7 +35,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 PART = 1_000_000  # numbers that are inverted at once: far beyond the processor's caches it takes twice as long
-SMALL = 40_000  # entries of dense matrices that are factorised quicker than the calls of log2(T) steps take
 
 
 @dataclass(frozen=True)
@@ -223,9 +222,8 @@ class BlockBanded:
 
     @property
     def _size(self) -> int:
-        """Time steps per group: w, or all of them in one dense matrix, small or of less than two groups."""
-        entries = math.prod(self.blocks.shape[:-4]) * (self.steps * self.components) ** 2
-        return self.steps if 2 * self.width > self.steps or entries <= SMALL else max(self.width, 1)
+        """Time steps per group: w, or all of them in one dense matrix where there would be less than two groups."""
+        return max(self.width, 1) if 2 * self.width <= self.steps else self.steps
 
     def _group(self, x: Tensor) -> Tensor:
         """(..., T, n) -> (..., groups, m) with m = size n, padded by zeros."""

@@ -17,14 +17,6 @@ CASES = [(steps, width, batch) for steps in (1, 2, 5, 8) for width in range(step
 every_case = pytest.mark.parametrize(("steps", "width", "batch"), CASES)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def as_if_large():
-    """Small matrices stand for large ones here, which are not solved as dense ones."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(banded, "SMALL", 0)
-        yield
-
-
 def draw(*shape, seed=1):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
@@ -252,22 +244,6 @@ def test_nothing_modifies_its_input(name, width):
     ASKED[name](A, b)
     assert torch.equal(A.blocks, blocks)
     assert torch.equal(b, before)
-
-
-@pytest.mark.parametrize(("windows", "steps"), [(1, 90), (1, 120), (40, 5), (400, 5)])
-def test_small_matrices_are_factorised_as_dense_ones_and_say_the_same(windows, steps, monkeypatch):
-    def found():
-        matrix = draw_matrix(steps, 1, (windows,))
-        b = draw(windows, steps, 2)
-        return matrix.solve(b), matrix.variances, matrix.selected_inverse(), matrix.logdet(), matrix._size == steps
-
-    *banded_ones, dense = found()
-    assert not dense
-    monkeypatch.setattr(banded, "SMALL", 40_000)
-    *here, dense = found()
-    assert dense == (windows * (2 * steps) ** 2 <= 40_000)
-    for ours, theirs in zip(here, banded_ones, strict=True):
-        assert_same(ours, theirs)
 
 
 def test_lapack_is_held_to_one_thread_and_let_go_again(monkeypatch):
