@@ -74,10 +74,17 @@ def _table(path: Path, flag: tuple[str, ...]) -> pd.DataFrame:
         raise ValueError(f"{str(path)!r} is no file.")
     try:
         table = pd.read_csv(path)
-        dated = TIME in table and not pd.api.types.is_numeric_dtype(table[TIME])
-        return table.assign(**{TIME: pd.to_datetime(table[TIME])}) if dated else table
-    except ValueError as error:  # of pandas' readers, too
+    except ValueError as error:  # of pandas' reader
         raise ValueError(f"{str(path)!r} cannot be read as a table: {error}") from error
+    if TIME not in table or pd.api.types.is_numeric_dtype(table[TIME]):
+        return table
+    try:
+        return table.assign(**{TIME: pd.to_datetime(table[TIME], format="ISO8601", utc=True).dt.tz_localize(None)})
+    except ValueError as error:  # 03/01/2021 is in March to some, and in January to others
+        raise ValueError(
+            f"{str(path)!r}: times are numbers, or dates as 2021-01-31T06:00 (ISO 8601, of UTC where no zone is "
+            f"told), not {table[TIME].iloc[0]!r} and the like."
+        ) from error
 
 
 def _number_or_name(text: str) -> int | str:

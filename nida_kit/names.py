@@ -27,7 +27,7 @@ def listed(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         try:
             return imported(name)
         except AttributeError:
-            if find_spec(f"{package}.{name}") is None:
+            if "." in name or find_spec(f"{package}.{name}") is None:
                 raise
             return import_module(f"{package}.{name}")
         except ModuleNotFoundError as error:

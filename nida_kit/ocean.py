@@ -190,7 +190,7 @@ def simulated(seed: int, spinup: int = 240) -> xr.DataArray:
 
 def observed(parameters: OceanParameters) -> xr.Dataset:
     """What the satellites see of it, on the grid; the same whoever makes the map."""
-    return _observed(replace(parameters, method=METHODS[0]))
+    return _observed(replace(parameters, method=METHODS[0])).copy(deep=True)  # a user may change his own
 
 
 @lru_cache(maxsize=8)

@@ -290,7 +290,7 @@ def declared_units(array: xr.DataArray) -> list[str | None]:
         return [whole] * size
     each = np.broadcast_to(along.values, size).tolist()
     if isinstance(whole, str) and whole.strip() not in NONE:
-        for unit in each:
+        for unit in (u for u in each if not isinstance(u, str) or u.strip() not in NONE):
             check_agree(unit, whole, f"The coordinate 'units' of {array.name or 'the array'}", "its attrs['units']")
     return each
 

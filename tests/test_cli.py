@@ -143,7 +143,7 @@ def test_a_zarr_store_is_reconstructed_as_the_file_is(folder):
         (["reconstruct", "none.nc", "a.nc"], "no file"),
         (["reconstruct", "none.csv", "a.nc"], "no file"),
         (["reconstruct", "empty.csv", "a.nc"], "cannot be read as a table"),
-        (["reconstruct", "words.csv", "a.nc"], "cannot be read as a table"),
+        (["reconstruct", "words.csv", "a.nc"], "2021-01-31T06:00.*not 'noon'"),
         (["reconstruct", "words.txt", "a.nc"], r"another format.*nk.grid\(pd.read_csv\(path\), method\).*makes one\.$"),
         (["train", "words.txt", "a.safetensors"], "another format"),
         (["score", "words.txt", "truth.nc"], "another format"),
@@ -188,3 +188,10 @@ def test_figures_are_those_whose_names_begin_so(monkeypatch):
     monkeypatch.setattr(figures, "regenerate", lambda notebooks, root: drawn.extend(notebooks))
     run("figures", "03", "06")
     assert [path.stem for path in drawn] == ["03_temperature", "06_uncertainty"]
+
+
+def test_dates_that_some_read_as_march_and_others_as_january_are_refused(tmp_path):
+    rows = "time,component,value,error\n{0},x,1.0,0.4\n{1},x,2.0,0.4\n"
+    (tmp_path / "either.csv").write_text(rows.format("03/01/2021 00:00", "04/01/2021 00:00"))
+    with pytest.raises(ValueError, match="2021-01-31T06:00.*not '03/01/2021"):
+        run("reconstruct", str(tmp_path / "either.csv"), str(tmp_path / "out.nc"))

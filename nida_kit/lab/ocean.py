@@ -17,7 +17,7 @@ import xarray as xr
 
 from nida_kit import checks, plots
 from nida_kit.lab.controls import choice, even, logarithmic, typed, whole
-from nida_kit.lab.model import Model
+from nida_kit.lab.model import Model, cautioned
 from nida_kit.lab.render import Drawing
 from nida_kit.lab.view import Control, Explorer
 from nida_kit.notes import quiet
@@ -87,7 +87,7 @@ class OceanModel(Model):
         return (
             f"{self.params.method}: RMSE {found['rmse']:.3f}, in standard deviations of the ocean; {scale} along x "
             f"resolved; {found['coverage_90']:.0%} of the truth lies within the 90% interval; observed values: "
-            f"{found['observed']}; {found['seconds']:.2f} s."
+            f"{found['observed']}; {found['seconds']:.2f} s." + cautioned(found)
         )
 
     @property

@@ -22,22 +22,6 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1), keepdim=True)
 
 
-def error_left(residual: Tensor, last: Tensor, total: Tensor, values: Tensor | None) -> Tensor:
-    """The larger of the residual and of the distance that is left, in units of the tolerance.
-
-    Args:
-        residual: over the right-hand side, `(..., 1, 1)`.
-        last: what the last iterations took away of (x* - x)' A (x* - x).
-        total: what all of them did.
-        values: how many were observed; None where the residual alone counts.
-    """
-    if values is None:
-        return residual
-    share = (last / torch.minimum(values, total).clamp(min=1.0)).sqrt() / _OF_SPREADS
-    told = (residual != 0) & (total <= values / _EXACT**2)
-    return torch.where(told, torch.maximum(residual, share.to(residual)), residual)
-
-
 def conjugate_gradients(
     matvec: Map, b: Tensor, precondition: Map, tolerance: float, most: int, values: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,9 +44,12 @@ def conjugate_gradients(
 
     def left() -> Tensor:
         residual = dot(r, r).sqrt() / size
-        if not done:
+        if values is None or not done:
             return residual
-        return error_left(residual, gained[-1] - gained[done - done // 4 - 1], gained[-1], values)
+        last, total = gained[-1] - gained[done - done // 4 - 1], gained[-1]
+        share = (last / torch.minimum(values, total).clamp(min=1.0)).sqrt() / _OF_SPREADS
+        told = (residual != 0) & (total <= values / _EXACT**2)
+        return torch.where(told, torch.maximum(residual, share.to(residual)), residual)
 
     while done < most and (active := ~(left() <= tolerance)).any():  # so that NaN is not taken as converged
         q = matvec(p)

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -21,7 +21,6 @@ from nida_kit.linalg.pyramid import Shape, coarser, finer, shapes, splines
 from nida_kit.linalg.rows import Rows
 
 _LARGE = 2**19  # values, two megabytes
-_BLOCK = 128  # rows of a matrix of which one half is made
 
 
 class Generator(Rows, Protocol):
@@ -89,39 +88,6 @@ class Pyramid:
             parts.append((mix.mT @ (a * field).flatten(-2)).flatten(-2))
         batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
         return torch.cat([p.expand(*batch, -1) for p in parts], -1).unsqueeze(-2)
-
-    def covariance_among(
-        self, index: Int[Tensor, "*batch p"], weight: Float[Tensor, "*batch p"]
-    ) -> Float[Tensor, "*batch p p"]:
-        """How some values vary together, each times its weight; on and below the diagonal.
-
-        A value is a few splines of each scale, so that this takes far less than L.
-
-        Args:
-            index: of the values, in the flattened window.
-            weight: of each.
-        """
-        (ny, nx), above = self.shape, len(self.grids) - len(self.amplitude)
-        y, x = index // nx % ny, index % nx
-        when, up, across = (
-            torch.eye(count).to(weight)[i] for count, i in ((len(self.mixing[0]), index // (ny * nx)), (ny, y), (nx, x))
-        )
-        up, scales = up * (weight * self.inside[y, x]).unsqueeze(-1), []
-        for k in range(len(self.grids)):
-            if k:
-                up, across = (along @ splines(along.shape[-1], along.dtype, along.device) for along in (up, across))
-            if k >= above:
-                a, mix = self.amplitude[k - above].flatten(-2), self.mixing[k - above]
-                rows = (up.unsqueeze(-1) * across.unsqueeze(-2)).flatten(-2) * (when @ a)
-                scales.append((rows, when @ (mix @ mix.mT)))
-        found = weight.new_zeros(*rows.shape[:-1], index.shape[-1])
-        for begin in range(0, index.shape[-1], _BLOCK):
-            own, upto = slice(begin, begin + _BLOCK), slice(begin + _BLOCK)
-            found[..., own, upto] = sum(
-                (rows[..., own, :] @ rows[..., upto, :].mT) * (memory[..., own, :] @ when[..., upto, :].mT)
-                for rows, memory in scales
-            )
-        return found
 
     def _to_field(self, above: int, x: Tensor) -> Tensor:
         for shape in reversed(self.grids[:above]):

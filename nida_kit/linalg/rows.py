@@ -26,8 +26,6 @@ from torch.nn.functional import pad
 from nida_kit.linalg.banded import BlockBanded, apply, lower_triangle
 from nida_kit.linalg.jacobian import check_slopes, pullback
 
-_FEW = 1500  # values of a window: above, one dense system among them is no longer the quicker way
-
 
 @runtime_checkable
 class Rows(Protocol):
@@ -444,35 +442,6 @@ class Through:
 
     def pull(self, w):
         return self.generator.pull(self.rows.pull(w))
-
-    @cached_property
-    def few(self) -> tuple[Tensor, Tensor] | None:
-        """Where few values are seen: their places in a flattened window, and a root of I + J J' among them.
-
-        None where many are, or operators, or a generator of another kind; or where this precision cannot tell them.
-        """
-        if not isinstance(self.rows, Diagonal) or not hasattr(self.generator, "covariance_among"):
-            return None
-        weight = self.rows.weight.flatten(-2)
-        count = int((weight != 0).sum(-1).max())
-        if not 0 < count <= _FEW:
-            return None
-        index = weight.abs().topk(count, -1).indices
-        A = self.generator.covariance_among(index, weight.gather(-1, index))
-        A.diagonal(dim1=-2, dim2=-1).add_(1)
-        root, failed = torch.linalg.cholesky_ex(A)
-        return None if failed.any() or not root.isfinite().all() else (index, root)
-
-    def divided(self, b: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T n"]:
-        """(I + J' J)^-1 b where `few` values are seen: b - J' (I + J J')^-1 J b (Woodbury's identity)."""
-        index, root = self.few
-        seen = self.push(b)
-        flat = seen.flatten(-2)
-        index = index.expand(*flat.shape[:-1], -1)
-        own = flat.gather(-1, index)
-        columns = own.reshape(-1, *own.shape[own.ndim + 1 - root.ndim :]).movedim(0, -1)  # of draws, if there are any
-        solved = torch.cholesky_solve(columns, root).movedim(-1, 0).reshape(own.shape)
-        return b - self.pull(torch.zeros_like(flat).scatter(-1, index, solved).view_as(seen))
 
     def to(self, dtype: torch.dtype) -> Through:
         """The same in another precision."""

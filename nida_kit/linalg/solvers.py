@@ -19,8 +19,8 @@ from torch import Tensor
 
 from nida_kit.linalg.arcs import Arcs, Cover
 from nida_kit.linalg.banded import BlockBanded
-from nida_kit.linalg.cg import ConjugateGradients, dot, error_left, warn_unless
-from nida_kit.linalg.rows import Banded, Circulant, Diagonal, Ring, Stack, Through
+from nida_kit.linalg.cg import ConjugateGradients, dot, warn_unless
+from nida_kit.linalg.rows import Banded, Circulant, Diagonal, Ring, Stack
 from nida_kit.linalg.square_root import SINGULAR, SquareRoot
 
 Residual = Sequence[Tensor | None]
@@ -393,9 +393,8 @@ class Iterative(Solver):
 class Approximate(Solver):
     """To a tolerance of the residual, and no better: for fields, whose draws are rougher than that.
 
-    Directly where few values are seen, else by conjugate gradients. In the precision of the rows, and once more in
-    double for windows that do not converge there: where observations are very exact, single precision does not tell
-    their errors beside the field.
+    In the precision of the rows, and once more in double for windows that do not converge there: where observations are
+    very exact, single precision does not tell their errors beside the field.
 
     Args:
         rows: about the z of a generator, of which the first say that z is unit normal.
@@ -411,8 +410,8 @@ class Approximate(Solver):
 
     @cached_property
     def _values(self) -> Tensor | None:
-        """How many were observed, `(..., 1, 1)`: rows beside those of z that say something; None if nobody asks."""
-        if not self.near:
+        """How many were observed, `(..., 1, 1)`: rows beside those of z that say something; None if none or unasked."""
+        if not self.near or len(self.rows.parts) == 1:
             return None
         generator = torch.Generator().manual_seed(0)
         like = self.rows.parts[0].weight
@@ -421,11 +420,12 @@ class Approximate(Solver):
 
     def _solved(self, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The solution, and of each window the error that is left and the iterations, `(..., 1, 1)`."""
-        x, left, taken = self._by(self.rows, self.most, b)
+        x, left, taken = ConjugateGradients(self.rows, self.tolerance, self.most, _plain, self._values).solved(b)
         if not (bad := ~(left <= self.tolerance)).any():
             return x, left, taken
-        double = self.rows.to(torch.float64)
-        better, now, more = self._by(double, 25 * self.most, torch.where(bad, b, 0.0).double())
+        rows = self.rows.to(torch.float64)
+        double = ConjugateGradients(rows, self.tolerance, 25 * self.most, _plain, self._values)
+        better, now, more = double.solved(torch.where(bad, b, 0.0).double())
         if not now.isfinite().all():
             raise ValueError(
                 "The observations are so exact that double precision cannot tell their errors beside the field's "
@@ -433,13 +433,6 @@ class Approximate(Solver):
             )
         warn_unless(now, more, self.tolerance)
         return torch.where(bad, better.to(x), x), torch.where(bad, now.to(left), left), taken + more
-
-    def _by(self, rows: Stack, most: int, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same in the precision of these rows."""
-        found = directly(rows, b, self.tolerance, self._values)
-        if found is None:
-            found = ConjugateGradients(rows, self.tolerance, most, _plain, self._values).solved(b)
-        return found
 
     def solve(self, b: Tensor) -> Tensor:
         return self._solved(b)[0]
@@ -451,30 +444,6 @@ class Approximate(Solver):
 
     def minimise(self, residual: Residual) -> Tensor:
         return self.step(residual)
-
-
-def directly(
-    rows: Stack, b: Tensor, tolerance: float, values: Tensor | None, most: int = 4
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """(J' J)^-1 b where beside a unit normal z few values of a field are known, refined up to the tolerance.
-
-    Returns:
-        The solution, and of each window the error that is left (`linalg.cg`) and how often it was solved for; None
-        where more is known, or this precision does not reach the tolerance.
-    """
-    if len(rows.parts) != 2 or not isinstance(seen := rows.parts[1], Through) or seen.few is None:
-        return None
-    x, rest, total = torch.zeros_like(b), b, torch.zeros_like(b[..., :1, :1], dtype=torch.float64)
-    size = dot(b, b).clamp(min=torch.finfo(b.dtype).tiny).sqrt()
-    for taken in range(1, most + 1):
-        step = seen.divided(rest)
-        last = dot(rest, step).double().clamp(min=0.0)
-        x, total = x + step, total + last
-        rest = b - rows.pull(rows.push(x))
-        left = error_left(dot(rest, rest).sqrt() / size, last, total, values)
-        if (left <= tolerance).all():
-            return x, left, torch.full_like(left, taken, dtype=torch.int64)
-    return None
 
 
 def _plain(r: Tensor) -> Tensor:

@@ -66,10 +66,9 @@ class NeuralIncremental(Method):
     >>> bool(nk.rmse(result["mean"], truth) < 4.0)  # the climatology has 8.6
     True
 
-    Results of a field hold `solver_iterations` and `solver_residual` of each window: steps of conjugate gradients, or
-    one or two where few values are seen, which are solved for directly, the sum over temperatures; and the largest
-    residual, over the right-hand side. There `robust=` solves for every field many times, and makes answers worse
-    where no error is gross.
+    Results of a field hold `solver_iterations` and `solver_residual` of each window: those of conjugate gradients, the
+    sum over temperatures and the largest, over the right-hand side. There `robust=` solves for every field many times,
+    and makes answers worse where no error is gross.
 
     Args:
         prior: trained by `nk.train`.

@@ -416,10 +416,7 @@ class _Gain(_OfPlaces):
         now = (lags[0] + lags[0].mT) / 2  # symmetric to the last digit
         variance = _variances(E, lambda i, j: now[i, j] - known[..., i].mT @ known[..., j])
         variance = (variance + rest).flatten()
-        if index.shape[1] == 1:  # a point's is told by A^-1 alone
-            variance[index[:, 0]] = (1 - torch.cholesky_inverse(self.root).diagonal()) / weight[:, 0].square()
-        else:
-            variance[self.places] = self._variance_between(known, now, rest)
+        variance[self.places] = self._variance_between(known, now, rest)
         least = STILL * float(climatology.spread.max())
         self.std = variance.clamp(min=0).sqrt().clamp(min=least).view(steps, -1)
 

@@ -96,7 +96,7 @@ class System(ABC):
     longest_substep: float = math.nan
 
     def __setattr__(self, name: str, value) -> None:
-        """A parameter; what was worked out with another one is forgotten."""
+        """A parameter; what was worked out with another one is forgotten here, not by wrappers and methods of it."""
         super().__setattr__(name, value)
         for kept in [k for k in vars(self) if isinstance(getattr(type(self), k, None), cached_property)]:
             del vars(self)[kept]

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg import rows as rows_module
 from nida_kit.linalg.fields import Ensemble, Modes, Propagated, Pyramid, Scaled, Sum, averaged, memory
 from nida_kit.linalg.pyramid import shapes
 from nida_kit.linalg.rows import Diagonal, Differential, Sparse
@@ -182,10 +181,8 @@ def in_single_precision(generator, rows, residual):
     return Gaussian(centre, prior.rows, prior.residual, single, to_a_tolerance).condition(statement)
 
 
-@pytest.mark.parametrize("few", [1500, 0])
 @pytest.mark.parametrize("exact", [1e4, 1e9])  # the squares of the latter overflow in single precision
-def test_very_exact_observations_are_solved_for_in_double_precision(monkeypatch, exact, few):
-    monkeypatch.setattr(rows_module, "_FEW", few)
+def test_very_exact_observations_are_solved_for_in_double_precision(exact):
     generator, (rows, residual) = pyramid(), observed()
     rows, residual = Diagonal(exact * rows.weight), exact * residual
     mean, _ = dense_posterior(generator, torch.diag_embed(rows.weight.flatten(-2)), residual.flatten(-2))
@@ -206,31 +203,7 @@ def test_observations_that_double_precision_cannot_tell_are_refused_with_the_rem
         posterior(generator, to_a_tolerance, (rows, residual)).mean  # noqa: B018
 
 
-def test_few_values_vary_together_as_dense_algebra_says():
-    generator, (rows, _) = pyramid(octaves=1), observed()
-    L, weight = dense(generator), rows.weight.flatten(-2)
-    index = torch.stack([torch.randperm(STEPS * N, generator=torch.Generator().manual_seed(k))[:200] for k in (0, 1)])
-    own = weight.gather(-1, index)
-    J = own.unsqueeze(-1) * L.gather(-2, index.unsqueeze(-1).expand(-1, -1, L.shape[-1]))
-    found = generator.covariance_among(index, own).tril()
-    torch.testing.assert_close(found, (J @ J.mT).tril(), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("few", [1500, 0])
-def test_directly_or_by_conjugate_gradients_it_is_dense_algebra_to_the_tolerance(monkeypatch, few):
-    monkeypatch.setattr(rows_module, "_FEW", few)
-    generator, (rows, residual) = pyramid(), observed()
-    mean, _ = dense_posterior(generator, torch.diag_embed(rows.weight.flatten(-2)), residual.flatten(-2))
-    found = posterior(generator, partial(to_a_tolerance, tolerance=1e-6))
-    torch.testing.assert_close(found.mean.flatten(-2), mean, rtol=0, atol=1e-10 if few else 1e-4)
-    left, taken = found.reached
-    assert (left <= 1e-6).all() and ((taken == 1) == bool(few)).all()
-    draws = [posterior(generator, way).draw(3, torch.Generator().manual_seed(0)) for way in (to_a_tolerance, Iterative)]
-    assert (draws[0] - draws[1]).norm() < (1e-8 if few else 1e-2) * draws[1].norm()
-
-
-def test_residual_and_iterations_are_those_of_the_answer(monkeypatch):
-    monkeypatch.setattr(rows_module, "_FEW", 0)
+def test_residual_and_iterations_are_those_of_the_answer():
     found = posterior(pyramid(), partial(to_a_tolerance, tolerance=1e-4))
     assert found.reached is None  # nothing is solved yet
     b, J = -found.rows.pull(found.residual), found.rows
