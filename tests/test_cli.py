@@ -193,5 +193,5 @@ def test_figures_are_those_whose_names_begin_so(monkeypatch):
 def test_dates_that_some_read_as_march_and_others_as_january_are_refused(tmp_path):
     rows = "time,component,value,error\n{0},x,1.0,0.4\n{1},x,2.0,0.4\n"
     (tmp_path / "either.csv").write_text(rows.format("03/01/2021 00:00", "04/01/2021 00:00"))
-    with pytest.raises(ValueError, match="2021-01-31T06:00.*not '03/01/2021"):
+    with pytest.raises(ValueError, match=r"2021-01-31T06:00.*not '03/01/2021"):
         run("reconstruct", str(tmp_path / "either.csv"), str(tmp_path / "out.nc"))
