@@ -181,6 +181,15 @@ def test_what_two_layers_and_four_windows_take_is_on_record():
     assert re.findall(r"\d\.\d+", memory) == [f"{took[name]:.2f}" for name in ("NIDA", *names[:1], "weak 4D-Var")]
 
 
+def test_what_history_is_worth_is_on_record():
+    methods = notebook.record("history")["methods"]
+    for name, *cells in cells_of("The ocean over 300 cycles"):
+        row = methods[name]
+        digits = {"analysis": 2, "middle": 2, "cpu_seconds": 0}
+        shown = [f"{row[key]:.{n}f}" if key in row else "" for key, n in digits.items()]
+        assert cells == (["runs apart", "", ""] if "runs apart" in row else shown), name
+
+
 def test_the_calibration_that_is_shown_is_on_record():
     laws = notebook.record("calibration")["laws"].values()
     for (_, *numbers), law in zip(cells_of("Calibration"), laws, strict=True):
