@@ -167,6 +167,13 @@ def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
             error, covers = re.findall(r"[\d.]+", cell)
             assert error == f"{row['error'] ** 0.5:.3f}", (shown, cell)
             assert float(covers) == round(100 * row["coverage"])
+    text = " ".join(section("An ocean seen along tracks").split())
+    for said, over, under in (
+        ("times its error. NIDA, which", "regression", "optimal interpolation"),
+        ("times the error of the regression", "NIDA", "regression"),
+    ):
+        ratios = [(law[over]["error"] / law[under]["error"]) ** 0.5 for law in laws]
+        assert re.findall(r"\d\.\d+", text.split(said)[0])[-4:] == [f"{ratio:.2f}" for ratio in ratios]
 
 
 def test_what_two_layers_and_four_windows_take_is_on_record():
