@@ -31,10 +31,10 @@ def conjugate_gradients(
     may be small while x is far off in units of the posterior spread: the more exact the observations, the smaller the
     share of b that tells what lies between them. So there the distance (x* - x)' A (x* - x) has to be small too beside
     the number of values. What the last quarter of the iterations took away of it says how much is left (Hestenes &
-    Stiefel 1952; Strakos & Tichy 2002, ETNA 13, 56-80). It is not asked for where errors are so small a
-    share of the spread (`_EXACT`) that more iterations gather rounding errors.
+    Stiefel 1952; Strakos & Tichy 2002, ETNA 13, 56-80). It is not asked for where errors are so small a share of the
+    spread (`_EXACT`) that more iterations gather rounding errors.
 
-    A window that has converged stands still, so that its answer does not depend on the others.
+    A window that has converged stands still, so that neither its answer nor its error depends on the others.
     """
     x, r, done = torch.zeros_like(b), b, 0
     taken = torch.zeros_like(b[..., :1, :1], dtype=torch.int64)
@@ -51,7 +51,8 @@ def conjugate_gradients(
         told = (residual != 0) & (total <= values / _EXACT**2)
         return torch.where(told, torch.maximum(residual, share.to(residual)), residual)
 
-    while done < most and (active := ~(left() <= tolerance)).any():  # so that NaN is not taken as converged
+    error = left()
+    while done < most and (active := ~(error <= tolerance)).any():  # so that NaN is not taken as converged
         q = matvec(p)
         length = torch.where(active, energy / dot(p, q), 0.0)
         x, r = x + length * p, r - length * q
@@ -60,7 +61,8 @@ def conjugate_gradients(
         energy, before = dot(r, z), energy
         p = torch.where(active, z + energy / before * p, p)
         done, taken = done + 1, taken + active
-    return x, left(), taken
+        error = torch.where(active, left(), error)
+    return x, error, taken
 
 
 @dataclass(frozen=True)

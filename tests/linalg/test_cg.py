@@ -116,3 +116,17 @@ def test_a_window_does_not_depend_on_the_others():
         pair = Stack((Diagonal(diagonal.weight[[i, 1]]), Banded(banded.factor[[i, 1]])))
         again = ConjugateGradients(pair, 1e-10, 200, plain).solve(b[[i, 1]])
         torch.testing.assert_close(again[0], x, rtol=1e-12, atol=0.0)
+
+
+def test_the_error_that_is_left_of_a_window_does_not_depend_on_others_that_take_longer():
+    diagonal, banded = rows((2,)).parts
+    banded = Banded(banded.factor * torch.tensor([1.0, 30.0], dtype=torch.float64)[:, None, None, None, None])
+    b, values = draw(2, STEPS, N, seed=3), torch.full((2, 1, 1), 10.0, dtype=torch.float64)
+
+    def solved(windows):
+        stack = Stack((Diagonal(diagonal.weight[windows]), Banded(banded.factor[windows])))
+        return ConjugateGradients(stack, 1e-4, 200, plain, values[windows]).solved(b[windows])
+
+    alone, together = solved([0]), solved([0, 1])
+    assert together[2][1] > together[2][0] == alone[2][0]
+    torch.testing.assert_close(together[1][:1], alone[1], rtol=1e-9, atol=0.0)
