@@ -6,6 +6,7 @@ lists its names in the stub beside its `__init__.py`, which editors and type che
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,9 +28,10 @@ def listed(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         try:
             return imported(name)
         except AttributeError:
-            if "." in name or find_spec(f"{package}.{name}") is None:
-                raise
-            return import_module(f"{package}.{name}")
+            if "." not in name and find_spec(f"{package}.{name}"):
+                return import_module(f"{package}.{name}")
+            said = f"module {package!r} has no attribute {name!r}"
+            raise AttributeError(said, name=name, obj=sys.modules[package]) from None  # Python adds the nearest name
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"{package}.{name} needs {error.name}, which is not installed here: pip install 'nida_kit[notebooks]' "

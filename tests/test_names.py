@@ -82,3 +82,10 @@ def test_modules_are_there_by_their_names():
     code = "import nida_kit as nk; print(nk.evaluate.rmse is nk.rmse, nk.plots.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "nida_kit.plots"]
+
+
+def test_a_mistyped_name_hears_the_nearest_one():
+    done = subprocess.run(
+        [sys.executable, "-c", "import nida_kit as nk; nk.KalmanSmother"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Did you mean: 'KalmanSmoother'?" in done.stderr
