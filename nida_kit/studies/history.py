@@ -41,7 +41,7 @@ from nida_kit.methods.enkf import EnKF
 from nida_kit.methods.letkf import LETKF
 from nida_kit.methods.method import Method, stream
 from nida_kit.methods.neural import NeuralIncremental
-from nida_kit.methods.sequential import LostTruth, advance
+from nida_kit.methods.sequential import LostTruth, advance, check_finite
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
@@ -181,6 +181,7 @@ class Hybrid:
         known = replace(self.background, mean=start)
         prior = FieldPhysics(self.step, known, self.model_error, self.solver)
         x = prior.forecast(start, observations.value.shape[-2])
+        check_finite(x)
         (posterior,) = incremental(prior, [0.0], observations, Gaussian.flat(x))
         return posterior.estimate
 

@@ -128,3 +128,11 @@ def test_an_ensemble_that_runs_apart_is_said_to():
 
     with pytest.raises(ValueError, match="seed"):
         history.timed(wrong)
+
+
+def test_a_hybrid_that_has_lost_the_truth_says_so():
+    setup = small(cycles=4)
+    method = history.Hybrid(setup, history.background(setup, 3.0, modes=12), 0.1, 2)
+    value = torch.full((4, 17 * 17), float("nan"), dtype=torch.float32)
+    with pytest.raises(LostTruth, match="overflowed"):
+        method.window(torch.full((1, 17 * 17), 1e30), history.Observations(value, torch.ones_like(value)))
