@@ -24,19 +24,19 @@ def listed(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
     """
     imported, listing, names = lazy_loader.attach_stub(package, file)
 
-    def imported_or_explained(name: str) -> Any:
+    def asked(name: str) -> Any:
         try:
-            return imported(name)
-        except AttributeError:
+            if name in names:
+                return imported(name)
             if "." not in name and find_spec(f"{package}.{name}"):
                 return import_module(f"{package}.{name}")
-            said = f"module {package!r} has no attribute {name!r}"
-            raise AttributeError(said, name=name, obj=sys.modules[package]) from None  # Python adds the nearest name
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"{package}.{name} needs {error.name}, which is not installed here: pip install 'nida_kit[notebooks]' "
                 "brings it. JupyterLite cannot have torch, which most of the package needs; Binder and Colab have it.",
                 name=error.name,
             ) from error
+        said = f"module {package!r} has no attribute {name!r}"
+        raise AttributeError(said, name=name, obj=sys.modules[package])  # with both, Python adds the nearest name
 
-    return imported_or_explained, listing, names
+    return asked, listing, names

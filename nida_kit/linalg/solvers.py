@@ -391,13 +391,13 @@ class Iterative(Solver):
 
 
 class Approximate(Solver):
-    """To a tolerance of the residual, and no better: for fields, whose draws are rougher than that.
+    """To a tolerance, and no better: for fields, whose draws are rougher than that.
 
     In the precision of the rows, and once more in double for windows that do not converge there: where observations are
     very exact, single precision does not tell their errors beside the field.
 
     Args:
-        rows: about the z of a generator, of which the first say that z is unit normal.
+        rows: about the z of a generator: first those of its prior, then those of what was observed.
         tolerance: of the residual.
         most: iterations, and 25 times as many in double precision.
         near: the distance to the answer, in posterior spreads, is held to the tolerance too (`linalg.cg`).
@@ -466,7 +466,7 @@ class Truncated(Solver):
     The gradient of a solution that is not reached drifts; that of the steps that were taken is exact.
 
     Args:
-        rows: about the z of a generator, of which the first say that z is unit normal.
+        rows: about the z of a generator: first those of its prior, then those of what was observed.
         iterations: how many.
     """
 
