@@ -67,7 +67,7 @@ Each folder's own `__init__` lists its modules.
     doctor          what a machine lacks for all this
     exercises       checks of the exercises in notebooks
     challenges      games with a score
-    commands        what the shell command `nida` does
+    commands        what the shell command `nida` does; `cli` gives it names and options
     notebook, html  parameters of notebooks are checked, records are read; how objects show themselves there
     names           public names: `__init__.pyi` lists them, with the module of each
 

@@ -1,6 +1,6 @@
 """What the shell command `nida` does, as functions: files in, files out, and a text about them.
 
-`nida_cli` gives them names and options in the shell; here nothing knows of it.
+`cli` gives them names and options in the shell; here nothing knows of it.
 """
 
 from __future__ import annotations

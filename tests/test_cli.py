@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-import nida_cli
 import nida_kit as nk
+from nida_kit import cli
 from nida_kit.studies import figures
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*words: str) -> str:
-    done = CliRunner().invoke(nida_cli.app, words)
+    done = CliRunner().invoke(cli.app, words)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -39,14 +39,15 @@ def run(*words: str) -> str:
 
 def nida(*words: str) -> subprocess.CompletedProcess:
     """As from a shell."""
-    return subprocess.run([sys.executable, "-m", "nida_cli", *words], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-m", "nida_kit.cli", *words], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in ("reconstruct", "train", "score"))])
-def test_help_imports_neither_torch_nor_the_package(words):
-    heavy = ["torch", "xarray", "numpy", "nida_kit"]
+def test_help_imports_no_torch_and_nothing_that_commands_do(words):
+    heavy = ["torch", "xarray", "numpy", "nida_kit.commands"]
     code = (
-        f"import sys, nida_cli\nsys.argv = {['nida', *words]}\ntry:\n    nida_cli.main()\nexcept SystemExit as end:\n"
+        f"import sys\nfrom nida_kit import cli\nsys.argv = {['nida', *words]}\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n"
     )
     code += f"    print(end.code, [m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -55,9 +56,8 @@ def test_help_imports_neither_torch_nor_the_package(words):
 
 def test_the_command_is_an_entry_point():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["scripts"] == {"nida": "nida_cli:main"}
-    assert project["tool"]["setuptools"]["py-modules"] == ["nida_cli"]
-    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["nida_kit"]
+    assert project["project"]["scripts"] == {"nida": "nida_kit.cli:main"}
+    assert {"py.typed", "*.pyi", "lab/*.pyi"} <= set(project["tool"]["setuptools"]["package-data"]["nida_kit"])
     assert (ROOT / "nida_kit" / "py.typed").is_file()
 
 
@@ -176,9 +176,9 @@ def test_in_a_shell_wrong_input_is_a_line_on_the_error_stream_and_the_code_2(fol
 
 
 def test_the_doctor_says_by_its_code_whether_all_is_well(monkeypatch, tmp_path):
-    done = CliRunner().invoke(nida_cli.app, ["doctor", str(tmp_path)])
+    done = CliRunner().invoke(cli.app, ["doctor", str(tmp_path)])
     assert "Python" in done.stdout and done.exit_code == int("FAIL" in done.stdout)
-    done = CliRunner().invoke(nida_cli.app, ["doctor", str(tmp_path / "none")])
+    done = CliRunner().invoke(cli.app, ["doctor", str(tmp_path / "none")])
     assert done.exit_code == 1
 
 

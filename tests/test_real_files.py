@@ -10,8 +10,8 @@ from test_notebooks import FOLDER, execute
 from typer.testing import CliRunner
 
 import nida_kit as nk
-from nida_cli import app
 from nida_kit import lab
+from nida_kit.cli import app
 
 sample_data = pytest.importorskip("iris_sample_data")
 datasets = pytest.importorskip("statsmodels.datasets")
