@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class _Labels:
         """The names of the state's axes."""
         return tuple(self.indexes)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Their sizes."""
         return tuple(map(len, self.indexes.values()))

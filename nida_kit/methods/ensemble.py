@@ -42,7 +42,7 @@ from nida_kit.methods.sequential import (
     DOUBLE,
     LostTruth,
     Sequential,
-    advance,
+    advance_without_slopes,
     all_finite,
     by_times,
     check_finite,
@@ -63,14 +63,8 @@ STRAYS = (
     "nk.Transformed(system, torch.log, torch.exp)."
 )
 
-Keep = Callable[[Float[Tensor, "W N n"]], Tensor]
+Keep = Callable[[Float[Tensor, "W N n"]], Any]
 """What is kept of an ensemble."""
-
-
-def moments_of(E: Float[Tensor, "W N n"]) -> Float[Tensor, "W two n"]:
-    """Mean and standard deviation."""
-    std, mean = torch.std_mean(E, -2)
-    return torch.stack([mean, std], -2)
 
 
 @lru_cache
@@ -166,15 +160,15 @@ class Ensemble(Sequential):
         super().__init__(system, **settings, **noise_settings(self.noise))
 
     @abstractmethod
-    def ensembles(self, observations: Observations, dt: float, keep: Keep) -> dict[str, list[Tensor]]:
+    def ensembles(self, observations: Observations, dt: float, keep: Keep) -> dict[str, list]:
         """What is kept of each time's ensembles: of the `forecast`, the `analysis`, and what is `smoothed`, if any."""
 
     def walk(self, observations, dt):
-        def keep(E: Tensor) -> Tensor:
-            return moments_of(self.system.as_observed(E))
+        def keep(E: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.std_mean(self.system.as_observed(E), -2)
 
-        kept = {name: torch.stack(x, 1) for name, x in self.ensembles(observations, dt, keep).items()}
-        return {name: Moments(*x.unbind(-2)) for name, x in kept.items()}
+        kept = {name: zip(*x, strict=True) for name, x in self.ensembles(observations, dt, keep).items()}
+        return {name: Moments(torch.stack(mean, 1), torch.stack(std, 1)) for name, (std, mean) in kept.items()}
 
     def draw(self, observations, dt, first_guess, noise):
         """Members of each window: as many as there are, each once, other numbers picked at random, with replacement.
@@ -219,9 +213,11 @@ class Ensemble(Sequential):
     def advanced(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Float[Tensor, "W N n"]:
         """M of each member, in the model's dtype."""
         if self.dtype == DOUBLE:
-            return advance(self.system, dt, E, t)
+            return advance_without_slopes(self.system, dt, E, t)
         what, advice = f"The model fails in {self.dtype}", "Its own numbers must follow those of x, numbers.to(x)."
-        return checks.called(what, advance, self.system, dt, E.to(self.dtype), t, advice=advice).to(DOUBLE)
+        return checks.called(what, advance_without_slopes, self.system, dt, E.to(self.dtype), t, advice=advice).to(
+            DOUBLE
+        )
 
     def forecast(
         self, E: Float[Tensor, "W N n"], dt: float, t: Tensor, generator: torch.Generator

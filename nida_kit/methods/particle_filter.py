@@ -21,7 +21,7 @@ from nida_kit.methods.sequential import (
     CPU,
     DOUBLE,
     Sequential,
-    advance,
+    advance_without_slopes,
     all_finite,
     check_finite,
     for_members,
@@ -88,7 +88,7 @@ class ParticleFilter(Sequential):
         observed = set(observed_times(observations))
         for t in range(steps):
             if t:
-                x = advance(self.system, dt, x, observations.times[t - 1])
+                x = advance_without_slopes(self.system, dt, x, observations.times[t - 1])
                 if not self.noise.zero:
                     x = x + self.noise.colour(torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE))
                 x, log_weights = _without_strays(x, log_weights)
@@ -102,7 +102,7 @@ class ParticleFilter(Sequential):
             log_weights = (log_weights - misfit).log_softmax(-1)
             found["analysis"].append(_weighted_moments(self.system.as_observed(x), log_weights))
             x, log_weights = self._resampled(x, log_weights, generator)
-        return {name: Moments(*torch.stack(moments, 2)) for name, moments in found.items()}
+        return {name: Moments(*torch.stack(moments, 1).unbind(-2)) for name, moments in found.items()}
 
     def _resampled(self, x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"], generator: torch.Generator):
         """The windows where few particles count, resampled."""
@@ -151,8 +151,8 @@ def unbiased_covariance(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W
     return (covariance + p * ahead.unsqueeze(-1) * ahead.unsqueeze(-2)) / scale
 
 
-def _weighted_moments(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "two W n"]:
+def _weighted_moments(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "W two n"]:
     """Mean and standard deviation."""
     w = log_weights.softmax(-1).unsqueeze(-2)
     mean = w @ x
-    return torch.cat([mean, (w @ (x - mean).square()).sqrt()], -2).movedim(-2, 0)
+    return torch.cat([mean, (w @ (x - mean).square_()).sqrt_()], -2)

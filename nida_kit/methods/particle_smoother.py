@@ -19,7 +19,14 @@ from torch import Tensor
 from nida_kit import checks
 from nida_kit.linalg.covariance import Covariance
 from nida_kit.methods.particles import Simulations, effective, log_likelihood, pick, systematic
-from nida_kit.methods.sequential import CPU, DOUBLE, advance, model_noise, noise_settings, refuse_whole_windows
+from nida_kit.methods.sequential import (
+    CPU,
+    DOUBLE,
+    advance_without_slopes,
+    model_noise,
+    noise_settings,
+    refuse_whole_windows,
+)
 from nida_kit.observing.observations import Observations
 from nida_kit.state import Labels
 from nida_kit.systems.system import System
@@ -138,7 +145,7 @@ class ParticleSmoother(Simulations):
             log_evidence = log_evidence + log_p.logsumexp(0) - math.log(len(x))
             states.append(x)
             log_weights.append(log_p.log_softmax(0))
-            forecasts.append(advance(self.system, dt, x, window.times[t]))
+            forecasts.append(advance_without_slopes(self.system, dt, x, window.times[t]))
             # Drawn at all times, so that windows observed at different times meet the same numbers.
             uniform = torch.rand(1, generator=generator, dtype=DOUBLE)
             noise = torch.randn(x.shape, generator=generator, dtype=DOUBLE)

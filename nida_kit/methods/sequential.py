@@ -17,6 +17,7 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -30,6 +31,7 @@ from nida_kit.state import Labels
 from nida_kit.systems.system import System, as_system
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
+FEW = 3000  # numbers, for which a call costs more than what it computes
 
 
 def by_times(observations: Observations) -> Iterator[tuple[Int[Tensor, " W"], Observations]]:
@@ -123,6 +125,16 @@ def check_operator(observations: Observations, system: System) -> None:
 def advance(system: System, dt: float, x: Float[Tensor, "*batch n"], t: Tensor) -> Float[Tensor, "*batch n"]:
     """M(x), from time t on; a system whose model knows no time is not told it."""
     return system.step(x, dt, t) if system.depends_on_time else system.step(x, dt)
+
+
+def advance_without_slopes(
+    system: System, dt: float, x: Float[Tensor, "*batch n"], t: Tensor
+) -> Float[Tensor, "*batch n"]:
+    """The same: of few numbers by NumPy, where the system takes its arrays."""
+    if x.numel() < FEW and system.steps_arrays:
+        with np.errstate(all="ignore"):  # as torch: methods see for themselves what is not finite
+            return torch.from_numpy(advance(system, dt, x.numpy(), t))
+    return advance(system, dt, x, t)
 
 
 def for_members(observations: Observations) -> Observations:

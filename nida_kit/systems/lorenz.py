@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from nida_kit.state import StateLabels
-from nida_kit.systems.system import System, log_normal
+from nida_kit.systems.system import System, joined, log_normal, of_arrays_too, split
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Lorenz63(System):
         ("x", "y", "z"), ("1", "1", "1"), ("convection x", "horizontal temperature y", "vertical temperature z")
     )
 
+    @of_arrays_too
     def tendency(self, x):
-        x, y, z = x.unbind(-1)
-        return torch.stack([self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z], -1)
+        x, y, z = split(x)
+        return joined([self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z])
 
     def start(self, samples, generator, dtype, device):
         centre = torch.tensor([0.0, 0.0, 25.0], dtype=dtype, device=device)

@@ -38,6 +38,10 @@ class _Wrapped(System):
         return self.system.depends_on_time
 
     @property
+    def steps_arrays(self):
+        return self.system.steps_arrays and type(self).step is _Wrapped.step
+
+    @property
     def name(self):
         return self.system.name
 

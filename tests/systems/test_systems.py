@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 from torch.autograd import gradcheck
 
 import nida_kit as nk
+from nida_kit.methods.sequential import advance, advance_without_slopes
 from nida_kit.systems.system import as_system, runge_kutta
 
 SYSTEMS = [nk.Lorenz63, nk.Pendulum, nk.LinearOscillator, lambda **how: nk.Lorenz96(sites=6, **how)]
@@ -665,3 +666,28 @@ def test_a_parameter_that_is_set_anew_counts_everywhere():
     system.width = 3.0
     torch.testing.assert_close(system.drawn_moments[1], 9 * before)
     assert system.drawn_moments is system.drawn_moments  # a start may be a long run
+
+
+def test_arrays_step_as_tensors_do_to_the_last_bit():
+    system = nk.Started(nk.Lorenz63(), [1.5, -1.5, 25.0], 2.0)
+    x = system.start(7, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu")).expand(2, -1, -1)
+    assert system.steps_arrays
+    for dtype in (torch.float64, torch.float32):
+        few, many = (step(system, 0.05, x.to(dtype), None) for step in (advance_without_slopes, advance))
+        assert few.dtype == dtype and torch.equal(few, many)
+
+
+def test_a_tendency_of_ones_own_and_parameters_that_are_tensors_are_stepped_as_tensors():
+    class Own(nk.Lorenz63):
+        def tendency(self, x):
+            return -x.clamp(min=0.0)  # NumPy knows no such method
+
+    class OwnStep(nk.Lorenz63):
+        def step(self, x, dt, t=None):
+            return x.clamp(min=0.0)
+
+    logarithm = nk.Transformed(nk.Started(nk.Lorenz63(), [9.0, 9.0, 25.0], 0.1), torch.log, torch.exp)
+    x = torch.full((1, 3), 2.0, dtype=torch.float64)
+    for system in (Own(), OwnStep(), nk.Lorenz63(rho=torch.tensor(28.0)), logarithm):
+        assert not system.steps_arrays
+        assert torch.equal(advance_without_slopes(system, 0.05, x, None), system.step(x, 0.05))
