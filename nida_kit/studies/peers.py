@@ -22,22 +22,27 @@ import sys
 import tempfile
 import venv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nida_kit import setups
 from nida_kit.studies.common import record
+from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
+from nida_kit.systems.wrapped import OnAttractor
 from nida_kit.training.ocean import records
 
 PEERS = (
     *("dapper==1.7.1", "filterpy", "pykalman", "simdkalman", "statsmodels", "dynamax"),
-    *("scikit-learn", "pykrige"),
+    *("scikit-learn", "pykrige", "meson", "ninja"),  # with the last two DAPPER's ocean is compiled
 )
+OCEAN = "dapper's ocean, in Fortran"
 LONG = 2.0  # seconds
 HERE = Path(__file__).parent
 Arrays = dict[str, np.ndarray]
@@ -57,7 +62,21 @@ def environment(folder: Path) -> dict[str, str]:
     names = [peer.split("==")[0] for peer in PEERS]
     code = "import importlib.metadata as m, json, sys; d = {x.metadata['Name'].lower(): x.version for x in"
     code += " m.distributions()}; print(json.dumps({n: d.get(n, 'could not be installed') for n in sys.argv[1:]}))"
-    return json.loads(subprocess.run([python, "-c", code, *names], check=True, capture_output=True).stdout)
+    found = json.loads(subprocess.run([python, "-c", code, *names], check=True, capture_output=True).stdout)
+    return found | {OCEAN: "compiled" if compiled(python) else "could not be compiled: is there gfortran?"}
+
+
+def compiled(python: Path) -> bool:
+    """Whether DAPPER's model of the ocean is, in that environment; if need be it is compiled now, as DAPPER says."""
+    code = "import importlib.util; print(importlib.util.find_spec('dapper').origin)"
+    package = subprocess.run([python, "-c", code], check=False, capture_output=True, text=True).stdout.strip()
+    folder = Path(package).parent / "mods" / "QG" / "f90"
+    if not any(folder.glob("py_mod*.so")) and folder.exists():
+        names = ("utils", "parameters", "helmholtz", "calc", "qgflux", "qgstep", "interface")
+        call = [python, "-m", "numpy.f2py", "-c", *[f"{name}.f90" for name in names], "-m", "py_mod"]
+        where = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}  # meson and ninja are there
+        subprocess.run(call, cwd=folder, env=where, check=False, capture_output=True)
+    return any(folder.glob("py_mod*.so"))
 
 
 # Tasks
@@ -140,12 +159,49 @@ def fields(trajectories: int, steps: int = 20) -> Callable[[int], Arrays]:
     return make
 
 
+GYRE = {"wait": 1500.0, "apart": 25.0, "cycle": 5.0, "noise": 2.0, "seen": 300, "cells": 129}
+
+
+@cache
+def snapshots(count: int) -> Tensor:
+    """States of a turbulent gyre `(count, y, x)`, of one long run."""
+    run = OnAttractor(QuasiGeostrophic(cells=GYRE["cells"]), GYRE["wait"], snapshots=count, apart=GYRE["apart"])
+    return run.start(count, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+
+
+def gyre_steps(samples: int) -> Arrays:
+    """States of the gyre, and where steps of half the length lead from them in the time of a cycle."""
+    x = snapshots(samples)
+    fine = replace(QuasiGeostrophic(cells=GYRE["cells"]), longest_substep=0.625).step(x, GYRE["cycle"])
+    arrays = {"value": x.flatten(1).numpy(), "truth": fine.reshape(samples, 1, -1).numpy()}
+    return arrays | {"observed": np.arange(1), "counted": np.full(1, True)}
+
+
+def gyre_cycles(cycles: int, members: int) -> Callable[[int], Arrays]:
+    """The experiment `sakov2008-qg`, short: members, truth, and which cells are seen at each time but the first."""
+
+    def make(samples: int) -> Arrays:
+        random, x = np.random.default_rng(0), snapshots(members + samples).double()
+        gyre = QuasiGeostrophic(cells=GYRE["cells"])
+        truth = gyre.trajectories(x[members:], cycles + 1, GYRE["cycle"]).flatten(-2).numpy()
+        apart = truth.shape[-1] // GYRE["seen"]
+        cells = np.arange(GYRE["seen"]) * apart + random.integers(apart, size=(cycles + 1, 1))
+        value = np.full_like(truth, np.nan)
+        for t in range(1, cycles + 1):
+            value[:, t, cells[t]] = truth[:, t, cells[t]] + GYRE["noise"] * random.standard_normal(GYRE["seen"])
+        times = GYRE["cycle"] * np.arange(cycles + 1)
+        arrays = {"members": x[:members].numpy(), "cells": cells, "times": times, "observed": np.arange(1, cycles + 1)}
+        return arrays | {"truth": truth, "value": value, "counted": np.full(cycles, True)}
+
+    return make
+
+
 LOOPS = {"filterpy_smoother": 1, "pykalman_smoother": 1}  # a hundred thousand steps take them minutes
 FAST = ("simdkalman_smoother", "statsmodels_smoother", "dynamax_smoother")
 
 
-def tasks(convection: int, ring: int) -> list[Task]:
-    """All of them; so many cycles of an experiment of Lorenz-63, and of Lorenz-96."""
+def tasks(convection: int, ring: int, ocean: int) -> list[Task]:
+    """All of them; so many cycles of an experiment of Lorenz-63, of Lorenz-96, and of the ocean."""
     x63, x96 = cycled("sakov2012-lorenz63", convection), cycled("sakov2008-lorenz96", ring)
     short, long, both = ("cycle", convection), ("cycle", ring), (1, 100)
     one = dict.fromkeys(FAST, 1)
@@ -169,6 +225,14 @@ def tasks(convection: int, ring: int) -> list[Task]:
             ("field", 1),
             ("interpolation", (1, 20)),
             {"sklearn_process": 4, "pykrige_kriging": 4},
+        ),
+        Task("model of the ocean, 129 x 129", gyre_steps, ("time", 1), ("gyre", (1, 16)), {"dapper_gyre": 4}),
+        Task(
+            "LETKF, 25 members, ocean of 129 x 129",
+            gyre_cycles(ocean, 25),
+            ("cycle", ocean),
+            ("gyre_letkf", (1,)),
+            {"dapper_gyre_letkf": 1},
         ),
     ]
 
@@ -303,7 +367,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m nida_kit.studies.peers")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the JSON file")
     parser.add_argument("--environment", type=Path, default=Path(".venv-peers"), help="folder of the peers")
-    parser.add_argument("--cycles", type=int, nargs=2, default=(100, 440), help="of Lorenz-63, and of Lorenz-96")
+    parser.add_argument("--cycles", type=int, nargs=3, default=(100, 440, 6), help="of Lorenz-63, Lorenz-96, the ocean")
     parser.add_argument("--turns", type=int, default=2, help="that are timed, after a first call")
     parser.add_argument("--only", default="", help="tasks whose name holds this; of others the record stays")
     arguments = parser.parse_args()
@@ -313,6 +377,8 @@ def main() -> None:
     found = {task["task"]: task for task in before}
     for task in tasks(*arguments.cycles):
         if arguments.only in task.what:
+            if "could not" in versions[OCEAN]:
+                task = replace(task, theirs={k: n for k, n in task.theirs.items() if "gyre" not in k})
             with tempfile.TemporaryDirectory() as folder:
                 python = arguments.environment.absolute() / "bin" / "python"
                 found[task.what] = contest(task, python, Path(folder), arguments.turns)

@@ -69,6 +69,29 @@ def interpolation(data):
     return lambda: method.assimilate(obs)["mean"].values.reshape(data["value"].shape)
 
 
+def gyre(data):
+    import torch
+
+    import nida_kit as nk
+
+    ocean, start = nk.QuasiGeostrophic(cells=129), torch.from_numpy(data["value"]).unflatten(-1, (129, 129))
+    return lambda: ocean.step(start, 5.0).flatten(1).unsqueeze(1).numpy()
+
+
+def gyre_letkf(data):
+    import torch
+    import xarray as xr
+
+    import nida_kit as nk
+
+    ocean = nk.Continued(nk.QuasiGeostrophic(cells=129), data["members"])
+    method = nk.LETKF(ocean, members=25, inflation=1.04, radius=10, block=2, dtype=torch.float32)
+    value = data["value"].reshape(*data["value"].shape[:2], 129, 129)
+    coords = {"time": data["times"], **ocean.labels.coordinates()}
+    obs = xr.Dataset({"value": (("sample", "time", "y", "x"), value), "noise_std": 2.0}, coords)
+    return lambda: method.assimilate(obs)["mean"].values.reshape(data["value"].shape)[:, data["observed"]]
+
+
 def _dataset(components, times, value):
     import xarray as xr
 

@@ -39,20 +39,57 @@ def dapper_letkf(data):
 
 
 def _dapper(HMM, xp, data):
-    import dapper as dpr
     from dapper.mods import GaussRV
+
+    HMM.X0 = GaussRV(mu=data["mean"], C=HMM.X0.C)
+    HMM.tseq.Ko, HMM.tseq.BurnIn = len(data["observed"]) - 1, 0
+    return _in_turn(HMM, xp, data["truth"], data["value"][:, data["observed"]])
+
+
+def _in_turn(HMM, xp, truths, values):
+    import dapper as dpr
     from dapper.tools import progressbar
 
     progressbar.disable_progbar = True
-    HMM.X0 = GaussRV(mu=data["mean"], C=HMM.X0.C)
-    HMM.tseq.Ko, HMM.tseq.BurnIn = len(data["observed"]) - 1, 0
 
     def assimilate(truth, y):
         dpr.set_seed(1)
         xp.assimilate(HMM, truth, y, liveplots=False)
         return xp.stats.mu.a
 
-    return lambda: [assimilate(*each) for each in zip(data["truth"], data["value"][:, data["observed"]], strict=True)]
+    return lambda: [assimilate(*each) for each in zip(truths, values, strict=True)]
+
+
+def dapper_gyre(data):
+    import numpy as np
+    from dapper.mods.QG import model_config
+
+    model = model_config("sakov2008", {}, mp=False)
+    return lambda: np.stack([model.step(x, 0.0, 5.0)[None] for x in data["value"]])
+
+
+def dapper_gyre_letkf(data):
+    import dapper.da_methods as da
+    import numpy as np
+    from dapper import mods
+    from dapper.mods.QG import model_config, shape
+    from dapper.tools.localization import nd_Id_localization
+
+    def seen(ko):
+        cells = data["cells"][ko + 1]
+        places = nd_Id_localization(shape[::-1], [2, 2], cells, periodic=False)
+        h = mods.ens_compatible(lambda E: E[cells])
+        noise = mods.GaussRV(C=4 * np.eye(len(cells)))
+        return mods.Operator(M=len(cells), model=h, noise=noise, localizer=places)
+
+    members, steps = data["members"].reshape(len(data["members"]), -1), len(data["observed"])
+    dynamics = {"M": members.shape[1], "model": model_config("sakov2008", {}, mp=False).step, "noise": 0}
+    times = mods.Chronology(dt=5.0, dko=1, Ko=steps - 1, BurnIn=0)
+    start = mods.RV(M=members.shape[1], func=lambda count: members[:count].copy())
+    model = mods.HiddenMarkovModel(dynamics, {"time_dependent": seen}, times, start)
+    method = da.LETKF(mp=False, N=25, infl=1.04, loc_rad=10)
+    values = [np.stack([y[t, data["cells"][t]] for t in data["observed"]]) for y in data["value"]]
+    return _in_turn(model, method, data["truth"], values)
 
 
 # Kalman smoothers
