@@ -34,6 +34,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.functional import pad
 
+FEW = 5_000_000  # products of a dense inverse that take less time than the calls of an elimination
 PART = 1_000_000  # numbers that are inverted at once: far beyond the processor's caches it takes twice as long
 
 
@@ -163,8 +164,22 @@ class BlockBanded:
     @cached_property
     def variances(self) -> Float[Tensor, "*batch T n"]:
         """The diagonal of A^-1: marginal variances if A is a precision. Computed once, when first asked for."""
+        if (found := self._few_variances()) is not None:
+            return found
         main = self._of_parts(lambda part: part._split(part._inverse()[0].diagonal(dim1=-2, dim2=-1)))
         return main.to(self.blocks)
+
+    def _few_variances(self) -> Float[Tensor, "*batch T n"] | None:
+        """The same by LAPACK's dense inverse, of few small windows on the CPU; None of others."""
+        *batch, steps, _, n, _ = self.blocks.shape
+        products = math.prod(batch) * (steps * n) ** 3
+        if products > FEW or self.blocks.requires_grad or self.blocks.is_cuda or "_elimination" in self.__dict__:
+            return None
+        root, failed = torch.linalg.cholesky_ex(self.double().dense())
+        if failed.any():
+            return None  # the elimination says where
+        main = torch.cholesky_inverse(root).diagonal(dim1=-2, dim2=-1)
+        return main.unflatten(-1, (steps, n)).to(self.blocks)
 
     def lost(self) -> Float[Tensor, "*batch"]:
         """What rounding may change in each window's worst variance, relative to it.

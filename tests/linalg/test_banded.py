@@ -96,6 +96,14 @@ def test_selected_inverse_and_variances_are_those_of_the_dense_inverse(steps, wi
     assert_same(A.selected_inverse(), BlockBanded.from_dense(inverse, steps).blocks[..., : width + 1, :, :])
 
 
+def test_few_windows_have_the_variances_that_they_have_among_many():
+    many = draw_matrix(32, 2, (40,), n=3)
+    few = BlockBanded(many.blocks[:2])
+    assert "_elimination" not in few.__dict__ and "_elimination" not in many.__dict__
+    assert_same(few.variances, many.variances[:2])
+    assert few._few_variances() is not None and many._few_variances() is None
+
+
 @every_case
 def test_sample_maps_unit_noise_to_the_inverse_covariance(steps, width, batch):
     A = draw_matrix(steps, width, batch)
