@@ -70,8 +70,8 @@ class Arcs:
     def __init__(self, rows: Stack, arcs: Int[Tensor, "m k"], dtype: torch.dtype):
         squares, rows = rows.squares(), rows.to(dtype)
         self.dtype, self.batch = dtype, squares.shape[:-2]
-        self.some = arcs.split(max(1, AT_ONCE // (squares[..., 0].numel() * arcs.shape[-1] ** 2)))
-        self.parts = [InTime(rows.in_arcs(each).expand(*self.batch, *[-1] * 5)) for each in self.some]
+        self.groups = arcs.split(max(1, AT_ONCE // (squares[..., 0].numel() * arcs.shape[-1] ** 2)))
+        self.parts = [InTime(rows.in_arcs(each).expand(*self.batch, *[-1] * 5)) for each in self.groups]
         self.variances = self._together([part.variances() for part in self.parts]).to(squares)
 
     def _together(self, found: list[list[Tensor]]) -> Float[Tensor, "*batch T m k"]:
@@ -87,7 +87,7 @@ class Arcs:
         scaled = (b / size).to(self.dtype).expand(*self.batch, *b.shape[-2:])
         found = [
             part.solve([step.flatten(0, -2) for step in scaled[..., arcs].unbind(-3)])
-            for part, arcs in zip(self.parts, self.some, strict=True)
+            for part, arcs in zip(self.parts, self.groups, strict=True)
         ]
         return self._together(found).to(b) * size.unsqueeze(-1)
 
@@ -134,8 +134,8 @@ class InTime:
         for t in reversed(range(len(self.inverses))):
             factors = list(enumerate(self.factors[t], t + 1))
             for s, _ in factors:
-                told = [(factor.mT, found[r, s] if r <= s else found[s, r].mT) for r, factor in factors]
-                found[t, s] = _products(told[0][0] @ told[0][1], told[1:]).neg_()
+                pairs = [(factor.mT, found[r, s] if r <= s else found[s, r].mT) for r, factor in factors]
+                found[t, s] = _products(pairs[0][0] @ pairs[0][1], pairs[1:]).neg_()
             found[t, t] = _products(self.inverses[t].neg(), [(found[t, s], factor) for s, factor in factors]).neg_()
         return [found[t, t].diagonal(dim1=-2, dim2=-1) for t in range(len(self.inverses))]
 

@@ -13,7 +13,7 @@ from nida_kit.linalg.rows import Stack
 
 Map = Callable[[Tensor], Tensor]
 
-_OF_SPREADS = 60  # posterior spreads per value that the answer may be off by, for each unit of the tolerance
+_SPREADS = 60  # per value, that the answer may be off by for each unit of the tolerance: 1e-3 leaves 6% of a spread
 _EXACT = 1e-4  # of the field's spread: rounding hides what smaller errors of observations tell
 
 
@@ -47,9 +47,9 @@ def conjugate_gradients(
         if values is None or not done:
             return residual
         last, total = gained[-1] - gained[done - done // 4 - 1], gained[-1]
-        share = (last / torch.minimum(values, total).clamp(min=1.0)).sqrt() / _OF_SPREADS
-        told = (residual != 0) & (total <= values / _EXACT**2)
-        return torch.where(told, torch.maximum(residual, share.to(residual)), residual)
+        distance = (last / torch.minimum(values, total).clamp(min=1.0)).sqrt() / _SPREADS
+        asked = (residual != 0) & (total <= values / _EXACT**2)
+        return torch.where(asked, torch.maximum(residual, distance.to(residual)), residual)
 
     error = left()
     while done < most and (active := ~(error <= tolerance)).any():  # so that NaN is not taken as converged
