@@ -23,7 +23,8 @@ What there is, by what one wants to do; `help(nk.observe)` and so on say more:
     score it              rmse, mse, coverage, reliability, crps, crps_ensemble, energy_score, wasserstein,
                           rank_histogram, spread_error, spread_error_ratio; resolved_scales (of fields)
     train a prior         train, Settings, NeuralPrior, RingPrior, FieldPrior, PaperPrior; simulated, fixed (windows to
-                          learn from); mixture, field_mixture, regular (how they are observed); save, load, Card
+                          learn from); mixture, combinations, field_mixture, regular (how they are observed); save,
+                          load, Card
     know the past         Climatology, FieldClimatology, EnsembleClimatology, MultiscaleClimatology, Season, windows,
                           Physics, FieldPhysics, Gaussian
     name a state          StateLabels, GridLabels

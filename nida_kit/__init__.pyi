@@ -41,6 +41,7 @@ from .methods.tiled import tiled as tiled
 from .methods.weak import WeakFourDVar as WeakFourDVar
 from .observing.extend import extend as extend
 from .observing.grid import grid as grid
+from .observing.laws import combinations as combinations
 from .observing.laws import field_mixture as field_mixture
 from .observing.laws import mixture as mixture
 from .observing.laws import regular as regular

@@ -2,6 +2,8 @@
 
 A law is a function of the shape `(B, T, n)` and a random generator. It gives where there are values, `(B, T, n)`, and
 the standard deviations of their errors there. The values themselves are drawn by the training, x + noise_std * noise.
+Where something else than the components is seen, a law gives the operator h as a third, one for the whole batch: values
+are then h(x) + noise_std * noise.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nida_kit import checks
+from nida_kit.observing.operators import Operator, as_operator
 
-Law = Callable[[tuple[int, int, int], torch.Generator], tuple[Tensor, Tensor]]
+Law = Callable[[tuple[int, int, int], torch.Generator], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Operator]]
 
 
 def regular(
@@ -92,6 +95,37 @@ def mixture(
     low, high = noise
     level = low * (high / low) ** torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64)
     return seen, (level * scale.double()).expand(shape)
+
+
+def combinations(
+    shape: tuple[int, int, int], generator: torch.Generator, *, law: Law, scale: Tensor, share: float = 0.5
+) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Operator]:
+    """A law that in a random share of the batches sees linear combinations of the components in their place.
+
+    >>> import functools, nida_kit as nk, torch
+    >>> scale = torch.tensor([8.0, 9.0, 8.6], dtype=torch.float64)
+    >>> law = functools.partial(nk.combinations, law=functools.partial(nk.mixture, scale=scale), scale=scale, share=1.0)
+    >>> seen, noise_std, operator = law((64, 32, 3), torch.Generator().manual_seed(0))
+    >>> operator(torch.ones(32, 3, dtype=torch.float64)).shape
+    torch.Size([32, 3])
+
+    As many as there are components, in random directions at right angles to each other, of the components over `scale`
+    `(n,)`, the climatological standard deviations. What `law` says of a component, where it is seen and how noisy it is
+    over its scale, then holds of a combination.
+
+    Args:
+        shape: `(B, T, n)`.
+        generator: of random numbers.
+        law: of the components.
+        scale: of each.
+        share: of the batches.
+    """
+    share = checks.share("share", share)
+    if torch.rand((), generator=generator) >= share:
+        return law(shape, generator)
+    seen, noise_std = law(shape, generator)
+    Q, R = torch.linalg.qr(torch.randn(shape[-1], shape[-1], generator=generator, dtype=torch.float64))
+    return seen, noise_std / scale, as_operator((Q * R.diagonal().sign()).mT / scale.double())
 
 
 KINDS = ("tracks", "random", "lines")

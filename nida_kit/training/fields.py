@@ -148,7 +148,9 @@ class Interpolated:
         found: list[tuple[Tensor, ...]] = []
         for _ in tqdm(range(0, count, alike), disable=not progress, desc="first guesses"):
             x = windows(alike, generator).float()
-            seen, noise_std = law((1, *x.shape[1:]), generator)
+            seen, noise_std, *operator = law((1, *x.shape[1:]), generator)
+            if operator:
+                raise ValueError("law gives an operator, and networks of fields are trained on values of the field.")
             noise_std = noise_std.float()[:, :1, :1]
             value = x + noise_std * torch.randn(x.shape, generator=generator)
             value = value.where(seen, torch.nan)

@@ -17,8 +17,9 @@ from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
-from nida_kit.observing.laws import Law, field_mixture, mixture, regular
+from nida_kit.observing.laws import Law, combinations, field_mixture, mixture, regular
 from nida_kit.observing.observations import Observations
+from nida_kit.observing.operators import apply_operator, identity
 from nida_kit.priors.paper import Network
 
 APART = 2**32 - 5  # of this generator's seed from the training's
@@ -27,15 +28,17 @@ BETTER = 0.01  # by which share the error must be below that of optimal interpol
 
 def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator) -> Observations:
     """Observations of a batch under a law."""
-    seen, noise_std = law(tuple(x.shape), generator)
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-    return Observations((x + noise_std * noise).where(seen, torch.nan), noise_std)
+    seen, noise_std, *other = law(tuple(x.shape), generator)
+    operator = other[0] if other else identity
+    noise = torch.randn(seen.shape, generator=generator, dtype=x.dtype)
+    value = apply_operator(operator, x) + noise_std * noise
+    return Observations(value.where(seen, torch.nan), noise_std, operator)
 
 
 def check_law(law: Law) -> Law:
     """A function of a shape and a generator."""
     checks.function("law", law, "Try law=functools.partial(nk.mixture, scale=...).")
-    if law in (mixture, regular, field_mixture):  # the function itself
+    if law in (mixture, regular, field_mixture, combinations):  # the function itself
         raise ValueError(
             f"law=nk.{law.__name__} is what laws are made of: give law=functools.partial(nk.{law.__name__}, ...), with "
             "its own arguments."

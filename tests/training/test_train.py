@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nida_kit as nk
-from nida_kit.observing.laws import regular
+from nida_kit.observing.laws import combinations, regular
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.temporal import NeuralPrior
@@ -225,6 +225,30 @@ def test_observations_of_a_law_are_noisy_values_of_what_it_sees():
     assert not where[..., 1:].any() and (where[..., 0].sum(-1) == STEPS / 2).all()
     error = (seen.value - WINDOWS)[where] / 0.5
     assert float(error.std()) == pytest.approx(1, abs=5 / (2 * error.numel()) ** 0.5)
+
+
+def test_combinations_are_seen_in_a_share_of_the_batches_with_the_noise_of_their_law():
+    scale, alone = torch.tensor([2.0, 5.0], dtype=torch.float64), partial(regular, components=[0, 1], every=2)
+    for_sure = partial(combinations, law=partial(alone, noise_std=scale / 10), scale=scale, share=1.0)
+    x = torch.randn(500, 8, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * scale
+    seen = observe_law(x, for_sure, torch.Generator().manual_seed(0))
+    expected = seen.operator(x)
+    # A rotation of what is in units of its spread: its size stays, and each is a sum of both.
+    torch.testing.assert_close(expected.square().sum(-1), (x / scale).square().sum(-1))
+    assert not torch.allclose(expected, x / scale)
+    error = (seen.value - expected)[seen.seen]
+    assert float(error.std()) == pytest.approx(0.1, rel=5 * (2 * len(error)) ** -0.5)
+    law, generator = partial(for_sure, share=0.25), torch.Generator().manual_seed(2)
+    drawn = sum(not observe_law(x[:1], law, generator).direct for _ in range(400))
+    assert drawn == pytest.approx(100, abs=5 * (400 * 0.25 * 0.75) ** 0.5)
+
+
+def test_a_prior_is_trained_on_combinations_too():
+    prior = small_prior()
+    scale = prior.climatology.spread.flatten().double()
+    before = weights_of(prior)
+    train(prior, fixed(WINDOWS), partial(combinations, law=law, scale=scale, share=1.0), SMALL, progress=False)
+    assert weights_of(prior).isfinite().all() and not torch.equal(weights_of(prior), before)
 
 
 def test_drawn_schedules_fall_from_one_with_every_length():
