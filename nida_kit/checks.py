@@ -41,6 +41,32 @@ def sentence(said: object) -> str:
     return text if text.endswith(("?", "!")) else f"{text}."
 
 
+def counted(n: int, one: str, several: str = "") -> str:
+    """A number and what there are so many of.
+
+    >>> counted(1, "value"), counted(1200, "value"), counted(1, "value lies", "values lie")
+    ('1 value', '1,200 values', '1 value lies')
+    """
+    return f"{int(n):,} {one if n == 1 else several or f'{one}s'}"
+
+
+def within_reach(steps: int, most: int, what: str, more: str = "") -> None:
+    """Raises a ValueError where windows are longer than a method knows.
+
+    Args:
+        steps: of the windows.
+        most: that it knows.
+        what: what is said of that, "the network takes windows of up to", say.
+        more: another way out.
+    """
+    if steps > most:
+        raise ValueError(
+            f"The windows have {steps} steps, and {what} {most}: nk.Cycled(method, window={most}) takes a long record "
+            f"window by window; nk.grid(..., steps={most}), or obs.isel(time=slice({most})), keeps the first steps"
+            f"{more}."
+        )
+
+
 # Functions of users
 
 

@@ -193,6 +193,12 @@ class OptimalInterpolation(Method):
         if self.begins is None or observations.times is None:
             return self.climatology
         known, steps = len(self.climatology.mean), observations.value.shape[-2]
+        if steps > known:
+            raise ValueError(
+                f"The windows have {steps} steps, and the climatology has a mean and a covariance of its own for each "
+                f"of {known} times: take fewer steps, nk.grid(..., steps={known}) or obs.isel(time=slice({known})); or "
+                "fit it with order=1, say, which serves windows of any length."
+            )
         first = (float(observations.times[0]) - self.begins) / self.dt
         k = round(first)
         if abs(first - k) > 1e-2 or k < 0 or k + steps > known:

@@ -95,11 +95,8 @@ class EnsembleClimatology(OfField):
         Raises:
             ValueError: windows longer than the members.
         """
-        if steps > (longest := self.members.shape[1]):
-            raise ValueError(
-                f"The windows have {steps} steps, the members of the climatology {longest}: fit it with steps={steps}, "
-                f"or take nk.Cycled(method, window={longest})."
-            )
+        longest = self.members.shape[1]
+        checks.within_reach(steps, longest, "the members of the climatology have", f"; or fit it with steps={steps}")
         generator = self._longest if steps == longest else self._generator(steps)
         return replace(
             Gaussian.generated(self.mean.expand(steps, -1), generator, generator.noise), solver=to_its_spread

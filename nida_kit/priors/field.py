@@ -191,12 +191,7 @@ class FieldPrior(nn.Module):
 
     def check_steps(self, steps: int) -> None:
         """Raises a ValueError where windows are longer than the network takes."""
-        most = self.settings["steps"]
-        if steps > most:
-            raise ValueError(
-                f"The network takes windows of up to {most} steps, and got {steps}: nk.Cycled(method, window={most}) "
-                "takes a long record window by window."
-            )
+        checks.within_reach(steps, self.settings["steps"], "the network takes up to")
 
     def _seen(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "B S y x"]:
         """A field as the network sees it: on its own grid, as many steps as it has channels for."""

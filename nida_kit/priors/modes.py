@@ -266,12 +266,9 @@ class FieldClimatology(OfField):
             ValueError: windows longer than the longest lag, or other statements.
         """
         lead, steps = statement.centre.shape[:-2], statement.centre.shape[-2]
-        if steps > len(self.lags):
-            raise ValueError(
-                f"The windows have {steps} steps, the climatology knows covariances over {len(self.lags)}: take "
-                f"nk.Cycled(method, window={len(self.lags)}), which reconstructs a long record window by window, or "
-                f"fit one of your own with steps={steps}."
-            )
+        checks.within_reach(
+            steps, len(self.lags), "the climatology knows covariances over", f"; or fit it with steps={steps}"
+        )
         found, gain = [], self.__dict__.get("_gain")
         for window in np.ndindex(lead):
             index, weight, residual = _seen(statement, window)

@@ -286,11 +286,9 @@ class MultiscaleClimatology(OfField):
             ValueError: windows longer than the longest lag, values on land, or other statements.
         """
         steps = statement.centre.shape[-2]
-        if steps > self.memory.shape[-1]:
-            raise ValueError(
-                f"The windows have {steps} steps, the climatology knows correlations over {self.memory.shape[-1]}: fit "
-                f"it with steps={steps}, or take nk.Cycled(method, window={self.memory.shape[-1]})."
-            )
+        checks.within_reach(
+            steps, self.memory.shape[-1], "the climatology knows correlations over", f"; or fit it with steps={steps}"
+        )
         (part,) = statement.rows.parts
         part = pointwise(part)
         if self.mask is not None and (lost := _on_land(part, self.mask)).any():

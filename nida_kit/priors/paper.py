@@ -58,8 +58,13 @@ class PaperPrior(nn.Module):
     def forward(self, current: Gaussian, s: float | Tensor) -> Gaussian:
         x = current.estimate
         steps, n = x.shape[-2:]
-        if steps != self.settings["steps"]:
-            raise ValueError(f"This network takes windows of {self.settings['steps']} steps only, not {steps}.")
+        known = self.settings["steps"]
+        checks.within_reach(steps, known, "this network takes windows of exactly")
+        if steps < known:
+            raise ValueError(
+                f"This network takes windows of {known} steps only, not {steps}: nk.extend(obs, {known - steps}) adds "
+                "steps without values."
+            )
         base = self.climatology.over(steps)
         spread = base.std
         scaled = ((x - base.mean) / spread).flatten(-2).to(self.mean[0].weight.dtype)

@@ -250,8 +250,10 @@ def test_the_papers_prior_takes_its_own_window_only(batch):
     assert local.mean.shape == (*batch, 4, N)
     assert local.mean.dtype == local.precision.blocks.dtype == torch.float64
     assert (torch.linalg.eigvalsh(local.precision.dense()) > 0).all()
-    with pytest.raises(ValueError, match="windows of 4 steps only, not 5"):
+    with pytest.raises(ValueError, match=r"5 steps, and .* exactly 4: nk.Cycled\(method, window=4\)"):
         paper()(around(draw(5, N)), 0.5)
+    with pytest.raises(ValueError, match=r"windows of 4 steps only, not 3: nk.extend\(obs, 1\)"):
+        paper()(around(draw(3, N)), 0.5)
 
 
 def test_the_papers_precision_is_the_identity_plus_a_low_rank():
