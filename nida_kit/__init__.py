@@ -42,6 +42,7 @@ Each folder's own `__init__` lists its modules.
     units, dates    declared units are converted; dates become numbers in a method's unit of time
     record          a record of the past: its season, its windows
     edge            labelled arrays become tensors, fields are folded to vectors; and back
+    flags           quality flags: which values they call good
     checks          what users give is checked, each question in one place
     linalg          whitened rows J of a trajectory, and the ways to solve with them
     gaussian        r + J (x - c) ~ N(0, I): a Gaussian, or a statement that becomes one beside others; conditioning

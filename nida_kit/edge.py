@@ -21,7 +21,7 @@ is a `ValueError`.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from nida_kit import checks
+from nida_kit import checks, flags
 from nida_kit.dates import later, model_times, natural_unit
 from nida_kit.state import (
     COMPONENT,
@@ -174,7 +174,8 @@ def load_observations(path: str | Path | xr.Dataset, flag: Hashable | Sequence[H
             read from one.
         flag: which quality flags the good values have: one or several of the flag's values, or of its
             `flag_meanings`. All others become NaN, and so do values without any flag; None looks at no flag. The flags
-            are `value_qc`, or what value's attribute `ancillary_variables` names (CF conventions, section 3.4).
+            are `value_qc`, or what value's attribute `ancillary_variables` names (CF conventions, section 3.4), or
+            the only variable whose name or attributes say that it holds flags: `qc`, `status_flag`, `flag_meanings`.
 
     Raises:
         ValueError: no file, none that can be read, or one that lacks something; flags that it has not, or bit masks.
@@ -214,53 +215,23 @@ def _named(obs: xr.Dataset) -> xr.Dataset:
 
 def flags_of(obs: xr.Dataset) -> list[str]:
     """The names of the variables that say how good the values are."""
-    named = str(obs["value"].attrs.get("ancillary_variables", "")).split() if "value" in obs else []
-    flags = [
-        n
-        for n in obs.data_vars
-        if n == "value_qc" or {"flag_values", "flag_masks", "flag_meanings"} & set(obs[n].attrs)
-    ]
-    return list(dict.fromkeys([*(n for n in named if n in obs and n not in (NOISE, COVARIANCE)), *map(str, flags)]))
+    attrs = {str(n): obs[n].attrs for n in obs.data_vars if n not in ("value", NOISE, COVARIANCE)}
+    return flags.among(attrs, _ancillary(obs))
+
+
+def _ancillary(obs: xr.Dataset) -> list[str]:
+    """What the values name as belonging to them, besides their errors."""
+    return str(obs["value"].attrs.get("ancillary_variables", "")).split() if "value" in obs else []
 
 
 def _good(obs: xr.Dataset, flag: Hashable | Sequence[Hashable]) -> xr.Dataset:
     """The observations whose flags are among some, without the flags."""
-    names = flags_of(obs)
-    if len(names) != 1:
-        raise ValueError(
-            f"flag= needs one variable of quality flags, and there are {names}: call it value_qc, and drop_vars others."
-        )
-    (name,) = names
-    if "flag_masks" in obs[name].attrs:
-        raise ValueError(
-            f"{name} holds bits (flag_masks), which are not supported: flag= takes flags of one value each. Keep the "
-            f"good values yourself: obs.assign(value=obs.value.where((obs.{name} & bit) == 0)).drop_vars({name!r}), "
-            f"where bit is the mask of bad values, among {_masks(obs[name])}."
-        )
-    flags, wanted = obs[name], [flag] if isinstance(flag, str) or not isinstance(flag, Iterable) else list(flag)
-    meanings, values = (
-        str(flags.attrs.get("flag_meanings", "")).split(),
-        np.atleast_1d(flags.attrs.get("flag_values", [])),
-    )
-    known = dict(zip(meanings, values.tolist(), strict=False))
-    there = values.tolist() or np.unique(flags.values[~_missing(flags.values)]).tolist()
-    good = [known.get(each, each) for each in wanted]
-    if unknown := [each for each in good if each not in there]:
-        raise ValueError(f"{name} has no flags {unknown}; it has {known or there}.")
-    if foreign := [d for d in flags.dims if d not in obs["value"].dims]:
+    name = flags.chosen(flags_of(obs), "value", _ancillary(obs))
+    given = obs[name]
+    kept = given.copy(data=flags.good(name, given.values, given.attrs, flag))
+    if "value" in obs and (foreign := [d for d in kept.dims if d not in obs["value"].dims]):
         raise ValueError(f"{name} has the dims {foreign} that value has not: a flag is of each value.")
-    return obs.assign(value=obs["value"].where(flags.isin(good))).drop_vars(name)
-
-
-def _masks(flags: xr.DataArray) -> dict[str, int]:
-    """The bit of each meaning, by the CF conventions, section 3.5."""
-    masks = np.atleast_1d(flags.attrs["flag_masks"]).tolist()
-    return dict(zip(str(flags.attrs.get("flag_meanings", "")).split(), masks, strict=False))
-
-
-def _missing(values: np.ndarray) -> np.ndarray:
-    """Where there is no flag."""
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    return obs.assign(value=obs["value"].where(kept)).drop_vars(name)
 
 
 def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> None:

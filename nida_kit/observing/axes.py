@@ -163,7 +163,8 @@ def time_axis(given: np.ndarray, start, step: Step, steps: int | None, most: int
         beyond: the last step is one that is not before the last value, instead of the nearest to it.
 
     Raises:
-        ValueError: a start of another kind than the times, or a window of too many steps.
+        ValueError: a start of another kind than the times, a window of too many steps, or, where nobody said how many,
+            of steps that are nearly all empty because of a few times.
     """
     begin = _start(given, start, step)
     position = _rounded(_position(given, begin, step))
@@ -171,6 +172,7 @@ def time_axis(given: np.ndarray, start, step: Step, steps: int | None, most: int
         last = float(position.max())
         nearest = np.floor(last if isinstance(step, Months) else last + 0.5)
         steps = max(1, int(np.ceil(last) if beyond else nearest) + 1)
+        _check_together(given, position, steps, most)
     if steps > most:
         raise ValueError(
             f"The window has {steps:.3g} steps, and {most} are as many as fit in memory: is dt in the unit of the "
@@ -178,6 +180,38 @@ def time_axis(given: np.ndarray, start, step: Step, steps: int | None, most: int
         )
     points = _points(begin, step, steps)
     return Axis(TIME, points, np.arange(steps), given, position, isinstance(step, Months))
+
+
+_LONG = 100  # steps, below which a gap is no matter
+
+
+def _check_together(given: np.ndarray, position: np.ndarray, steps: int, most: int) -> None:
+    """Raises a ValueError if a few times lie so far from all others that nearly all steps are empty: mistyped, perhaps.
+
+    Args:
+        given: times, `(N,)`.
+        position: of each, `(N,)`; before 0 there are no steps.
+        steps: of the window.
+        most: how many there may be.
+    """
+    order = np.argsort(position, kind="stable")
+    order = order[position[order] > -0.5]
+    gaps = np.diff(position[order])
+    if gaps.size < 4 or steps < _LONG:
+        return
+    cut = int(gaps.argmax()) + 1
+    early, late = order[:cut], order[cut:]
+    few, most = (early, late) if early.size < late.size else (late, early)
+    span = np.ptp(position[most])
+    if few.size > max(1, 0.05 * order.size) or gaps.max() < 10 * max(span, 1.0):
+        return
+    where = " to ".join(dict.fromkeys(shown(given[k]) for k in few[[0, -1]]))
+    raise ValueError(
+        f"{few.size} of {order.size} values {'lies' if few.size == 1 else 'lie'} far from the others in time, at "
+        f"{where}, where these have {shown(given[most[0]])} to {shown(given[most[-1]])}: so the grid has {steps:,} "
+        "steps, nearly all of them empty. If a time is mistyped, correct it or drop its rows; else cut the table, by "
+        f"start= and steps={f', or keep all of it, by steps={steps}' if steps <= most else ''}."
+    )
 
 
 def _start(given: np.ndarray, start, step: Step):

@@ -52,6 +52,7 @@ def grid(
     error: Hashable | float | None = None,
     places: Mapping[str, Hashable] | None = None,
     window: Hashable | None = None,
+    flag: Hashable | Sequence[Hashable] | None = None,
 ) -> xr.Dataset | tuple[xr.Dataset, OverWindow]:
     """Observations on the model's grid, of a long table or of a dataset at irregular times.
 
@@ -105,6 +106,10 @@ def grid(
         places: for a field, the column of each of its dims, {"y": "lat", "x": "lon"}; None is the dims' own names.
         window: the column that tells windows apart, along a dim of its name; None is "sample" if there is one, else all
             is one window.
+        flag: which quality flags good values have: one or several of the flag's values, or of its `flag_meanings`; rows
+            with others, or without any, are left out. None takes all values. The flags are the column that is called
+            as the values are, with "_qc", or what the attribute `ancillary_variables` of these names, or the only
+            column whose name or attributes say that it holds flags (`qc`, `quality_flag`).
 
     Returns:
         `value` and `noise_std (time, component)`, NaN where nothing was measured, or of a field with its own dims,
@@ -115,18 +120,19 @@ def grid(
 
     Raises:
         ValueError: columns that are missing, rows that do not say what they must, components or dims that the state
-            does not have, a time step or units that cannot be known, or nothing within the window.
+            does not have, flags that there are not, a time step or units that cannot be known, nothing within the
+            window, or, without `steps`, a few times so far from all others that nearly all steps would be empty.
 
     Warns:
         Of values outside the grid, of values of one cell that contradict each other, of rows that come more than once,
-        of flags that are not looked at, of a few times far from all others, and of dims that tell no values apart.
+        of flags that are not looked at, and of dims that tell no values apart.
     """
     labels, known = _model(like)
     exact = checks.flag("exact", exact)
     steps = None if steps is None else checks.count("steps", steps, 1)
     dims = labels.dims if isinstance(labels, GridLabels) else ()
     components = labels.components if isinstance(labels, StateLabels) else ()
-    rows = read_rows(data, Names(time, what, value, error, window, places), dims, components)
+    rows = read_rows(data, Names(time, what, value, error, window, places), dims, components, flag)
     rows, converted = _in_units_of(labels, rows)
     _check_dim(rows.dim, labels)
     if rows.tracks is not None and not exact:
@@ -144,8 +150,7 @@ def grid(
     values = _Values.of(rows, [axis.among(inside) for axis in axes], inside)
     obs, operator, cells = (_interpolating if exact else _on_grid)(values, labels, rows)
     report = _report(rows, values, cells, exact, converted)
-    doubts = _doubts(report, rows, axes, _contradiction(values, cells, labels, exact))
-    for note in [*doubts, *(_far_apart(axes[0]) if steps is None else [])]:
+    for note in _doubts(report, rows, axes, _contradiction(values, cells, labels, exact)):
         warnings.warn(note, stacklevel=2)
     obs = _labelled(obs, rows, labels, axes[0]).assign_attrs(report.numbers | {"report": report.text})
     return (obs, operator) if exact else obs
@@ -407,10 +412,11 @@ class _Report:
 
 
 def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool, converted: str) -> _Report:
-    used, total = values.value.size, rows.value.size + rows.missing
+    used, total = values.value.size, rows.value.size + rows.missing + rows.flagged
     numbers = {
         "rows": total,
         "missing": rows.missing,
+        "flagged": rows.flagged,
         "outside": rows.value.size - used,
         "repeated": cells.repeated,
         "used": used,
@@ -418,8 +424,9 @@ def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool, converted: 
         "observations": cells.index.size,
     }
     lines = {"rows": f"{total:,}", "without a value": f"{rows.missing:,}" if rows.missing else ""}
+    lines["left out by their flags"] = f"{rows.flagged:,}" if rows.flagged else ""
     lines["outside the grid"] = f"{numbers['outside']:,}" if numbers["outside"] else ""
-    lines["values used"] = f"{used:,}, as {cells.index.size:,} observations"
+    lines["values used"] = f"{used:,}, as {checks.counted(cells.index.size, 'observation')}"
     if cells.shared:
         lines["share a cell with others"] = (
             f"{cells.shared:,}, which differ from what they make by up to {cells.apart:.3g} standard deviations"
@@ -448,7 +455,6 @@ def _shown(shift) -> str:
     return str(shift.round("s") if shift > pd.Timedelta("1min") else shift)
 
 
-_LONG = 100  # steps, below which a gap is no matter
 _CHANCE = 1e-3  # of a false alarm among all values that share a cell
 
 
@@ -475,46 +481,24 @@ def _doubts(report: _Report, rows: Rows, axes: Sequence[Axis], contradiction: st
         where = "; ".join(axis.outside for axis in axes if axis.outside)
         advice = "Widen start= and steps=, or select" if axes[0].outside else "Select"
         notes.append(
-            f"{numbers['outside']} of {numbers['rows']} rows lie outside the grid and are left out: {where}. "
+            f"{numbers['outside']} of {checks.counted(numbers['rows'], 'row')} "
+            f"{'lies outside the grid and is' if numbers['outside'] == 1 else 'lie outside the grid and are'} left "
+            f"out: {where}. "
             f"{advice} the others before."
         )
     if numbers["repeated"]:
         notes.append(
-            f"{numbers['repeated']} rows repeat others in all that counts, and are taken as measurements of their own, "
-            "which makes errors too small if they are copies: df.drop_duplicates()."
+            f"{checks.counted(numbers['repeated'], 'row repeats', 'rows repeat')} another in all that counts, and each "
+            "is taken as a measurement of its own, which makes errors too small if there are copies: "
+            "df.drop_duplicates()."
         )
-    if rows.flags:
-        notes.append(
-            f"The flags {list(rows.flags)} are not looked at, and all values are taken: make those NaN that are not "
-            "good, data.where(data[...] == ...)."
-        )
+    notes += rows.flags
     if rows.pooled:
         notes.append(
             f"Nothing tells values along {list(rows.pooled)} apart: those of one time are combined. If they are "
             f"windows, say window={rows.pooled[0]!r}; of a field, give their places."
         )
     return notes
-
-
-def _far_apart(time: Axis) -> list[str]:
-    """What to say of a few times that lie so far from all others that nearly all steps are empty: mistyped, perhaps."""
-    order = np.argsort(time.position, kind="stable")
-    gaps = np.diff(time.position[order])
-    if gaps.size < 4 or len(time.points) < _LONG:
-        return []
-    cut = int(gaps.argmax()) + 1
-    early, late = order[:cut], order[cut:]
-    few, most = (early, late) if early.size < late.size else (late, early)
-    span = np.ptp(time.position[most])
-    if few.size > max(1, 0.05 * order.size) or gaps.max() < 10 * max(span, 1.0):
-        return []
-    where = " to ".join(dict.fromkeys(shown(time.given[k]) for k in few[[0, -1]]))
-    return [
-        f"{few.size} of {order.size} values lie far from the others in time, at {where}, where these have "
-        f"{shown(time.given[most[0]])} to {shown(time.given[most[-1]])}: so the grid has {len(time.points):,} steps, "
-        "nearly all of them empty. If that time is mistyped, correct it or drop its rows; else cut the table by "
-        "start= and steps=."
-    ]
 
 
 # Units and labels

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nida_kit import checks
+from nida_kit import checks, flags
+from nida_kit.checks import counted
 from nida_kit.dates import decoded
 from nida_kit.edge import ALONG, COVARIANCE, LENGTH, NOISE, TRACK, track_of
 from nida_kit.state import COMPONENT, SAMPLE, TIME
@@ -74,8 +76,9 @@ class Rows:
         windows: their labels.
         dim: what windows lie along.
         missing: the number of rows without a value.
+        flagged: the number of rows whose value is left out by its flag.
         unused: columns or variables that play no part.
-        flags: those among them that seem to tell good values from bad.
+        flags: what to say of those among them that seem to tell good values from bad.
         pooled: dims of a dataset that tell no values apart.
         units: what is declared.
         tracks: of errors that drift along tracks the track and the distance along it, `(N,)` each, and the length over
@@ -91,6 +94,7 @@ class Rows:
     windows: np.ndarray | None
     dim: Hashable | None
     missing: int
+    flagged: int
     unused: tuple[str, ...]
     flags: tuple[str, ...]
     pooled: tuple[str, ...]
@@ -103,7 +107,9 @@ class Rows:
         return self.time.dtype.kind.replace("O", "M")
 
 
-def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str], components: Sequence[str]) -> Rows:
+def read_rows(
+    data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str], components: Sequence[str], flag=None
+) -> Rows:
     """The rows of a table or dataset that hold a value.
 
     Args:
@@ -111,9 +117,11 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
         names: of its columns.
         dims: of the grid, none for a state with components.
         components: of the state, none for a field.
+        flag: which flags good values have; None takes all values.
 
     Raises:
-        ValueError: no table, columns that lack or come twice, or rows that do not say what they must.
+        ValueError: no table, columns that lack or come twice, flags that there are not, or rows that do not say what
+            they must.
     """
     source = _Source(data)
     value_name = source.needed(names.value, "value")
@@ -131,24 +139,31 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
     wanted += [] if length is None else [TRACK, ALONG]
     unit_name = _unit_name(source, value_name, wanted)
     wanted += [] if unit_name is None else [unit_name]
-    source = source.flat(wanted, [value_name, error_name, unit_name])
+    attrs = {n: source.attrs(n) for n in source.candidates if n not in wanted}
+    flag_names = flags.among(attrs, _ancillary(data, value_name))
+    flag_name = None if flag is None else flags.chosen(flag_names, value_name, _ancillary(data, value_name))
+    if flag_name is not None:
+        wanted += [flag_name]
+        source.check_beside(flag_name, value_name)
+    source = source.flat(wanted, [value_name, error_name, unit_name, flag_name])
 
     value = _numbers(source[value_name], value_name)
     kept = ~np.isnan(value)
-    if np.isinf(value).any():
-        raise ValueError(f"{value_name!r} holds {np.isinf(value).sum()} infinite values; make them NaN, or drop them.")
     if not kept.any():
         raise ValueError(f"There is no value: the column {value_name!r} holds {value.size} rows, all of them NaN.")
+    missing = int((~kept).sum())
+    if flag_name is not None:
+        kept &= flags.good(flag_name, source[flag_name].to_numpy(), attrs[flag_name], flag)
+    if not kept.any():
+        raise ValueError(f"There is no value left: of those that there are none has in {flag_name!r} the flag {flag}.")
+    if infinite := np.isinf(value[kept]).sum():
+        raise ValueError(f"{value_name!r} holds {counted(infinite, 'infinite value')}; make them NaN, or drop them.")
     error = _errors(source, names.error, error_name, kept)
     units = _declared(data, time_name, value_name, error_name)
     time = _times(_dated(source[time_name], units.time), time_name, kept)
     what = _what(source, what_name, components, kept)
     if unit_name is not None:
-        of_rows = _units_of_rows(source[unit_name][kept], what, components)
-        for unit in [of_rows["value"]] if "value" in of_rows else of_rows.get("components", {}).values():
-            if units.value:
-                check_agree(unit, units.value, f"The column {unit_name!r}", f"{value_name!r} by its attrs['units']")
-        units = replace(units, **of_rows)
+        units = _with_units_of_rows(units, source[unit_name][kept], what, components, value_name)
     where = {dim: _placed(source[name], name, kept) for dim, name in places.items()}
     window, windows = _windows(source, window_name, kept)
     return Rows(
@@ -160,9 +175,10 @@ def read_rows(data: pd.DataFrame | xr.Dataset, names: Names, dims: Sequence[str]
         window,
         windows,
         window_name,
-        int((~kept).sum()),
+        missing,
+        int((~kept).sum()) - missing,
         source.unused,
-        tuple(name for name in source.unused if name.endswith("_qc") or name in _ancillary(data, value_name)),
+        tuple(flags.told(n, np.asarray(data[n]), attrs[n]) for n in flag_names) if flag is None else (),
         source.pooled,
         units,
         None if length is None else (*(_numbers(source[name], name)[kept] for name in (TRACK, ALONG)), length),
@@ -199,6 +215,15 @@ class _Source:
         return list(self.data.columns) if self.is_table else list(self.data.variables)
 
     @property
+    def candidates(self) -> list:
+        """Columns, or variables that are no coordinates."""
+        return list(self.data.columns) if self.is_table else list(self.data.data_vars)
+
+    def attrs(self, name: Hashable) -> Mapping[Hashable, Any]:
+        """What a variable says of itself."""
+        return {} if self.is_table else self.data[name].attrs
+
+    @property
     def is_table(self) -> bool:
         return isinstance(self.data, pd.DataFrame)
 
@@ -219,6 +244,12 @@ class _Source:
         kind = "table has no column" if self.is_table else "dataset has no variable or coordinate"
         advice = _ADVICE[role] if self.is_table else _ADVICE_OF_DATASETS.get(role, _ADVICE[role])
         return ValueError(f"The {kind} {name!r}; there are {list(map(str, self.columns))}. {advice}")
+
+    def check_beside(self, flag: Hashable, value: Hashable) -> None:
+        """Raises a ValueError if there is no flag for each value alone."""
+        foreign = [] if self.is_table else [d for d in self.data[flag].dims if d not in self.data[value].dims]
+        if foreign:
+            raise ValueError(f"{flag} has the dims {foreign} that {value} has not: a flag is of each value.")
 
     def flat(self, wanted: Sequence[Hashable], measured: Sequence[Hashable]) -> _Source:
         """The same with one axis of rows, and the names of what tells no values apart."""
@@ -307,10 +338,19 @@ def _numbers(column: Column, name: Hashable) -> np.ndarray:
     """A column of numbers as floats; what is missing is NaN."""
     if not pd.api.types.is_numeric_dtype(column.dtype) or column.dtype.kind not in "iuf":
         raise ValueError(
-            f"The column {name!r} has dtype {column.dtype}; real numbers are needed: pd.to_numeric(df[{name!r}]) tells "
-            "what is none."
+            f"The column {name!r} has dtype {column.dtype}; real numbers are needed{_first_text(column)}: "
+            f"pd.to_numeric(df[{name!r}]) tells what is none."
         )
     return column.to_numpy(dtype=float, na_value=np.nan)
+
+
+def _first_text(column: Column) -> str:
+    """The first of a column of texts that is no number, in words."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return ""
+    numbers = pd.to_numeric(pd.Series(column), errors="coerce").to_numpy()
+    wrong = np.flatnonzero(np.isnan(numbers.astype(float)) & pd.notna(column))
+    return f", and row {wrong[0]}, counted from 0, holds {pd.Series(column).iloc[wrong[0]]!r}" if wrong.size else ""
 
 
 def _errors(source: _Source, given, name: Hashable | None, kept: np.ndarray) -> np.ndarray:
@@ -358,7 +398,8 @@ def _times(column: Column, name: Hashable, kept: np.ndarray) -> np.ndarray:
         )
     if (lost & kept).any():
         raise ValueError(
-            f"{(lost & kept).sum()} values have no time ({name!r} is missing or infinite): give it, or drop."
+            f"{counted((lost & kept).sum(), 'value has', 'values have')} no time ({name!r} is missing or infinite): "
+            "give it, or drop."
         )
     return time
 
@@ -376,7 +417,8 @@ def _what(source: _Source, name: Hashable | None, components: Sequence[str], kep
     codes, found = pd.factorize(source[name][kept])
     if (codes < 0).any():
         raise ValueError(
-            f"{(codes < 0).sum()} values do not say what they are ({name!r} is missing): give it, or drop."
+            f"{counted((codes < 0).sum(), 'value does', 'values do')} not say what was measured ({name!r} is missing): "
+            "give it, or drop."
         )
     if not components:
         if len(found) > 1:
@@ -403,7 +445,8 @@ def _few(labels: Sequence) -> str:
 def _placed(column: Column, name: Hashable, kept: np.ndarray) -> np.ndarray:
     where = _numbers(column, name)[kept]
     if not np.isfinite(where).all():
-        raise ValueError(f"{(~np.isfinite(where)).sum()} values have no place ({name!r} is missing or infinite).")
+        lost = counted((~np.isfinite(where)).sum(), "value has", "values have")
+        raise ValueError(f"{lost} no place ({name!r} is missing or infinite): give it, or drop.")
     return where
 
 
@@ -413,7 +456,8 @@ def _windows(source: _Source, name: Hashable | None, kept: np.ndarray) -> tuple[
         return None, None
     codes, labels = pd.factorize(source[name], sort=True)
     if (codes < 0).any():
-        raise ValueError(f"{(codes < 0).sum()} rows do not say their window ({name!r} is missing): give it, or drop.")
+        lost = counted((codes < 0).sum(), "row does", "rows do")
+        raise ValueError(f"{lost} not say the window ({name!r} is missing): give it, or drop.")
     if any(isinstance(label, tuple) for label in labels[:1]):
         raise ValueError(
             f"The windows {name!r} are labelled by pairs: data.reset_index({name!r}), and name one column."
@@ -441,6 +485,21 @@ def _unit_name(source: _Source, value: Hashable, wanted: Sequence[Hashable]) -> 
         if source.is_table or set(source[name].dims) <= set(source[value].dims):
             return name
     return None
+
+
+def _with_units_of_rows(
+    units: Units, column: pd.Series, what: np.ndarray | None, components: Sequence[str], value: Hashable
+) -> Units:
+    """Units that a dataset declares with those that its rows do.
+
+    Raises:
+        ValueError: they contradict each other.
+    """
+    of_rows = _units_of_rows(column, what, components)
+    for unit in [of_rows["value"]] if "value" in of_rows else of_rows.get("components", {}).values():
+        if units.value:
+            check_agree(unit, units.value, f"The column {column.name!r}", f"{value!r} by its attrs['units']")
+    return replace(units, **of_rows)
 
 
 def _units_of_rows(column: pd.Series, what: np.ndarray | None, components: Sequence[str]) -> dict:

@@ -560,7 +560,7 @@ def test_rows_outside_are_said():
 
 def test_places_outside_are_said():
     with pytest.warns(
-        UserWarning, match="1 of 2 rows lie outside.*1 along 'x', at 5.1, where the grid has 0 to 4. Select"
+        UserWarning, match="1 of 2 rows lies outside the grid and is left out.*1 along 'x', at 5.1, where the grid has 0 to 4. Select"
     ):
         nk.grid(field_table(2).assign(x=[1, 5.1]), FIELD, dt=1)
 
@@ -576,7 +576,7 @@ def test_longitudes_of_another_convention_are_said():
 
 
 def test_copied_rows_are_said():
-    with pytest.warns(UserWarning, match=r"4 rows repeat others.*drop_duplicates"):
+    with pytest.warns(UserWarning, match=r"4 rows repeat another.*drop_duplicates"):
         nk.grid(pd.concat([TABLE, TABLE]), SYSTEM, dt=0.1)
 
 
@@ -587,14 +587,49 @@ def test_dims_that_tell_nothing_apart_are_said():
     np.testing.assert_allclose(found["value"], obs["value"].mean("depth"))
 
 
+@pytest.mark.parametrize("name", ["value_qc", "qc", "quality_flag", "STATUS_FLAG"])
 @pytest.mark.parametrize("data", ["table", "dataset"])
-def test_flags_that_are_not_looked_at_are_said(data):
-    table = TABLE.dropna().assign(value_qc=[1, 1, 4, 1])
+def test_flags_that_are_not_looked_at_are_said(data, name):
+    table = TABLE.dropna().assign(**{name: [1, 1, 4, 1]})
     if data == "dataset":
         table = table.rename_axis("obs").to_xarray()
-    with pytest.warns(UserWarning, match=r"flags \['value_qc'\] are not looked at"):
+    with pytest.warns(UserWarning, match=rf"flags '{name}' are not looked at.*1 \(3 times\), 4 \(1 time\).*flag=1"):
         obs = nk.grid(table, SYSTEM, dt=0.1)
-    assert obs.attrs["report"].splitlines()[-1].split() == ["not", "used", "value_qc"]
+    assert obs.attrs["report"].splitlines()[-1].split() == ["not", "used", name]
+
+
+@pytest.mark.parametrize("flag", [1, [1], "good", [1, 9]])
+@pytest.mark.parametrize("data", ["table", "dataset"])
+def test_rows_with_good_flags_alone_are_used(data, flag):
+    table = TABLE.assign(qc=[1, 1, 4, 9, 1])
+    meant = {"flag_values": np.array([1, 4, 9]), "flag_meanings": "good bad missing"}
+    if data == "dataset":
+        table = table.rename_axis("obs").to_xarray()
+        table["qc"].attrs = meant
+    if data == "table" and flag == "good":
+        with pytest.raises(ValueError, match=r"qc has no flags \['good'\]; it has \[1, 4, 9\]"):
+            nk.grid(table, SYSTEM, dt=0.1, flag=flag)
+        return
+    obs = nk.grid(table, SYSTEM, dt=0.1, flag=flag, steps=4)
+    kept = TABLE[[True, True, False, flag == [1, 9], True]]
+    xr.testing.assert_identical(obs.drop_attrs(), nk.grid(kept, SYSTEM, dt=0.1, steps=4).drop_attrs())
+    assert [obs.attrs[name] for name in ("rows", "missing", "flagged")] == [5, 1, 4 - len(kept.dropna())]
+    assert f"left out by their flags     {obs.attrs['flagged']}" in obs.attrs["report"]
+
+
+def test_flags_are_those_of_the_value_and_one_alone():
+    table = TABLE.assign(depth_qc=[4, 4, 4, 4, 4], value_qc=[1, 1, 4, 1, 1])
+    assert nk.grid(table, SYSTEM, dt=0.1, flag=1).attrs["flagged"] == 1
+    with pytest.raises(ValueError, match=r"one variable of quality flags, and there are \['depth_qc', 'place_flag'\]"):
+        nk.grid(table.rename(columns={"value_qc": "place_flag"}), SYSTEM, dt=0.1, flag=1)
+    with pytest.raises(ValueError, match="no value left.*'value_qc' the flag 4"):
+        nk.grid(table.assign(value=TABLE["value"].where(table["value_qc"] == 1)), SYSTEM, dt=0.1, flag=4)
+
+
+def test_a_flag_is_of_each_value():
+    dataset = TABLE.dropna().rename_axis("obs").to_xarray().assign(qc=("sensor", [1, 4]))
+    with pytest.raises(ValueError, match=r"qc has the dims \['sensor'\] that value has not"):
+        nk.grid(dataset, SYSTEM, dt=0.1, flag=1)
 
 
 LOST = TABLE.assign(error=[0.5, np.nan, 0.5, 1, 1])
@@ -613,7 +648,7 @@ BAD = {
     "two whats": (TABLE.assign(component="angle"), {}, "columns 'what' and 'component'"),
     "two values": (TWICE, {}, "more than one column 'value'"),
     "unknown": (TABLE.replace("momentum", "speed"), {}, r"names \['speed'\], unknown here.*isin"),
-    "unsaid": (TABLE.replace("momentum", np.nan), {}, "1 values do not say what they are"),
+    "unsaid": (TABLE.replace("momentum", np.nan), {}, "1 value does not say what was measured"),
     "missing error": (LOST, {}, "holds nan beside a value, and 1 such.*fillna"),
     "no positive error": (TABLE.assign(error=0), {}, "holds 0 beside a value, and 4 such"),
     "infinite": (TABLE.assign(value=np.inf), {}, "5 infinite values"),
@@ -622,7 +657,7 @@ BAD = {
     "texts as times": (TABLE.assign(time="2001-01-01"), {}, "have dtype.*to_datetime"),
     "mixed times": (TABLE.assign(time=[0, "a", 1, 2, 3]), {}, "have dtype object.*one calendar"),
     "a zone": (TABLE.assign(time=pd.Timestamp("2001-01-01", tz="UTC")), {}, "time zone UTC.*tz_localize"),
-    "no time of a value": (TABLE.assign(time=[0, np.nan, 1, 2, 3]), {}, "1 values have no time"),
+    "no time of a value": (TABLE.assign(time=[0, np.nan, 1, 2, 3]), {}, "1 value has no time"),
     "beside the window": (
         TABLE,
         {"start": 10.0},
@@ -636,11 +671,11 @@ BAD = {
     "places": (TABLE, {"places": {"y": "lat"}}, "no dims of the grid.*no places"),
     "a time as window": (TABLE, {"window": "time"}, "cannot lie along 'time'"),
     "no window": (TABLE, {"window": "buoy"}, "no column 'buoy'"),
-    "a window unsaid": (TABLE.assign(sample=[0, 1, np.nan, 1, 1]), {}, "1 rows do not say their window"),
+    "a window unsaid": (TABLE.assign(sample=[0, 1, np.nan, 1, 1]), {}, "1 row does not say the window"),
     "no state": (TABLE, {"like": 3}, "like=3 must be a method"),
     "no place": (TABLE, {"like": FIELD}, "no column 'y'.*places="),
     "two quantities": (field_table(2).assign(what=["t", "s"]), {"like": FIELD}, r"one quantity.*\['t', 's'\]"),
-    "a lost place": (field_table(2).assign(x=[np.nan, 1]), {"like": FIELD}, "1 values have no place"),
+    "a lost place": (field_table(2).assign(x=[np.nan, 1]), {"like": FIELD}, "1 value has no place"),
     "no unit": (DATED, {"like": nk.Lorenz63(), "dt": 0.05}, "own, which has no name.*dt='6h'"),
     "no duration": (DATED, {"like": DAILY, "dt": "six hours"}, "dt='six hours' must be a positive duration"),
     "mid-month": (DATED, {"like": DAILY, "dt": "MS", "start": "2006-01-15"}, "first of a month.*start='2006-01-01'"),
@@ -705,11 +740,25 @@ def test_a_mistyped_date_is_named_with_the_steps_that_it_makes():
         warnings.simplefilter("error")
         assert nk.grid(table, DAILY, dt="1D").sizes["time"] == 60
     table.loc[30, "time"] = pd.Timestamp("2204-01-31")
-    with pytest.warns(UserWarning, match=r"1 of 60 values .*2204-01-31.*2024-01-01.*to 2024-02-29.*65,774 steps"):
+    with pytest.raises(ValueError, match=r"1 of 60 values .*2204-01-31.*2024-01-01.*to 2024-02-29.*65,774 steps") as no:
         nk.grid(table, DAILY, dt="1D")
+    assert "steps=65774" in str(no.value)
+    assert nk.grid(table, DAILY, dt="1D", steps=65774).sizes["time"] == 65774
     with pytest.warns(UserWarning) as said:  # who says how many steps knows
         nk.grid(table, DAILY, dt="1D", steps=60)
     assert len(said) == 1 and "outside the grid" in str(said[0].message)
+
+
+def test_a_mistyped_time_of_a_field_is_named_even_if_its_steps_do_not_fit_in_memory():
+    with pytest.raises(ValueError, match=r"1 of 40 values lies far from the others in time, at 400000000, where") as no:
+        nk.grid(field_table(40).assign(time=[*np.arange(39.0), 4e8]), FIELD, dt=1)
+    assert "steps=400000001" not in str(no.value)  # so many do not fit
+
+
+def test_a_time_before_a_given_start_is_left_out_and_no_mistake():
+    table = pd.DataFrame({"time": [-5e4, *np.arange(150.0)], "what": "x", "value": 1.0, "error": 0.5})
+    with pytest.warns(UserWarning, match=r"1 of 151 rows lies outside"):
+        assert nk.grid(table, DAILY, dt=1.0, start=0.0).sizes["time"] == 150
 
 
 def test_a_misfit_of_values_that_were_moved_names_exact():
