@@ -6,6 +6,7 @@ with its text on the error stream and the exit code 2, as wrong options do.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -23,18 +24,44 @@ app = typer.Typer(
 
 @app.command()
 def reconstruct(
-    observations: Annotated[Path, typer.Argument(help="NetCDF with value and noise_std, or a table: .csv.")],
+    observations: Annotated[
+        Path,
+        typer.Argument(
+            help="NetCDF with value and noise_std, or a table, .csv: the columns time, component, value, error (of a "
+            "field places, y and x, and no component). Times are numbers, or dates as 2021-01-31T06:00, in UTC; Z and "
+            "offsets as +02:00 are brought to UTC."
+        ),
+    ],
     output: Annotated[Path, typer.Argument(help="Where the result goes: .nc, .zarr, or .csv for a table.")],
     prior: Annotated[str, typer.Option(help="Shipped weights, or the path of a file.")] = "lorenz63",
-    temperatures: Annotated[int, typer.Option(help="Steps of the reconstruction.")] = 4,
+    temperatures: Annotated[
+        int | None, typer.Option(help="Steps of the reconstruction. [default: 4, of a field what its network learnt]")
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw one window into this .png, .pdf or .svg.")] = None,
     window: Annotated[int, typer.Option(help="Which window is drawn, from 0.")] = 0,
     flag: Annotated[list[str] | None, typer.Option(help="A quality flag of good values, 1 or good.")] = None,
+    robust: Annotated[str | None, typer.Option(help="student: gross errors count less.")] = None,
+    start: Annotated[str | None, typer.Option(help="The first time. [default: the first in the table]")] = None,
+    dt: Annotated[
+        str | None,
+        typer.Option(help="The time step: the prior's; or, of dates, how long it is, as 6h, 1D, MS (calendar months)."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="How many there are. [default: up to the last value]")] = None,
+    error: Annotated[
+        str | None, typer.Option(help="Standard deviation of the errors: a number, or the column of it.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="The column of times. [default: time]")] = None,
+    what: Annotated[
+        str | None, typer.Option(help="The column of components' names. [default: what, component]")
+    ] = None,
+    value: Annotated[str | None, typer.Option(help="The column of what was measured. [default: value]")] = None,
 ) -> None:
     """Reconstruct the trajectories behind a file of observations."""
     from nida_kit import commands
 
-    print(commands.reconstruct(observations, output, prior, temperatures, figure, window, tuple(flag or ())))
+    how = {"start": start, "dt": dt, "steps": steps, "error": error, "time": time, "what": what, "value": value}
+    flags = tuple(flag or ())
+    print(commands.reconstruct(observations, output, prior, temperatures, figure, window, flags, robust, **how))
 
 
 @app.command()
@@ -87,12 +114,48 @@ def figures(
 
 def main() -> None:
     """The entry point."""
-    warnings.showwarning = lambda message, *where, **more: print(f"Caution: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *where, **more: print(f"Caution: {in_a_shell(message)}", file=sys.stderr)
     try:
         app()
     except ValueError as error:
-        print(f"nida: {error}", file=sys.stderr)
+        print(f"nida: {in_a_shell(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+# What takes the place of Python's words for one thing, and calls whose arguments are options.
+_PHRASES = {"obs.assign(noise_std=0.4)": "--error 0.4", "obs.rename(your_name='value')": "--value your_name"}
+_GIVEN = r"""\[\d[^\]]*\]|'[^']*'|"[^"]*"|-?\d[\w.]*|\.\.\.|"""
+_CALL = r"[\w.]+\((?:[^()]|\([^()]*\))*\)"
+
+
+def in_a_shell(said: object) -> str:
+    """A text about arguments of Python as one about the options that are called so; other code stays as it is.
+
+    >>> in_a_shell("Say which holds it, error='sigma', or one number: error=0.4. Cut by start= and steps=.")
+    'Say which holds it, --error sigma, or one number: --error 0.4. Cut by --start and --steps.'
+    >>> in_a_shell("take nk.Cycled(method, window=8), or nk.grid(..., steps=8); flag=[1, 2] keeps both")
+    'take nk.Cycled(method, window=8), or --steps 8; --flag 1 --flag 2 keeps both'
+    """
+    commands = typer.main.get_command(app).commands.values()
+    names = {word[2:] for command in commands for p in command.params for word in p.opts if word.startswith("--")}
+    # window='station' is a column, and no window that is drawn.
+    option = re.compile(rf"(?<![\w.])(?!window=')({'|'.join(sorted(names))})=({_GIVEN})")
+
+    def one(found: re.Match) -> str:
+        name, given = found[1], found[2].strip("'\"")
+        return " ".join(f"--{name} {each.strip()}".strip() for each in given.strip("[]").split(","))
+
+    def outside(found: re.Match) -> str:
+        code = found[0]
+        if option.match(code):
+            return option.sub(one, code)
+        given = [each for each in option.finditer(code) if code.startswith(("nk.grid(", "nk.load_observations("))]
+        return " ".join(map(one, given)) if given else code
+
+    text = str(said)
+    for phrase, words in _PHRASES.items():
+        text = text.replace(phrase, words)
+    return re.sub(f"{_CALL}|{option.pattern}", outside, text)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def time_step(time: xr.DataArray, expected: float | None = None, unit: str | Non
     if expected is not None and abs(step - expected) > 1e-3 * expected:
         raise ValueError(
             f"The observations' time step is {step:g}, the method works with {expected:g}. Bring them onto its steps, "
-            "nk.grid(obs, method), or use a method made for theirs."
+            f"nk.grid(obs, method, dt={expected:g}), or use a method made for theirs."
         )
     return step
 
@@ -149,8 +149,8 @@ def _even_spacing(times: np.ndarray) -> float:
     if step <= 0 or np.abs(gaps - step).max() > tolerance:
         raise ValueError(
             f"The time coordinate is not evenly increasing (steps from {gaps.min():g} to {gaps.max():g}). Put all "
-            "values on the model's steps, with NaN where nothing was measured: nk.grid(obs, method), and dt= if the "
-            "method has no step of its own; exact=True there keeps their true times."
+            "values on the model's steps, with NaN where nothing was measured: nk.grid(obs, method, dt=...); "
+            "exact=True there keeps their true times."
         )
     return step
 
@@ -200,8 +200,8 @@ def read_file(path: str | Path) -> xr.Dataset:
         said = (str(error).splitlines() or [""])[0]
         known = "did not find a match" not in said  # among xarray's readers, which it lists at length
         raise ValueError(
-            f"{str(path)!r} cannot be read as NetCDF or Zarr; it may be another format, or cut off. Of a table, "
-            "nk.grid(pd.read_csv(path), method).to_netcdf(...) makes one."
+            f"{str(path)!r} cannot be read as NetCDF or Zarr; it may be another format, or cut off. Of a table, which "
+            "nida reconstruct takes as .csv, nk.grid(pd.read_csv(path), method).to_netcdf(...) makes one."
             + (f" What xarray said: {type(error).__name__} {said}" if known else "")
         ) from error
 

@@ -115,7 +115,7 @@ def test_a_training_says_its_error_on_trajectories_held_out(folder):
     said = run("train", "many.nc", "mine.safetensors", *small).splitlines()
     about = nk.load("mine.safetensors")[1].about
     error, interpolation = (f"{about[name] ** 0.5:.4g}" for name in ("validation", "interpolation"))
-    assert f"2 trajectories held out: {error} after {about['kept_after']} batches, {interpolation} of" in said[1]
+    assert f"2 trajectories held out: {error} after 1 batch, {interpolation} of" in said[1]
     assert said[2] == about["note"] and "the trained prior" in said[2]  # one batch makes no difference
 
 
@@ -128,6 +128,76 @@ def test_a_table_is_reconstructed_as_nk_grid_takes_it(folder, dated):
     run("reconstruct", "rows.csv", "out.nc", "--prior", "pendulum")
     method = nk.NeuralIncremental.pretrained("pendulum", temperatures=4)
     xr.testing.assert_allclose(xr.load_dataset("out.nc")["mean"], method.assimilate(nk.grid(table, method))["mean"])
+
+
+ROWS = pd.DataFrame({"time": [0.0, 0.4, 0.9], "what": "angle", "value": [1.0, 0.5, -0.2], "error": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "same"),
+    [
+        ({"error": None}, ["--error", "0.1"], {}),
+        ({"error": 0.3, "sigma": 0.1}, ["--error", "sigma"], {}),
+        ({}, ["--start", "0.2", "--steps", "9"], {"start": 0.2, "steps": 9}),
+        ({"qc": [1, 4, 2]}, ["--flag", "1", "--flag", "2"], {"flag": [1, 2], "qc": [1, 4, 2]}),
+        ({"name": "angle", "what": None}, ["--what", "name"], {}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*lies outside the grid")
+def test_options_are_the_arguments_of_nk_grid_that_are_called_so(folder, change, options, same):
+    table = ROWS.assign(**change).dropna(axis="columns")
+    table.to_csv("rows.csv", index=False)
+    run("reconstruct", "rows.csv", "out.nc", "--prior", "pendulum", *options)
+    method, columns = nk.NeuralIncremental.pretrained("pendulum"), {k: same[k] for k in same if k == "qc"}
+    obs = nk.grid(ROWS.assign(**columns), method, **{k: same[k] for k in same if k != "qc"})
+    found = xr.load_dataset("out.nc")
+    xr.testing.assert_allclose(found["mean"], method.assimilate(obs)["mean"])
+    assert found.attrs["observations_file"] == "rows.csv"
+
+
+def test_a_netcdf_file_takes_the_same_options(folder):
+    OBS.drop_vars("noise_std").rename(value="theta").to_netcdf("bare.nc")
+    run("reconstruct", "bare.nc", "a.nc", "--prior", "pendulum", "--value", "theta", "--error", "0.1")
+    run("reconstruct", "obs.nc", "b.nc", "--prior", "pendulum")
+    xr.testing.assert_equal(*(xr.load_dataset(name)["mean"] for name in ("a.nc", "b.nc")))
+    uneven = OBS.isel(time=[0, 4, 8, 16, 19]).assign_coords(time=[0.0, 0.4, 0.8, 1.6, 1.9])
+    uneven.to_netcdf("uneven.nc")
+    with pytest.raises(ValueError, match=r"not evenly increasing.*nk.grid\(obs, method, dt="):
+        run("reconstruct", "uneven.nc", "c.nc", "--prior", "pendulum")
+    run("reconstruct", "uneven.nc", "c.nc", "--prior", "pendulum", "--dt", "0.1")
+    assert xr.load_dataset("c.nc").sizes["time"] == 17  # up to the last value
+
+
+def test_dates_count_the_steps_of_equations_without_a_unit_and_come_back(folder):
+    ROWS.assign(what="x", time=[0, 2, 4]).to_csv("steps.csv", index=False)
+    days = ["2021-01-01", "2021-01-03T00:00Z", "2021-01-05T02:00+02:00"]
+    ROWS.assign(what="x", time=days).to_csv("days.csv", index=False)
+    ROWS.assign(what="x", time=[0.0, 0.1, 0.2]).to_csv("times.csv", index=False)
+    with pytest.raises(ValueError, match="say how long one of its steps is, dt="):
+        run("reconstruct", "days.csv", "out.nc", "--prior", "lorenz63_small")
+    with pytest.warns(UserWarning, match=r"1 time is told in another zone, 2021-01-05T02:00\+02:00 first"):
+        run("reconstruct", "days.csv", "out.nc", "--prior", "lorenz63_small", "--dt", "1D")
+    run("reconstruct", "times.csv", "same.nc", "--prior", "lorenz63_small")
+    found, same = xr.load_dataset("out.nc"), xr.load_dataset("same.nc")
+    np.testing.assert_allclose(found["mean"], same["mean"])
+    np.testing.assert_array_equal(found["time"], np.arange("2021-01-01", "2021-01-06", dtype="M8[D]"))
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("Try error=0.4, or steps='sigma'.", "Try --error 0.4, or --steps sigma."),
+        ("Try dt='6h', start=-2.5 or start='2021-01-01'.", "Try --dt 6h, --start -2.5 or --start 2021-01-01."),
+        ('try robust="student"; cut by start= and steps=.', "try --robust student; cut by --start and --steps."),
+        ("flag=[1, 2] keeps", "--flag 1 --flag 2 keeps"),
+        ("nk.load_observations(obs, flag=...) keeps", "--flag ... keeps"),
+        ("nk.grid(..., steps=8) cuts", "--steps 8 cuts"),
+        ("obs.assign(noise_std=0.4).", "--error 0.4."),
+        *((code, code) for code in ("nk.Cycled(f(x), window=8)", "df.assign(what='x')", "window='a'", "model_steps=3")),
+    ],
+)
+def test_arguments_of_python_are_options_in_a_shell_and_other_code_is_left_alone(said, heard):
+    assert cli.in_a_shell(said) == heard
 
 
 def test_a_zarr_store_is_reconstructed_as_the_file_is(folder):
@@ -143,7 +213,12 @@ def test_a_zarr_store_is_reconstructed_as_the_file_is(folder):
         (["reconstruct", "none.nc", "a.nc"], "no file"),
         (["reconstruct", "none.csv", "a.nc"], "no file"),
         (["reconstruct", "empty.csv", "a.nc"], "cannot be read as a table"),
-        (["reconstruct", "words.csv", "a.nc"], "2021-01-31T06:00.*not 'noon'"),
+        (["reconstruct", "words.csv", "a.nc"], "2021-01-31T06:00.*not 'noon', in row 2 of the file"),
+        (["reconstruct", "semicolons.csv", "a.nc"], "one column.*put commas between"),
+        (["reconstruct", "far.csv", "a.nc", "--prior", "pendulum"], "1 of 6 values lies far.*steps=40001"),
+        (["reconstruct", "obs.nc", "folder.nc"], "is a folder"),
+        (["reconstruct", "obs.nc", "a.nc", "--window", "1"], "window=1 says which one is drawn: give figure="),
+        (["reconstruct", "obs.nc", "a.nc", "--error", "sigma"], "has no 'sigma'; there are"),
         (["reconstruct", "words.txt", "a.nc"], r"another format.*nk.grid\(pd.read_csv\(path\), method\).*makes one\.$"),
         (["train", "words.txt", "a.safetensors"], "another format"),
         (["score", "words.txt", "truth.nc"], "another format"),
@@ -160,6 +235,10 @@ def test_a_zarr_store_is_reconstructed_as_the_file_is(folder):
 )
 def test_wrong_input_is_a_value_error_and_writes_nothing(folder, words, said):
     (folder / "empty.csv").write_text("")
+    (folder / "folder.nc").mkdir()
+    (folder / "semicolons.csv").write_text("time;what;value\n0,5;angle;1,0\n")
+    far = "".join(f"{t},angle,1.0,0.1\n" for t in (0.0, 0.1, 0.2, 0.3, 0.4, 4000.0))
+    (folder / "far.csv").write_text(f"time,what,value,error\n{far}")
     for name in ("words.csv", "words.txt"):
         (folder / name).write_text("time,what,value\nnoon,angle,1.0\n")
     before = set(folder.iterdir())
@@ -172,6 +251,8 @@ def test_in_a_shell_wrong_input_is_a_line_on_the_error_stream_and_the_code_2(fol
     done = nida("reconstruct", "none.nc", "a.nc")
     assert done.returncode == 2 and done.stderr.startswith("nida: 'none.nc' is no file") and not done.stdout
     assert "Traceback" not in done.stderr
+    (folder / "bare.csv").write_text("time,what,value\n0.0,angle,1.0\n")
+    assert "--error 0.4" in nida("reconstruct", "bare.csv", "a.nc", "--prior", "pendulum").stderr
     assert nida("reconstruct").returncode == 2
 
 

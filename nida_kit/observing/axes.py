@@ -201,14 +201,14 @@ def _check_together(given: np.ndarray, position: np.ndarray, steps: int, most: i
         return
     cut = int(gaps.argmax()) + 1
     early, late = order[:cut], order[cut:]
-    few, most = (early, late) if early.size < late.size else (late, early)
-    span = np.ptp(position[most])
+    few, others = (early, late) if early.size < late.size else (late, early)
+    span = np.ptp(position[others])
     if few.size > max(1, 0.05 * order.size) or gaps.max() < 10 * max(span, 1.0):
         return
     where = " to ".join(dict.fromkeys(shown(given[k]) for k in few[[0, -1]]))
     raise ValueError(
         f"{few.size} of {order.size} values {'lies' if few.size == 1 else 'lie'} far from the others in time, at "
-        f"{where}, where these have {shown(given[most[0]])} to {shown(given[most[-1]])}: so the grid has {steps:,} "
+        f"{where}, where these have {shown(given[others[0]])} to {shown(given[others[-1]])}: so the grid has {steps:,} "
         "steps, nearly all of them empty. If a time is mistyped, correct it or drop its rows; else cut the table, by "
         f"start= and steps={f', or keep all of it, by steps={steps}' if steps <= most else ''}."
     )
