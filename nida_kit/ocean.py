@@ -106,11 +106,24 @@ def passes(
         seed: of tracks and errors.
 
     Raises:
-        ValueError: another instrument.
+        ValueError: another instrument, or a truth on another grid.
     """
     checks.one_of("instrument", instrument, list(_TRACKS))
+    _check_grid(truth)
     obs = observe(truth, at=_places(instrument, satellites, seed), noise_std=noise_std, seed=seed)
     return grid(obs, methods()["NIDA"], dt=methods()["NIDA"].dt, start=0.0, steps=STEPS)
+
+
+def _check_grid(truth: xr.DataArray) -> None:
+    """Raises a ValueError if a truth has other points than the methods: values there would be interpolated."""
+    labels = methods()["NIDA"].labels
+    for dim, points in labels.indexes.items():
+        own = truth[dim].values if dim in getattr(truth, "coords", ()) else ()
+        if len(own) != len(points) or not np.allclose(own, points):
+            raise ValueError(
+                f"truth has other points along {dim!r} than the methods, whose grid is that of {labels.shape} cells, "
+                f"from {points[0]:g} to {points[-1]:g}: simulate nk.QuasiGeostrophic(cells={labels.shape[0]})."
+            )
 
 
 @lru_cache(maxsize=8)

@@ -76,3 +76,7 @@ def test_passes_over_several_windows_are_those_over_each():
         assert abs(window - truth).max() < 1e-7
     with pytest.raises(ValueError, match="radar"):
         passes(both, "radar", satellites=2, noise_std=1e-9, seed=0)
+    coarse = one.isel(y=slice(None, None, 2), x=slice(None, None, 2))
+    for foreign in (coarse, one.assign_coords(x=one["x"] + 0.1), one.drop_vars("x"), one.values):
+        with pytest.raises(ValueError, match=r"other points along '[yx]' than the methods.*cells=65"):
+            passes(foreign, "swath", satellites=2, noise_std=1e-9, seed=0)
