@@ -50,6 +50,20 @@ def counted(n: int, one: str, several: str = "") -> str:
     return f"{int(n):,} {one if n == 1 else several or f'{one}s'}"
 
 
+def in_windows(windows: Tensor, said: str) -> str:
+    """A sentence about some windows, that begins with how many they are; where there is one window alone, it need not.
+
+    >>> import torch
+    >>> in_windows(torch.tensor([True, False]), "it is so.")
+    'In 1 of 2 windows it is so.'
+    >>> in_windows(torch.tensor([True]), "it is so.")
+    'It is so.'
+    """
+    if windows.numel() == 1:
+        return f"{said[0].upper()}{said[1:]}"
+    return f"In {int(windows.sum())} of {windows.numel()} windows {said}"
+
+
 def within_reach(steps: int, most: int, what: str, more: str = "") -> None:
     """Raises a ValueError where windows are longer than a method knows.
 
@@ -239,10 +253,11 @@ def doubtful(name: str, values: np.ndarray) -> str:
     far = values[np.abs(values - middle) > 50 * np.where(high > low, high - low, np.inf)]
     if not far.size:
         return ""
-    return (
-        f"{name} holds {far.size} values, {far[0]:g} among them, fifty times as far from the median as usual. Are they "
-        "fill values (make them NaN), or in another unit?"
-    )
+    if far.size == 1:
+        what, asked = f"a value, {far[0]:g},", "Is it a fill value (make it NaN)"
+    else:
+        what, asked = f"{far.size} values, {far[0]:g} among them,", "Are they fill values (make them NaN)"
+    return f"{name} holds {what} fifty times as far from the median as usual. {asked}, or in another unit?"
 
 
 def real(name: str, labelled) -> None:

@@ -347,7 +347,8 @@ def read_observations(
     value = value.transpose(*lead, TIME, *dims)
     y = _folded(value, (*lead, TIME), dims)
     if np.isinf(y).any():
-        raise ValueError(f"obs.value holds {np.isinf(y).sum()} infinite values; mark what was not measured by NaN.")
+        infinite = checks.counted(np.isinf(y).sum(), "infinite value")
+        raise ValueError(f"obs.value holds {infinite}; mark what was not measured by NaN.")
     R = _read_covariance(error, value, y, lead, dims) if error.name == COVARIANCE else None
     std = _read_std(error, value, y, lead, dims) if R is None else np.sqrt(variances(R, lead))
     coords = {name: c for name, c in value.coords.items() if not set(dims) & set(c.dims)} | state.coordinates()
@@ -592,7 +593,8 @@ def check_tracks(track: np.ndarray, distance: np.ndarray, seen: np.ndarray, own:
     """
     counts = seen & ~np.isnan(track)
     if (lost := counts & ~np.isfinite(distance)).any():
-        raise ValueError(f"{lost.sum()} values of tracks have no distance along theirs, and their errors need one.")
+        said = checks.counted(lost.sum(), "value of a track has", "values of tracks have")
+        raise ValueError(f"{said} no distance along it, and errors need one.")
     windows = [a.reshape(-1, math.prod(a.shape[a.ndim - own :])) for a in (track, distance, counts)]
     for its_track, its_distance, its_counts in zip(*windows, strict=True):
         both = np.stack([its_track[its_counts], its_distance[its_counts]])

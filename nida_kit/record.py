@@ -166,7 +166,8 @@ def windows(record: xr.DataArray, steps: int, every: int = 1) -> xr.DataArray:
             f"record has the dims {record.dims}, and windows are cut along time: select one of each other."
         )
     if steps > record.sizes[TIME]:
-        raise ValueError(f"record has {record.sizes[TIME]} times, fewer than {steps=}: try steps={record.sizes[TIME]}.")
+        times = record.sizes[TIME]
+        raise ValueError(f"record has {checks.counted(times, 'time')}, fewer than {steps=}: try steps={times}.")
     record = record.transpose(TIME, *own)
     unit = natural_unit(record[TIME])
     times = model_times(record[TIME], unit)

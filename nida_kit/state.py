@@ -162,8 +162,9 @@ class StateLabels(_Labels):
             )
         if not len(self.components) == len(self.units) == len(self.long_names):
             raise ValueError(
-                f"The {len(self.components)} components {list(self.components)} have {len(self.units)} units and "
-                f"{len(self.long_names)} long names: give one of each for every component."
+                f"There are {checks.counted(len(self.components), 'component')}, {list(self.components)}, "
+                f"{checks.counted(len(self.units), 'unit')} and {checks.counted(len(self.long_names), 'long name')}: "
+                "give one of each for every component."
             )
 
     @property

@@ -213,7 +213,7 @@ def test_a_tensor_becomes_a_labelled_trajectory_and_returns():
 
 
 def test_labels_need_a_unit_and_a_name_for_every_component():
-    with pytest.raises(ValueError, match=r"2 components.*1 units"):
+    with pytest.raises(ValueError, match=r"2 components.*1 unit and"):
         nk.StateLabels(("x", "y"), ("1",), ("x", "y"))
 
 

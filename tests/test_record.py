@@ -235,7 +235,7 @@ def test_fill_values_in_the_past_are_named():
         nk.OptimalInterpolation.fit(nk.windows(record, steps=6), order=1)
         nk.Season.fit(record)
     record[7] = -9999.0
-    with pytest.warns(UserWarning, match="-9999 among them"):
+    with pytest.warns(UserWarning, match="a value, -9999, fifty times"):
         nk.Season.fit(record)
     with pytest.warns(UserWarning, match="fill values"):
         nk.OptimalInterpolation.fit(nk.windows(record, steps=6), order=1)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nida_kit import plots
+from nida_kit import checks, plots
 from nida_kit.lab.controls import even
 from nida_kit.lab.model import Model
 from nida_kit.lab.reconstruction import CONTROLS
@@ -49,7 +49,7 @@ class MinimaModel(Model):
             else "From there to the truth the cost passes no barrier: the same valley"
         )
         return (
-            f"After {int(here['step'])} physics steps: cost {float(here['step_cost']):.1f}, RMSE "
+            f"After {checks.counted(here['step'], 'physics step')}: cost {float(here['step_cost']):.1f}, RMSE "
             f"{float(here['step_rmse']):.3f} in climatological standard deviations. The end has the cost "
             f"{a['minimum_cost']:.1f} and the RMSE {a['rmse']:.3f}, the truth the cost {a['true_cost']:.1f}. {between}."
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from nida_kit import checks
 from nida_kit.lab.model import CAUTION, Model, check_beside, listed
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
@@ -115,7 +116,8 @@ class RecordModel(Model):
     def about(self, ds):
         found, last = ds.attrs, ds.isel(step=-1)
         said = (
-            f"{found['shown']} values shown of window {self.params.window} (there are {self.record.windows}, from 0). "
+            f"{checks.counted(found['shown'], 'value')} shown of window {self.params.window} (there "
+            f"{'is one' if self.record.windows == 1 else f'are {self.record.windows}'}, from 0). "
         )
         if not found["withheld"]:
             said += "Nothing is withheld, so there is no score. "
@@ -123,10 +125,10 @@ class RecordModel(Model):
             others = zip(ds["other"].values, ds["beside_rmse"].values, strict=True) if "beside" in ds else ()
             within = round(float(last["step_coverage"]) * found["withheld"])
             said += (
-                f"RMSE {float(last['step_rmse']):.3f} at {found['withheld']} withheld values"
+                f"RMSE {float(last['step_rmse']):.3f} at {checks.counted(found['withheld'], 'withheld value')}"
                 + "".join(f", {float(error):.3f} for {name}" for name, error in others)
                 + f", in standard deviations of the record ({found['noise_rmse']:.3f} is their own error); {within} of "
-                f"them ({within / found['withheld']:.0%}) lie within their 90% interval. "
+                f"them ({within / found['withheld']:.0%}) within their 90% interval. "
             )
         return f"{said}{found['seconds']:.2f} s." + (f"{CAUTION}{found['note']}" if "note" in found else "")
 

@@ -300,7 +300,9 @@ class TrainingModel(Model):
         )
         if self.running or not done:
             return said
-        kept = f" Kept are the weights after {found['kept_after']} batches." if "kept_after" in found else ""
+        kept = ""
+        if "kept_after" in found:
+            kept = f" Kept are the weights after {checks.counted(found['kept_after'], 'batch', 'batches')}."
         return said + kept + (f"{CAUTION}{found['note']}" if "note" in found else "")
 
     @property
@@ -331,8 +333,8 @@ def _checked(trajectories: Any) -> xr.DataArray:
         )
     if round(HELD_OUT * trajectories.sizes[SAMPLE]) < 1:
         raise ValueError(
-            f"Of {trajectories.sizes[SAMPLE]} trajectories none can be held out to look at: give 10 or more, or cut "
-            "long ones into windows, nk.windows(record, steps=32, every=8)."
+            f"Of {checks.counted(trajectories.sizes[SAMPLE], 'trajectory', 'trajectories')} none can be held out "
+            "to look at: give 10 or more, or cut long ones into windows, nk.windows(record, steps=32, every=8)."
         )
     return trajectories.transpose(SAMPLE, TIME, COMPONENT)
 

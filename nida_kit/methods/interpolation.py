@@ -358,10 +358,12 @@ def outliers(climatology: Climatology | OfField, observations: Observations) -> 
     far = observations.value[away > 10]
     if not far.numel():
         return []
-    return [
-        f"{far.numel()} observed values, {far[0]:g} among them, lie more than 10 standard deviations from the "
-        "climatological mean. Are they fill values (make them NaN), or in another unit?"
-    ]
+    if far.numel() == 1:
+        what, asked = f"1 observed value, {far[0]:g}, lies", "Is it a fill value (make it NaN)"
+    else:
+        what = f"{far.numel()} observed values, {far[0]:g} among them, lie"
+        asked = "Are they fill values (make them NaN)"
+    return [f"{what} more than 10 standard deviations from the climatological mean. {asked}, or in another unit?"]
 
 
 def check_state(climatology: Climatology | OfField, labels: Labels, dt: float) -> tuple[Labels, float]:

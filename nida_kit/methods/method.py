@@ -263,20 +263,7 @@ def _empty(observations: Observations) -> list[str]:
     empty = observations.value.isnan().flatten(-2).all(-1)
     if not empty.any():
         return []
-    return [_among(empty, "nothing is observed: the prior alone is shown.")]
-
-
-def _among(windows: Tensor, said: str) -> str:
-    """A sentence about some windows, that begins with how many they are; where there is one window alone, it need not.
-
-    >>> _among(torch.tensor([True, False]), "it is so.")
-    'In 1 of 2 windows it is so.'
-    >>> _among(torch.tensor([True]), "it is so.")
-    'It is so.'
-    """
-    if windows.numel() == 1:
-        return f"{said[0].upper()}{said[1:]}"
-    return f"In {int(windows.sum())} of {windows.numel()} windows {said}"
+    return [checks.in_windows(empty, "nothing is observed: the prior alone is shown.")]
 
 
 def unused(obs: xr.Dataset, first_guess: bool = False) -> list[str]:
@@ -298,7 +285,10 @@ def unused(obs: xr.Dataset, first_guess: bool = False) -> list[str]:
 def _gross(weight: Tensor) -> list[str]:
     """What to say of values that count for nothing."""
     gone = (weight == 0).sum()
-    return [f"{int(gone)} observed values were taken as gross errors and not used (weight 0)."] if gone else []
+    said = checks.counted(
+        gone, "observed value was taken as a gross error", "observed values were taken as gross errors"
+    )
+    return [f"{said} and not used (weight 0)."] if gone else []
 
 
 def _contradictions(
@@ -312,22 +302,23 @@ def _contradictions(
 ) -> list[str]:
     """What to say of answers that miss what was observed: that, then what to do, and then where and why it may be."""
     if misfit.isinf().any():
-        return [_among(misfit.isinf(), "the answer is not finite.")]
+        return [checks.in_windows(misfit.isinf(), "the answer is not finite.")]
     if not missed.any():
         return []
     far = t.abs().nan_to_num(nan=0.0).where(missed[..., None, None], 0.0)
     advice = 'If it is a gross error, try robust="student"; otherwise larger noise_std, or another prior or model.'
     if converged is not None and (stuck := missed & ~converged.to(missed)).any():
-        where = "The" if stuck.numel() == 1 else f"In {int(stuck.sum())} of them the"
+        where = "The" if missed.sum() == 1 else f"In {int(stuck.sum())} of them the"
         advice = f"{where} search has not converged: {remedy[0].lower()}{remedy[1:]}"
     said = (
         f"the answer misses what was observed, by up to {float(misfit[missed].max()):.3g} standard deviations of its "
         "error (root mean square), and more than chance would."
     )
     return [
-        f"{_among(missed, said)} {advice}{moved} Furthest off, by {float(far.max()):.3g} standard deviations of what "
-        f"the other values leave open, is {place(int(far.argmax()), read)}. It may be a gross error, a bias, noise_std "
-        "too small, a prior or a model of another system, or a search stuck in a wrong minimum."
+        f"{checks.in_windows(missed, said)} {advice}{moved} Furthest off, by {float(far.max()):.3g} standard "
+        f"deviations of what the other values leave open, is {place(int(far.argmax()), read)}. It may be a gross "
+        "error, a bias, noise_std too small, a prior or a model of another system, or a search stuck in a wrong "
+        "minimum."
     ]
 
 
@@ -353,7 +344,7 @@ def _unfinished(diagnostics: dict[str, Tensor], missed: Tensor, remedy: str) -> 
     if not short.any():
         return []
     return [
-        _among(
+        checks.in_windows(
             short,
             "the search has not converged: one more step, undamped, may lead up to "
             f"{float(diagnostics['distance'][short].max()):.2g} standard deviations away. {remedy}",

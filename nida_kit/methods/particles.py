@@ -85,9 +85,12 @@ def warn_of_few(effective: Tensor) -> None:
     few = effective < TOO_FEW
     if few.any():
         notes.warn(
-            f"In {int(few.sum())} of {few.numel()} windows fewer than {TOO_FEW} particles count (effective_particles, "
-            f"at least {float(effective.min()):.2g}): mean and std are left to chance there. Simulations seldom come "
-            "near such exact or many observations: give more particles=.",
+            checks.in_windows(
+                few,
+                f"fewer than {TOO_FEW} particles count (effective_particles, at least {float(effective.min()):.2g}): "
+                "mean and std are left to chance there. Simulations seldom come near such exact or many observations: "
+                "give more particles=.",
+            ),
             stacklevel=6,
         )
 

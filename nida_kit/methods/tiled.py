@@ -250,8 +250,8 @@ def _check_unchanged(store: str | Path, given: Array, sizes: list[list[int]], do
     other = [(i, j) for i, j in finished if _checksum(given[(..., *_places(sizes, (i, j)))].compute()) != done[i, j]]
     if other:
         raise ValueError(
-            f"{str(store)!r} has {len(finished)} finished tiles, and {len(other)} of them were made from other "
-            "observations: give another folder, or delete this one."
+            f"{str(store)!r} has {checks.counted(len(finished), 'finished tile')}, {len(other)} of them made from "
+            "other observations: give another folder, or delete this one."
         )
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nida_kit import checks
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.jacobian import AT_ONCE, linearise, pulled_at_once
 from nida_kit.linalg.rows import Diagonal, Sparse, Whole
@@ -146,7 +147,7 @@ class Observations:
         value = apply_operator(self.operator, x, self.times)
         if value.shape[-1] != self.value.shape[-1]:
             raise ValueError(
-                f"The operator gives {value.shape[-1]} values per time step, the observations have "
+                f"The operator gives {checks.counted(value.shape[-1], 'value')} per time step, the observations have "
                 f"{self.value.shape[-1]}: pass the operator they were made with."
             )
         return value

@@ -146,8 +146,9 @@ def _check_inside(axes: Sequence[Axis], given: Sequence[np.ndarray], truth: xr.D
         if name == TIME:
             what, remedy = "the window", "simulate more steps"
         ends = [shown(x) for x in (beyond.min(), beyond.max(), points.min(), points.max())]
+        lie, at = "lies" if beyond.size == 1 else "lie", " to ".join(dict.fromkeys(ends[:2]))
         raise ValueError(
-            f"{beyond.size} of {coordinate.size} points lie outside {what}, at {name} {ends[0]} to {ends[1]}, where "
+            f"{beyond.size} of {checks.counted(coordinate.size, 'point')} {lie} outside {what}, at {name} {at}, where "
             f"truth has {ends[2]} to {ends[3]}: {remedy}, or keep the others, points.where((points.{name} >= "
             f"truth.{name}.min()) & (points.{name} <= truth.{name}.max()), drop=True)."
         )

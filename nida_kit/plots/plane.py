@@ -90,6 +90,14 @@ def _states(maps: dict[str, xr.DataArray]) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
+def _cuts(ds: xr.Dataset, states: np.ndarray) -> np.ndarray:
+    """The values that hold all cuts, their bands as well: so the axis stays where it is while the cut moves."""
+    if "std" not in ds:
+        return states
+    ends = [(ds["mean"] + side * BAND * ds["std"]).values.ravel() for side in (-1, 1)]
+    return np.concatenate([states, *(x[np.isfinite(x)] for x in ends)])
+
+
 def _limits(maps: dict[str, xr.DataArray]) -> dict[str, tuple[float, float]]:
     """Of each map's colours."""
     limits = dict.fromkeys(_STATES, round_bounds(np.quantile(_states(maps), (_RARE, 1 - _RARE))))
@@ -230,7 +238,7 @@ def update_plane(made: Plane, ds: xr.Dataset, moment: int = -1, along: Hashable 
         if STD in made.seen:
             made.seen[STD].set_data(x[columns], y[rows])
     if along is not None:
-        _set_cut(made, whole, moment, along, dict(at), round_bounds(_states(maps)))
+        _set_cut(made, whole, moment, along, dict(at), round_bounds(_cuts(whole, _states(maps))))
 
 
 def _set_cut(made: Plane, ds: xr.Dataset, moment: int, along: Hashable, at: dict, limits: tuple[float, float]) -> None:

@@ -74,8 +74,9 @@ class EnsembleClimatology(OfField):
         starts = count * (length - steps + 1)
         if length < steps or starts < members:
             raise ValueError(
-                f"{count} records of {length} steps hold {max(0, starts)} windows of {steps} steps, and {members} are "
-                "wanted as members: give fewer members, shorter windows or more records."
+                f"{checks.counted(count, 'record')} of {checks.counted(length, 'step')} can be cut into "
+                f"{checks.counted(max(0, starts), 'window')} of {steps}, and {members} are wanted as members: "
+                "give fewer members, shorter windows or more records."
             )
         away = away.flatten(2)
         chosen = np.linspace(0, starts - 1, members).round().astype(int)

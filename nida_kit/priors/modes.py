@@ -126,8 +126,8 @@ class FieldClimatology(OfField):
         _, length, *shape = records.shape
         if length < 4 * steps:
             raise ValueError(
-                f"The records have {length} steps; windows of {steps} need records of {4 * steps} or more, for the "
-                "covariance at each lag is a mean over time. Give the whole record, not windows of it."
+                f"The records have {checks.counted(length, 'step')}; windows of {steps} need records of {4 * steps} or "
+                "more, for the covariance at each lag is a mean over time. Give the whole record, not windows of it."
             )
         x, taper = away.flatten(2), 1.0
         if radius is not None:

@@ -171,8 +171,8 @@ class MultiscaleClimatology(OfField):
         length, shape = records.shape[1], _plane(records.shape[-2:])
         if length < 2 * steps:
             raise ValueError(
-                f"The records have {length} steps; windows of {steps} need records of {2 * steps} or more, for the "
-                "correlation at each lag is a mean over time. Give the whole record, not windows of it."
+                f"The records have {checks.counted(length, 'step')}; windows of {steps} need records of {2 * steps} or "
+                "more, for the correlation at each lag is a mean over time. Give the whole record, not windows of it."
             )
         inside = (spread > 1.1 * STILL * spread.max()).view(shape)
         away, at = torch.where(inside, away / spread.view(shape), 0.0), displacements(shape)
@@ -293,8 +293,8 @@ class MultiscaleClimatology(OfField):
         part = pointwise(part)
         if self.mask is not None and (lost := _on_land(part, self.mask)).any():
             raise ValueError(
-                f"{int(lost.sum())} observed values lie on land, where the climatology has no field: leave them out, "
-                "obs.value.where(sea), or give it another mask."
+                f"{checks.counted(lost.sum(), 'observed value lies', 'observed values lie')} on land, where the "
+                "climatology has no field: leave that out, obs.value.where(sea), or give another mask."
             )
         generator = self.generator(steps)
         scale = self._known(generator, part)

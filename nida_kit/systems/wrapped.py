@@ -460,7 +460,8 @@ class Transformed(_Wrapped):
         if not z.isfinite().all():
             bad = x[~z.isfinite()]
             raise ValueError(
-                f"{len(bad)} numbers of {what} lie outside the domain of forward, the first of them {bad[0]:.6g}: the "
+                f"{checks.counted(len(bad), 'number')} of {what} {'lies' if len(bad) == 1 else 'lie'} outside the "
+                f"domain of forward, the first of them {bad[0]:.6g}: the "
                 "states of nk.Transformed(system, torch.log, torch.exp) are positive. Clamp them, .clip(min=...), drop "
                 "such members, or in nk.Chain leave out the method that leads there."
             )

@@ -152,8 +152,8 @@ def learn(
         about |= {name: history.attrs[name] for name in told if name in history.attrs}
     elif held_out:
         about["note"] = (
-            f"Of {len(trajectories)} trajectories none was held out, so nothing tells whether the training helped: "
-            "give more, or a larger held_out."
+            f"Of {checks.counted(len(trajectories), 'trajectory', 'trajectories')} none was held out, so nothing "
+            "tells whether the training helped: give more, or a larger held_out."
         )
         warn(about["note"], stacklevel=2)
     return own.prior, Card(own.labels, own.dt, about)

@@ -153,7 +153,7 @@ def test_lazy_records_and_robust_errors_go_through():
     same(cycled.assimilate(OBS.chunk(sample=1)).compute(), found, 1e-12)
     bad = OBS.isel(time=slice(20, 40)).copy(deep=True)
     bad["value"][0, 10, 0] += 20.0
-    with pytest.warns(UserWarning, match="1 observed values were taken as gross errors"):
+    with pytest.warns(UserWarning, match="1 observed value was taken as a gross error"):
         robust = cycled.assimilate(bad, start=cycled.assimilate(OBS.isel(time=slice(20))), robust="student")
     assert float(robust["weight"][0, 10, 0]) == 0
     assert abs(robust["mean"] - found["mean"].isel(time=slice(20, 40))).max() < 0.15

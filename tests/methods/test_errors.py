@@ -314,7 +314,7 @@ def assert_same(one, two):
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.filterwarnings("ignore:In .* windows fewer")
+@pytest.mark.filterwarnings("ignore:.*ewer than 10 particles")
 def test_diagonal_matrices_are_standard_deviations(name):
     std, make = [0.1, 0.2], SMALL[name]
     obs = observed(np.diag([0.09, 0.25]))
@@ -335,7 +335,7 @@ def test_diagonal_errors_of_observations_are_standard_deviations(name):
 
 
 @pytest.mark.parametrize("name", WHOLE | WALKERS)
-@pytest.mark.filterwarnings("ignore:In .* windows fewer")
+@pytest.mark.filterwarnings("ignore:.*ewer than 10 particles")
 def test_lazy_windows_with_correlated_errors_are_the_eager_ones(name):
     obs, method = observed(labelled(R)), (WHOLE | WALKERS)[name]()
     assert_same(method.assimilate(obs, operator=h), method.assimilate(obs.chunk(sample=1), operator=h).compute())

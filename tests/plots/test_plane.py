@@ -73,6 +73,20 @@ def test_the_cut_goes_through_the_point(along, over):
     assert (set(way.get_ydata()) == {0.25}) == (along != "y") and (set(way.get_xdata()) == {0.5}) == (along != "x")
 
 
+@pytest.mark.parametrize("wide", [0.1, 10.0])
+def test_the_axis_of_the_cut_holds_the_band_and_stays_while_the_cut_moves(wide):
+    ds = dataset(1)
+    ds["std"] = wide * (1 + ds["std"])
+    made, seen = plots.make_plane(plots.figure(2), ds, 0, "x", {"y": 0.5}), set()
+    for moment, along, at in ((0, "x", {"y": 0.5}), (1, "y", {"x": 0.3}), (2, "time", {"y": 0.1, "x": 0.9})):
+        plots.update_plane(made, ds, moment, along, at)
+        low, high = made.cut["mean"].axes.get_ylim()
+        seen.add((low, high))
+        band = made.cut["band"].get_xy()[:, 1]
+        assert low <= band.min() and band.max() <= high
+    assert len(seen) == 1
+
+
 def test_updating_a_plane_gives_the_same_pixels_as_making_anew():
     first, second, where = dataset(1), dataset(2), ("y", {"x": 0.3})
     updated = plots.make_plane(plots.figure(2), first, 0, "x", {"y": 0.5})
