@@ -340,6 +340,7 @@ def _check_in_time(observations: Observations) -> None:
     """Raises a ValueError for what cannot be cut along time."""
     if isinstance(observations.operator, OverWindow) or observations.errors.correlated_in_time:
         raise ValueError(
-            "A record is cut into windows, and here an operator (nk.over_window) or the errors (noise_covariance with "
-            "other_time, or noise_length) go over all of it: reconstruct it as one window, without nk.Cycled."
+            "A record is cut into windows, and here an operator (nk.over_window, or of nk.grid with exact=True) or "
+            "the errors (noise_covariance with other_time, or noise_length) go over all of it: reconstruct it as one "
+            "window, without nk.Cycled, or use nk.grid without exact=True."
         )

@@ -251,7 +251,7 @@ def test_a_progress_bar_counts_windows(capsys):
         ),
         (
             lambda: nk.Cycled(KALMAN, 10).assimilate(OBS, operator=nk.over_window(lambda x: x[..., :1])),
-            "one window, without nk.Cycled",
+            r"nk.grid with exact=True.*one window, without nk.Cycled",
         ),
     ],
 )
