@@ -122,40 +122,20 @@ def main() -> None:
         sys.exit(2)
 
 
-# What takes the place of Python's words for one thing, and calls whose arguments are options.
-_PHRASES = {"obs.assign(noise_std=0.4)": "--error 0.4", "obs.rename(your_name='value')": "--value your_name"}
-_GIVEN = r"""\[\d[^\]]*\]|'[^']*'|"[^"]*"|-?\d[\w.]*|\.\.\.|"""
-_CALL = r"[\w.]+\((?:[^()]|\([^()]*\))*\)"
+OPTIONS = {"noise_std": "error"} | {name: name for name in ("start", "dt", "steps", "error", "flag", "robust")}
+"""By the argument of Python that texts of the package name."""
 
 
 def in_a_shell(said: object) -> str:
-    """A text about arguments of Python as one about the options that are called so; other code stays as it is.
+    """A text, and which options the arguments are that it names.
 
-    >>> in_a_shell("Say which holds it, error='sigma', or one number: error=0.4. Cut by start= and steps=.")
-    'Say which holds it, --error sigma, or one number: --error 0.4. Cut by --start and --steps.'
-    >>> in_a_shell("take nk.Cycled(method, window=8), or nk.grid(..., steps=8); flag=[1, 2] keeps both")
-    'take nk.Cycled(method, window=8), or --steps 8; --flag 1 --flag 2 keeps both'
+    >>> in_a_shell("How large are the errors? obs.assign(noise_std=0.4).")
+    'How large are the errors? obs.assign(noise_std=0.4). In a shell noise_std= is --error.'
     """
-    commands = typer.main.get_command(app).commands.values()
-    names = {word[2:] for command in commands for p in command.params for word in p.opts if word.startswith("--")}
-    # window='station' is a column, and no window that is drawn.
-    option = re.compile(rf"(?<![\w.])(?!window=')({'|'.join(sorted(names))})=({_GIVEN})")
-
-    def one(found: re.Match) -> str:
-        name, given = found[1], found[2].strip("'\"")
-        return " ".join(f"--{name} {each.strip()}".strip() for each in given.strip("[]").split(","))
-
-    def outside(found: re.Match) -> str:
-        code = found[0]
-        if option.match(code):
-            return option.sub(one, code)
-        given = [each for each in option.finditer(code) if code.startswith(("nk.grid(", "nk.load_observations("))]
-        return " ".join(map(one, given)) if given else code
-
-    text = str(said)
-    for phrase, words in _PHRASES.items():
-        text = text.replace(phrase, words)
-    return re.sub(f"{_CALL}|{option.pattern}", outside, text)
+    named = [
+        f"{argument}= is --{name}" for argument, name in OPTIONS.items() if re.search(rf"\b{argument}=", str(said))
+    ]
+    return f"{said} In a shell {', '.join(named)}." if named else str(said)
 
 
 if __name__ == "__main__":
