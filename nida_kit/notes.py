@@ -1,4 +1,4 @@
-"""Notes: what users are warned of, and places where nobody is to be; and the versions behind a result.
+"""Notes: what users are warned of, and places where nobody is to be; and what the records of a result hold.
 
 `warnings.catch_warnings` changes filters that all threads share, and two threads that overlap leave them changed for
 good. Here each thread has its own answer.
@@ -12,6 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib.metadata import distributions
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the line lab works without it
+    from torch import Tensor
+
+_LONGEST = 50  # numbers that records hold one by one
 
 _quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
 _gathered: ContextVar[list[str] | None] = ContextVar("_gathered", default=None)
@@ -50,6 +56,22 @@ def warn(note: str, stacklevel: int = 1) -> None:
             warnings.warn(note, stacklevel=stacklevel + 1)
     elif note not in notes:
         notes.append(note)
+
+
+def recorded(values: Tensor) -> list | str:
+    """Numbers as the records of a result hold them: each of them, or of many the range.
+
+    >>> import torch
+    >>> recorded(torch.tensor([1.0, 2.0])), recorded(torch.linspace(0, 1, 1089))
+    ([1.0, 2.0], '1089 numbers from 0 to 1')
+    >>> recorded(torch.full((1089,), 0.25))
+    '1089 numbers, each 0.25'
+    """
+    if values.numel() <= _LONGEST:
+        return values.tolist()
+    low, high = float(values.min()), float(values.max())
+    said = f", each {low:.6g}" if low == high else f" from {low:.6g} to {high:.6g}"
+    return f"{values.numel()} numbers{said}"
 
 
 @lru_cache

@@ -31,6 +31,7 @@ from nida_kit.methods.sequential import (
     reported_moments,
     start_moments,
 )
+from nida_kit.notes import recorded
 from nida_kit.observing.errors import Independent
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import OverWindow
@@ -197,7 +198,7 @@ class ThreeDVar(_GaussianFilter):
     def __init__(self, system: System, background):
         labels = as_system(system).labels
         self.background = checks.covariance(labels.ordered("background", background), labels.shape, "background")
-        super().__init__(system, background=str(self.background.tolist()))
+        super().__init__(system, background=str(recorded(self.background)))
         self._mean = start_moments(system)[0]
 
     def start(self):

@@ -126,7 +126,8 @@ class OptimalInterpolation(Method):
         Args:
             records: `(sample, time, y, x)`, or one `(time, y, x)`, as long as the windows or longer; nothing missing.
             steps: of the longest window that will be reconstructed.
-            members: how many windows of the records. `nk.save` does not take so many numbers: fit it again.
+            members: how many windows of the records; where they hold fewer, all of those, and `settings` say how many.
+                `nk.save` does not take so many numbers: fit it again.
             octaves: places farther apart than about 2^octaves points know little of each other. Choose it by the error
                 on windows held out.
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from nida_kit import checks
 from nida_kit.linalg.covariance import Covariance
 from nida_kit.methods.method import Method
+from nida_kit.notes import recorded
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import After, Moments, Reconstruction, moments_after
 from nida_kit.state import Labels
@@ -220,5 +221,5 @@ def model_noise(std, matrix, labels: Labels, what: str = "model_noise") -> Covar
 def noise_settings(noise: Covariance, what: str = "model_noise") -> dict[str, Any]:
     """What the records say of errors."""
     if noise.independent:
-        return {f"{what}_std": noise.std.tolist()}
-    return {f"{what}_covariance": str(noise.matrix.tolist())}
+        return {f"{what}_std": recorded(noise.std)}
+    return {f"{what}_covariance": str(recorded(noise.matrix))}

@@ -34,6 +34,7 @@ from nida_kit.methods.sequential import (
     reported,
     system_settings,
 )
+from nida_kit.notes import recorded
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.moments import amount, moments, stretches_of
 from nida_kit.priors.physics import Physics
@@ -61,7 +62,7 @@ class PhysicalMethod(Method):
         self._start_mean, self._start = self._started(start_mean, start_std, start_covariance)
         self.physics(1.0)  # refuses now what it would refuse later
         self.settings = system_settings(system) | noise_settings(self._noise)
-        self.settings |= {"start_mean": self._start_mean.tolist()} | noise_settings(self._start, "start")
+        self.settings |= {"start_mean": recorded(self._start_mean)} | noise_settings(self._start, "start")
 
     def _started(self, start_mean, start_std, start_covariance) -> tuple[Tensor, Covariance]:
         """Mean and covariance of the first state: what is given, what the system knows, or those of draws."""

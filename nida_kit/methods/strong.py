@@ -36,6 +36,7 @@ from nida_kit.methods.sequential import (
     start_moments,
 )
 from nida_kit.methods.starts import Search
+from nida_kit.notes import recorded
 from nida_kit.observing.observations import Observations
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.systems.system import System, as_system, check_spread
@@ -176,7 +177,7 @@ class StrongFourDVar(Sequential):
         self.search = Search(iterations, damping, checks.positive("tolerance", tolerance), starts, seed)
         if self.search.starts > 1 and lag is not None:
             raise ValueError(f"{starts=} with {lag=}: several starts are for the whole window, lag=None.")
-        settings = {"background": str(self.background.tolist()), "lag": "whole window" if lag is None else self.lag}
+        settings = {"background": str(recorded(self.background)), "lag": "whole window" if lag is None else self.lag}
         super().__init__(system, **settings, **self.search.settings)
 
     def _around(self, x: Float[Tensor, "*batch n"]) -> Gaussian:

@@ -61,7 +61,8 @@ class EnsembleClimatology(OfField):
         Args:
             records: without gaps.
             steps: of the longest window to be reconstructed.
-            members: how many windows of the records, spread evenly over them; they may overlap.
+            members: how many windows of the records, spread evenly over them; they may overlap. Where the records hold
+                fewer, all of those.
             octaves: of the splines, whose values are alike over about 2^octaves points and 0 beyond four times as many.
 
         Raises:
@@ -72,12 +73,13 @@ class EnsembleClimatology(OfField):
         count, length, *shape = records.shape
         octaves = checks.count("octaves", octaves, 0, max(0, int(np.log2(min(shape))) - 1))
         starts = count * (length - steps + 1)
-        if length < steps or starts < members:
+        if length < steps or starts < 2:
             raise ValueError(
                 f"{checks.counted(count, 'record')} of {checks.counted(length, 'step')} can be cut into "
-                f"{checks.counted(max(0, starts), 'window')} of {steps}, and {members} are wanted as members: "
-                "give fewer members, shorter windows or more records."
+                f"{checks.counted(max(0, starts), 'window')} of {steps}, and a mixture takes two or more: give shorter "
+                "windows or more records."
             )
+        members = min(members, starts)
         away = away.flatten(2)
         chosen = np.linspace(0, starts - 1, members).round().astype(int)
         windows = [away[k // (length - steps + 1), (at := k % (length - steps + 1)) : at + steps] for k in chosen]

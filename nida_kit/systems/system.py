@@ -52,7 +52,7 @@ from nida_kit import checks
 from nida_kit.checks import covariance, noise
 from nida_kit.edge import fold, trajectory, unfold
 from nida_kit.linalg.jacobian import WITHOUT_SLOPES, check_slopes
-from nida_kit.notes import warn
+from nida_kit.notes import recorded, warn
 from nida_kit.state import Labels
 
 
@@ -520,11 +520,11 @@ def _axes(system: System) -> str:
     return f"{said} The time comes as (..., 1): t[..., 0] beside x[..., 0]." if system.depends_on_time else said
 
 
-def _recorded(std: float | Tensor, Q: Tensor | None) -> float | list[float]:
+def _recorded(std: float | Tensor, Q: Tensor | None) -> float | list[float] | str:
     """The noise, as short as a file's records can keep it."""
     if Q is not None:
-        return Q.diagonal().sqrt().tolist()
-    return std if isinstance(std, float) else std.flatten().tolist()
+        return recorded(Q.diagonal().sqrt())
+    return std if isinstance(std, float) else recorded(std.flatten())
 
 
 def checked(system) -> System:

@@ -19,6 +19,7 @@ from torch.distributions import MultivariateNormal
 from nida_kit import checks, notes
 from nida_kit.edge import fold, unfold
 from nida_kit.linalg.jacobian import check_slopes, pullback
+from nida_kit.notes import recorded
 from nida_kit.state import MEMBER, Labels
 from nida_kit.systems.system import System, checked, log_normal
 
@@ -245,7 +246,7 @@ class Started(_Wrapped):
         return self.mean, torch.diag(self.std.square()) if self.root is None else self.covariance
 
     def parameters(self):
-        own = {"start_mean": self.mean.tolist(), "start_std": self.std.tolist()}
+        own = {"start_mean": recorded(self.mean), "start_std": recorded(self.std)}
         return self.system.parameters() | own
 
 

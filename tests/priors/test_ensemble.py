@@ -77,8 +77,8 @@ def test_optimal_interpolation_with_it_halves_the_error_of_the_climatology():
 
 def test_what_it_cannot_do_is_refused():
     records = torch.from_numpy(RECORDS.values)
-    with pytest.raises(ValueError, match="can be cut into 12 windows"):
-        EnsembleClimatology.fit(records, 20, 60)
+    with pytest.raises(ValueError, match="can be cut into 1 window of 20, and a mixture takes two"):
+        EnsembleClimatology.fit(records[:1], 20, 60)
     with pytest.raises(ValueError, match="without gaps"):
         EnsembleClimatology.fit(records.where(records < 4, torch.nan), STEPS, 60)
     with pytest.raises(ValueError, match="octaves"):
@@ -94,3 +94,10 @@ def test_past_windows_are_not_saved(tmp_path):
     method = nk.OptimalInterpolation.fit_ensemble(RECORDS, steps=STEPS, members=60, octaves=2)
     with pytest.raises(ValueError, match="not past windows"):
         nk.save(method, tmp_path / "mine.safetensors")
+
+
+def test_a_short_past_gives_the_members_that_it_holds():
+    method = nk.OptimalInterpolation.fit_ensemble(RECORDS[:2], steps=STEPS, octaves=2)
+    assert method.settings["members"] == 2 * (RECORDS.sizes["time"] - STEPS + 1)
+    with pytest.raises(ValueError, match="two or more"):
+        nk.OptimalInterpolation.fit_ensemble(RECORDS[:1, :STEPS], steps=STEPS, octaves=2)
