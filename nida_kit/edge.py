@@ -33,6 +33,7 @@ from torch import Tensor
 
 from nida_kit import checks, flags
 from nida_kit.dates import later, model_times, natural_unit
+from nida_kit.linalg.fields import nearest_at_sea
 from nida_kit.state import (
     COMPONENT,
     OBSERVED,
@@ -730,8 +731,17 @@ def variances(R: np.ndarray, lead: Sequence[Hashable]) -> np.ndarray:
 # Trajectories in
 
 
-def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, what: str) -> Tensor:
+def read_trajectory(
+    x: xr.DataArray, like: ObservedTensors, state: Labels, what: str, land: Tensor | None = None
+) -> Tensor:
     """A labelled trajectory as a float64 tensor `(..., T, n)` on the observations' window.
+
+    Args:
+        x: the trajectory.
+        like: the observations.
+        state: the labels of the state.
+        what: it is, for the error.
+        land: `(n,)`, which of a field's points are land: there it holds what the nearest point at sea does.
 
     Raises:
         ValueError: dims, times, coordinates or values that do not fit.
@@ -743,6 +753,8 @@ def read_trajectory(x: xr.DataArray, like: ObservedTensors, state: Labels, what:
         x = _relabelled(x, dim, _like(state.indexes[dim], x[dim].values.tolist()))
     x = x.sel({dim: list(labels) for dim, labels in state.indexes.items()})
     values = _folded(x, (*lead, TIME), state.dims)
+    if land is not None:
+        values = values[..., nearest_at_sea(~land, state.shape)]
     if not np.isfinite(values).all():
         raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
     shape = [x.sizes.get(dim, 1) for dim in like.dims]
@@ -915,6 +927,19 @@ def label_values(arrays: Mapping[str, tuple[Tensor, str]], read: ObservedTensors
         name: xr.Variable(dims, unfold(x.cpu(), shape).numpy(), {"long_name": long_name})
         for name, (x, long_name) in arrays.items()
     }
+
+
+def without_land(result: xr.Dataset, land: Tensor, state: Labels) -> xr.Dataset:
+    """A result with NaN on land, where the state has no number.
+
+    Args:
+        result: as it is labelled; where one may go on from it (`NEXT`), it stays as it is.
+        land: `(n,)`.
+        state: the labels of the state.
+    """
+    sea = xr.DataArray(unfold(~land.cpu(), state.shape).numpy(), dims=state.dims)
+    fields = [name for name, x in result.data_vars.items() if set(state.dims) <= set(x.dims) and name not in NEXT]
+    return result.assign({name: result[name].where(sea) for name in fields})
 
 
 def place(index: int, read: ObservedTensors) -> str:

@@ -2,14 +2,17 @@
 
 Estimates and truth must share their coordinates exactly: nothing is aligned, cut or broadcast along time in silence.
 Where both declare units, along `component` or in their attributes, these must be the same.
-NaN in any of them gives NaN. Estimates are a mean and a standard deviation `(..., time, component)`, or of a field with
+NaN in one of them gives NaN; where estimate and truth both are NaN, on land, there is nothing to score, and it is left
+out. Estimates are a mean and a standard deviation `(..., time, component)`, or of a field with
 its own dims after time, or draws with the dim `member` besides, which every score of draws reduces.
 """
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Hashable, Sequence
+from functools import reduce
 from statistics import NormalDist
 from types import ModuleType
 
@@ -133,6 +136,19 @@ def _not_negative(std: np.ndarray) -> np.ndarray:
     return std
 
 
+def _left_out(truth: xr.DataArray, *estimates: xr.DataArray) -> xr.DataArray:
+    """Where truth and estimates all are NaN: on land, where there is nothing to know."""
+    return reduce(operator.and_, (array.isnull() for array in (truth, *estimates)))
+
+
+def _mean(scores: xr.DataArray, left_out: xr.DataArray, dim: Dims) -> xr.DataArray:
+    """The mean of what is not left out; NaN where a score is, or where nothing is left."""
+    scores, kept = xr.broadcast(scores, ~left_out)
+    over, named = _over(dim, scores), scores.where(kept, 0.0)
+    count = kept.sum(over)
+    return (named.sum(over, skipna=False) / count.where(count > 0)).drop_attrs(deep=False)
+
+
 def mse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
     """Mean squared error, in squared state units.
 
@@ -141,9 +157,8 @@ def mse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.Dat
     >>> nk.mse(mean, truth).item()
     1.0
     """
-    import xskillscore
-
-    return xskillscore.mse(*_matched(dim, estimate, truth), dim=_over(dim, truth))
+    estimate, truth = _matched(dim, estimate, truth)
+    return _mean((estimate - truth) ** 2, _left_out(truth, estimate), dim)
 
 
 def rmse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
@@ -154,9 +169,7 @@ def rmse(estimate: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.Da
     >>> nk.rmse(mean, truth).item()
     1.0
     """
-    import xskillscore  # here, as in each score: it takes seconds to import
-
-    return xskillscore.rmse(*_matched(dim, estimate, truth), dim=_over(dim, truth))
+    return mse(estimate, truth, dim) ** 0.5
 
 
 def crps(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
@@ -167,10 +180,10 @@ def crps(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims =
     >>> round(nk.crps(mean, xr.ones_like(mean), truth).item(), 3)
     0.538
     """
-    import xskillscore
+    import xskillscore  # here, for it takes seconds to import
 
     mean, std, truth = _matched_spread(dim, mean, std, truth)
-    return xskillscore.crps_gaussian(truth, mean, std, dim=[]).mean(_over(dim, truth), skipna=False)
+    return _mean(xskillscore.crps_gaussian(truth, mean, std, dim=[]), _left_out(truth, mean, std), dim)
 
 
 def coverage(
@@ -190,7 +203,7 @@ def coverage(
         raise ValueError(f"level={level} must lie between 0 and 1: 0.9 is the 90% interval.")
     mean, std, truth = _matched_spread(dim, mean, std, truth)
     margin = NormalDist().inv_cdf((1 + level) / 2) * std - abs(truth - mean)
-    return (margin >= 0).where(margin.notnull()).mean(dim, skipna=False)
+    return _mean((margin >= 0).where(margin.notnull()), _left_out(truth, mean, std), dim)
 
 
 def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
@@ -202,7 +215,7 @@ def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArra
     1.0
     """
     mean, std, truth = _matched_spread(dim, mean, std, truth)
-    return (std**2).mean(dim, skipna=False) ** 0.5 / rmse(mean, truth, dim)
+    return _mean(std**2, _left_out(truth, mean, std), dim) ** 0.5 / rmse(mean, truth, dim)
 
 
 def gaussian_scores(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray) -> dict[str, float]:
@@ -257,6 +270,10 @@ def spread_error(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, bin
     mean, std, truth = xr.broadcast(*_matched_spread(None, mean, std, truth))
     bins = checks.count("bins", bins, 1, std.size)
     squares = np.stack([std.values.ravel() ** 2, (mean - truth).values.ravel() ** 2])
+    left_out = _left_out(truth, mean, std).values.ravel()
+    if left_out.any() and not left_out.all():
+        squares = squares[:, ~left_out]
+        bins = checks.count("bins", bins, 1, squares.shape[1])
     if np.isnan(squares).any():
         squares[:] = np.nan
     binned = np.array_split(squares[:, np.argsort(squares[0])], bins, axis=1)
@@ -281,6 +298,8 @@ def _score_points(score: Callable, over: list[Hashable], draws: xr.DataArray, ot
 
     Of the dims to reduce, time and the state's own make up the d coordinates of a point; over the others goes the mean.
     """
+    left_out = draws.isnull().all(MEMBER) & others.isnull().all(OTHER)
+    draws, others = (array.where(~left_out, 0.0) for array in (draws, others))
     point = [d for d in _core(others) if d in over]
     scores = xr.apply_ufunc(
         lambda x, y: score(x.reshape(len(x), -1), y.reshape(len(y), -1)),
@@ -324,7 +343,7 @@ def crps_ensemble(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) ->
 
     core = [[MEMBER], []]
     scores = xr.apply_ufunc(score, draws, truth, input_core_dims=core, dask="parallelized", output_dtypes=[float])
-    return scores.mean(_over(dim, truth), skipna=False)
+    return _mean(scores, truth.isnull() & draws.isnull().all(MEMBER), dim)
 
 
 def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None, seed: int = 0) -> xr.DataArray:
@@ -343,11 +362,13 @@ def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None, s
     _matched(dim, _first(draws), truth)
     over = _over(dim, truth)
     truth = truth.broadcast_like(_first(draws))
-    known = truth.notnull() & draws.notnull().all(MEMBER)
+    left_out = truth.isnull() & draws.isnull().all(MEMBER)
+    known = (truth.notnull() & draws.notnull().all(MEMBER)) | left_out
     tied = (draws == truth).sum(MEMBER)
     among = np.floor(xr.DataArray(uniform.random(tied.shape), dims=tied.dims) * (tied + 1))
     every = xr.DataArray(np.arange(1, draws.sizes[MEMBER] + 2), dims="rank")
-    counts = ((draws < truth).sum(MEMBER) + among + 1 == every.assign_coords(rank=every)).sum(over)
+    ranks = ((draws < truth).sum(MEMBER) + among + 1).where(~left_out)
+    counts = (ranks == every.assign_coords(rank=every)).sum(over)
     return counts.rename(None).where(known.all(over))
 
 
@@ -390,7 +411,8 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     PSD is the power spectrum in time and along the last dim, averaged over the others; a plane is taken off before, and
     a Hann window laid over. Only waves with a positive frequency along both axes count. The share of power is
     interpolated between wavelengths and between periods. Resolved are the scales with a share of 0.5 or more that hang
-    together, in the largest such part of the spectrum: a stray small scale outside it does not count.
+    together, in the largest such part of the spectrum: a stray small scale outside it does not count. Where there is
+    land, spectra are those of the lines along the last dim that have none, mu and sigma those of all points at sea.
 
     >>> import nida_kit as nk
     >>> truth = nk.QuasiGeostrophic(cells=17).simulate(samples=4, steps=12, dt=5.0, seed=0)
@@ -413,11 +435,16 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
             f"Scales are those of fields (..., time, y, x) with three times and three points along x or more; truth "
             f"has {dict(truth.sizes)}."
         )
-    x, error = own[-1], mean - truth
+    x, error, left_out = own[-1], mean - truth, _left_out(truth, mean)
     others = [d for d in truth.dims if d != TIME]
-    at_times = 1 - _rms(error, others) / _rms(truth, others)
+    at_times = 1 - _rms(error, left_out, others) / _rms(truth, left_out, others)
     points = {TIME: model_times(truth[TIME], natural_unit(truth[TIME])), x: truth[x].values.astype(float)}
-    spectra = [_power(array, points).transpose(f"freq_{TIME}", ...) for array in (error, truth)]
+    lines = error, truth
+    if len(own) > 1 and left_out.any():
+        at_sea = ~left_out.any([d for d in truth.dims if d not in own[:-1]])
+        if at_sea.any():
+            lines = [array.where(at_sea, drop=True) for array in lines]
+    spectra = [_power(array, points).transpose(f"freq_{TIME}", ...) for array in lines]
     share = 1 - spectra[0] / spectra[1]
     axes = [f"freq_{d}" for d in (TIME, x)]
     shortest = xr.apply_ufunc(
@@ -431,15 +458,18 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     )
     units = natural_unit(truth[TIME]), str(truth[x].attrs.get("units", "1"))
     lambda_t, lambda_x = (s.assign_attrs(units=unit) for s, unit in zip(shortest, units, strict=True))
-    found = {"mu": 1 - _rms(error, truth.dims) / _rms(truth, truth.dims), "sigma": at_times.std(TIME, skipna=False)}
+    found = {
+        "mu": 1 - _rms(error, left_out, None) / _rms(truth, left_out, None),
+        "sigma": at_times.std(TIME, skipna=False),
+    }
     found |= {"lambda_x": lambda_x, "lambda_t": lambda_t, "spectral_score": share}
     return xr.Dataset(
         {name: array.drop_attrs(deep=False) if name in ("mu", "sigma") else array for name, array in found.items()}
     )
 
 
-def _rms(array: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
-    return (array**2).mean(dims, skipna=False) ** 0.5
+def _rms(array: xr.DataArray, left_out: xr.DataArray, dim: Dims) -> xr.DataArray:
+    return _mean(array**2, left_out, dim) ** 0.5
 
 
 def spectrum(array: xr.DataArray) -> xr.DataArray:

@@ -542,3 +542,37 @@ UNEVEN = waves(2, 8, 2, 8, x=np.arange(8) ** 2)
 def test_scales_that_there_cannot_be_are_refused_with_words(estimate, truth, said):
     with pytest.raises(ValueError, match=said):
         nk.resolved_scales(estimate, truth)
+
+
+def test_land_is_left_out_of_scores_and_a_lost_estimate_at_sea_is_not():
+    truth = nk.QuasiGeostrophic(cells=9).simulate(samples=2, steps=6, dt=5.0, seed=0)
+    noise = np.random.default_rng(0).normal(size=(5, *truth.shape))
+    draws = xr.DataArray(truth.values + noise, dims=("member", *truth.dims), coords=truth.coords)
+    mean, std = draws.mean("member"), draws.std("member")
+    sea = truth["x"] > 0.3  # a coast, so that what is left is a field as well
+
+    def scores(truth, mean, std, draws):
+        found = evaluate.gaussian_scores(mean, std, truth) | {"rmse": float(nk.rmse(mean, truth))}
+        found |= {name: float(getattr(nk, name)(draws, truth)) for name in ("crps_ensemble", "energy_score")}
+        found["wasserstein"] = float(nk.wasserstein(draws, draws + 1.0).mean())
+        found["ranks"] = nk.rank_histogram(draws, truth).sum().item()
+        found["spread"] = nk.spread_error(mean, std, truth, bins=3)["error"].sum(skipna=False).item()
+        found["mu"] = float(nk.resolved_scales(mean, truth)["mu"])
+        return found
+
+    whole = (truth, mean, std, draws)
+    wanted = scores(*(x.sel(x=sea) for x in whole))
+    found = scores(*(x.where(sea) for x in whole))
+    assert found == pytest.approx(wanted)
+    lost = truth, *(x.where(sea & ~((x["y"] == x["y"][3]) & (x["x"] == x["x"][7]))) for x in whole[1:])
+    at_sea = scores(lost[0].where(sea), *lost[1:])
+    assert {name for name, score in at_sea.items() if not np.isnan(score)} == {"wasserstein", "ranks"}
+
+
+def test_scales_are_those_of_the_lines_without_land():
+    truth = nk.QuasiGeostrophic(cells=17).simulate(samples=2, steps=6, dt=5.0, seed=0)
+    sea = truth["y"] > 0.4
+    corner = sea | (truth["x"] > 0.4)
+    found, wanted = (nk.resolved_scales(0.9 * x, x) for x in (truth.where(corner), truth.sel(y=sea)))
+    xr.testing.assert_allclose(found["spectral_score"], wanted["spectral_score"])
+    assert found["lambda_x"] == wanted["lambda_x"]

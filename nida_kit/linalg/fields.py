@@ -7,13 +7,14 @@ Each is a kind of rows (`rows.py`): `push` is L, `pull` its adjoint, and z one f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Protocol
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -21,6 +22,15 @@ from nida_kit.linalg.pyramid import Shape, coarser, finer, shapes, splines
 from nida_kit.linalg.rows import Rows
 
 _LARGE = 2**19  # values, two megabytes
+
+
+def nearest_at_sea(sea: Bool[Tensor, " n"], shape: Sequence[int]) -> Int[Tensor, " n"]:
+    """Of each point of a grid the nearest one at sea, which at sea is itself."""
+    from scipy.ndimage import distance_transform_edt  # here, for few fields have land
+
+    land = ~sea.view(tuple(shape)).cpu().numpy()
+    at = distance_transform_edt(land, return_distances=False, return_indices=True)
+    return torch.from_numpy(np.ravel_multi_index(tuple(at), tuple(shape)).ravel()).to(sea.device)
 
 
 class Generator(Rows, Protocol):

@@ -37,6 +37,7 @@ class Composed(Method):
         self.stops_early = any(m.stops_early for m in methods)
         self.fits, self.noise_layers = methods[-1].fits, methods[-1].noise_layers
         self.takes_first_guess = methods[0].takes_first_guess
+        self.land = next((m.land for m in methods if m.land is not None), None)
 
     def doubts(self, observations):
         return list(dict.fromkeys(doubt for method in self.methods for doubt in method.doubts(observations)))

@@ -19,7 +19,7 @@ from nida_kit import checks
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.solvers import Truncated, to_a_tolerance
 from nida_kit.loop import incremental, linearised
-from nida_kit.methods.interpolation import OptimalInterpolation, first_guess_of, outliers
+from nida_kit.methods.interpolation import OptimalInterpolation, first_guess_of, land_of, outliers
 from nida_kit.methods.method import Method
 from nida_kit.methods.sequential import advance, system_settings
 from nida_kit.methods.starts import NEAR
@@ -94,6 +94,10 @@ class FieldFourDVar(Method):
         self.noise_layers = math.ceil((n + r) / n) + 1
         self.settings = system_settings(system) | {"model_error": self.model_error, "outer": self.outer}
         self.settings |= {"cg_iterations": self.iterations or "until converged", "draws": self.draws}
+
+    @property
+    def land(self):
+        return land_of(self.climatology)
 
     def doubts(self, observations):
         return outliers(self.climatology, observations.to(self.climatology.mean.device))

@@ -8,12 +8,13 @@ It is one step of the loop (`loop.py`), exact for Gaussian states and a linear h
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nida_kit import checks
@@ -21,6 +22,8 @@ from nida_kit.dates import model_times
 from nida_kit.descent import conditioned
 from nida_kit.edge import fold, time_step
 from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.fields import nearest_at_sea
+from nida_kit.linalg.rows import Sparse, Stack
 from nida_kit.loop import incremental
 from nida_kit.methods.method import Method
 from nida_kit.notes import warn
@@ -98,8 +101,8 @@ class OptimalInterpolation(Method):
         OptimalInterpolation(modes=30, longest_window=5)
 
         Args:
-            records: `(sample, time, y, x)`, or one `(time, y, x)`, at least four times as long as the windows; nothing
-                is missing.
+            records: `(sample, time, y, x)`, or one `(time, y, x)`, at least four times as long as the windows; on
+                land NaN at all times, and nothing is missing elsewhere.
             steps: of the longest window that will be reconstructed.
             modes: of the field. More of them are better and slower, as their number cubed.
             radius: beyond 3.65 times this many grid points values are taken to know nothing of each other; None is no
@@ -124,7 +127,8 @@ class OptimalInterpolation(Method):
         OptimalInterpolation(members=100, octaves=2, longest_window=5)
 
         Args:
-            records: `(sample, time, y, x)`, or one `(time, y, x)`, as long as the windows or longer; nothing missing.
+            records: `(sample, time, y, x)`, or one `(time, y, x)`, as long as the windows or longer; on land
+                NaN at all times, and nothing is missing elsewhere.
             steps: of the longest window that will be reconstructed.
             members: how many windows of the records; where they hold fewer, all of those, and `settings` say how many.
                 `nk.save` does not take so many numbers: fit it again.
@@ -156,9 +160,9 @@ class OptimalInterpolation(Method):
 
         Args:
             records: `(sample, time, y, x)`, or one `(time, y, x)`, at least twice as long as the windows, on an even
-                grid; nothing is missing at sea.
+                grid; on land NaN at all times, and nothing is missing at sea.
             steps: of the longest window that will be reconstructed.
-            sea: a mask `(y, x)` of where there is a field; None is wherever it varies.
+            sea: a mask `(y, x)` of where there is a field; None is wherever there is a value at any time.
             draws: of which std is made; fewer are quicker, and rougher.
             tolerance: of conjugate gradients; errors of observations far below the spread need no smaller one.
 
@@ -213,6 +217,10 @@ class OptimalInterpolation(Method):
         return self.climatology if k == 0 else self.climatology.part(k, steps)
 
     takes_first_guess = False
+
+    @property
+    def land(self):
+        return land_of(self.climatology)
 
     def doubts(self, observations):
         return outliers(self.climatology, observations)
@@ -294,6 +302,18 @@ def past_of(
     return past, values, labels
 
 
+def sea_of(past: Float[Tensor, "N T n"], labels: Labels) -> Bool[Tensor, " n"]:
+    """Which numbers of a state have a value at any time: of a field all but those on land; all of named components.
+
+    Raises:
+        ValueError: none has.
+    """
+    sea = ~past.isnan().flatten(0, 1).all(0)
+    if not sea.any():
+        raise ValueError("windows hold no value: all are NaN.")
+    return sea if isinstance(labels, GridLabels) else torch.ones_like(sea)
+
+
 def _fields_of(records: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T y x"], Labels]:
     """The same of fields on a plane, of which one record is enough."""
     records, values, labels = past_of(records, "records", alone=True)
@@ -345,7 +365,25 @@ def _said(climatology: OfField, observations: Observations) -> Gaussian:
         observations = observations.to(climatology.mean.device, climatology.mean.dtype)
     lead = observations.value.shape[:-2]
     centre = climatology.over(observations.value.shape[-2]).centre.to(observations.value)
-    return observations.around(centre.expand(*lead, -1, -1))
+    said = observations.around(centre.expand(*lead, -1, -1))
+    return said if climatology.mask is None else _at_sea(said, climatology)
+
+
+def _at_sea(said: Gaussian, climatology: OfField) -> Gaussian:
+    """The same, of which what lies between sea and land sees the nearest points at sea in the place of land."""
+    (part,) = said.rows.parts
+    if not isinstance(part, Sparse):
+        return said
+    n = len(climatology.mask)
+    nearest = nearest_at_sea(climatology.mask, climatology.shape).to(part.index)
+    index = part.index // n * n + nearest[part.index % n]
+    return replace(said, rows=Stack((replace(part, index=index),)))
+
+
+def land_of(climatology: Climatology | OfField) -> Bool[Tensor, " n"] | None:
+    """Where a climatology knows no field."""
+    mask = getattr(climatology, "mask", None)
+    return None if mask is None else ~mask.cpu()
 
 
 def outliers(climatology: Climatology | OfField, observations: Observations) -> list[str]:

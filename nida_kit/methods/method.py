@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nida_kit import checks, html
@@ -32,6 +32,7 @@ from nida_kit.edge import (
     place,
     read_observations,
     read_trajectory,
+    without_land,
 )
 from nida_kit.methods.lazy import by_chunks
 from nida_kit.methods.records import with_records
@@ -76,6 +77,8 @@ class Method(ABC):
         takes_first_guess: whether the answer depends on where it starts.
         doubt_of_robust: what to say where `robust=` is asked for.
         remedy: what to do where its search has not converged.
+        land: `(n,)`, at which points of a field there is no state: results are NaN there, and observations are refused;
+            None is nowhere.
     """
 
     labels: Labels
@@ -87,6 +90,7 @@ class Method(ABC):
     fits: bool = True
     takes_first_guess: bool = True
     doubt_of_robust: str = ""
+    land: Bool[Tensor, " n"] | None = None
     remedy: str = "Start from a better first_guess, as in nk.Chain([interpolation, method]), or give more iterations."
 
     def __repr__(self) -> str:
@@ -211,9 +215,11 @@ class Method(ABC):
         began = time.perf_counter()
         read = read_observations(obs, self.labels, self.dt, direct=is_direct(operator))
         if first_guess is not None:
-            first_guess = read_trajectory(first_guess, read, self.labels, "first_guess")
+            first_guess = read_trajectory(first_guess, read, self.labels, "first_guess", self.land)
         errors = errors_of(read.noise_std, read.noise_covariance, read.tracks)
         observations = Observations(read.value, errors, operator, read.times)
+        if self.land is not None:
+            _refuse_on_land(observations, self.land)
         notes = _empty(observations) + unused(obs, first_guess is not None and not self.takes_first_guess)
         notes += self.doubts(observations)
         with torch.no_grad(), gathered() as said:
@@ -248,6 +254,8 @@ class Method(ABC):
             else:
                 draws = self.draw(*given, fold(torch.from_numpy(noise.values), self.labels.shape))
                 result, steps = _label_draws(draws, read), {}
+        if self.land is not None:
+            result = without_land(result, self.land, self.labels)
         result.attrs = {"method": type(self).__name__, "seed": "none", **self.settings, **steps}
         result.attrs |= {"converted": read.converted} if read.converted else {}
         result.attrs |= {"seconds": time.perf_counter() - began, "versions": versions()}
@@ -256,6 +264,18 @@ class Method(ABC):
             warn(note, stacklevel=4)
         result.attrs |= {"note": "\n".join(notes)} if notes else {}
         return with_records(result.assign_coords(read.coords), obs, self.labels, direct=is_direct(operator))
+
+
+def _refuse_on_land(observations: Observations, land: Bool[Tensor, " n"]) -> None:
+    """Raises a ValueError where values were observed on land, and says how many."""
+    lost = int(observations.on_land(land).sum())
+    if lost:
+        raise ValueError(
+            f"{lost} of {int(observations.seen.sum())} observed values lie on land, where the past is NaN at all times "
+            "and the method knows no field. Leave them out: obs.assign(value=obs.value.where(sea)), where sea is "
+            "past.isel(time=0).notnull(), say; of points between cells, drop those before nk.grid. If it is sea "
+            "there, fit the method to a past that has values."
+        )
 
 
 def _empty(observations: Observations) -> list[str]:

@@ -21,7 +21,7 @@ from nida_kit.descent import conditioned
 from nida_kit.edge import check_observations
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
-from nida_kit.methods.interpolation import OptimalInterpolation, check_state, first_guess_of, outliers
+from nida_kit.methods.interpolation import OptimalInterpolation, check_state, first_guess_of, land_of, outliers
 from nida_kit.methods.method import Method
 from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
@@ -180,6 +180,10 @@ class NeuralIncremental(Method):
                 f"weights serve that grid as well: nk.NeuralIncremental.pretrained({weights!r}, labels=...), with the "
                 f"labels of a system, nk.QuasiGeostrophic(cells={shape[0]}).labels, or nk.GridLabels."
             )
+
+    @property
+    def land(self):
+        return land_of(self.prior.climatology)
 
     def doubts(self, observations):
         device = self.prior.climatology.mean.device

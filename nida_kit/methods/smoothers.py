@@ -15,7 +15,7 @@ from typing import Self
 
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nida_kit import checks
@@ -25,7 +25,7 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.covariance import Covariance
 from nida_kit.loop import incremental
 from nida_kit.methods.filters import extended_kalman_filter
-from nida_kit.methods.interpolation import past_of
+from nida_kit.methods.interpolation import past_of, sea_of
 from nida_kit.methods.method import Method
 from nida_kit.methods.sequential import (
     model_noise,
@@ -148,7 +148,8 @@ class KalmanSmoother(PhysicalMethod):
         the covariance of what the fit leaves, the first state has that of the past.
 
         Args:
-            windows: `(sample, time, component)`, or those of a field, `(sample, time, y, x)`; NaN where missing.
+            windows: `(sample, time, component)`, or those of a field, `(sample, time, y, x)`; NaN where missing. Points
+                of a field that are NaN at all times are land, and left out.
             modes: leading principal components of the states through which they are stepped; None is all.
             shrinkage: of the covariance of two consecutive states, as in `Climatology.fit`.
 
@@ -156,6 +157,8 @@ class KalmanSmoother(PhysicalMethod):
             ValueError: windows that no method can be fitted to, too few of them, or modes out of range.
         """
         windows, values, labels = past_of(windows)
+        sea = sea_of(values, labels)
+        values = values[..., sea]
         n = values.shape[-1]
         modes = n if modes is None else checks.count("modes", modes, 1, n)
         if values.shape[-2] < 2:
@@ -169,8 +172,12 @@ class KalmanSmoother(PhysicalMethod):
                 f"{len(values)} windows of {n} components leave a covariance that is singular: they are too few, or "
                 'components are constant or sums of others. Try shrinkage="auto", fewer components, or a longer past.'
             )
-        system = LinearModel(matrix, labels, time_step(windows[TIME]), mean.view(2, n).mean(0), start)
-        method = cls(system, model_noise_covariance=errors)
+        # On land a number of its own, which nothing depends on, stands for none.
+        mean = mean.new_zeros(len(sea)).masked_scatter(sea, mean.view(2, n).mean(0))
+        start, errors = (_among_land(x, sea, 1.0) for x in (start, errors))
+        dt = time_step(windows[TIME])
+        method = cls(LinearModel(_among_land(matrix, sea, 0.0), labels, dt, mean, start), model_noise_covariance=errors)
+        method.dt, method.land = dt, None if sea.all() else ~sea
         method.settings |= {"modes": modes, "shrinkage": shrinkage}
         return method
 
@@ -183,6 +190,13 @@ class KalmanSmoother(PhysicalMethod):
                 return Reconstruction([posterior], [0.0], anywhere)
         around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess
         return Reconstruction([_smoothed(physics, observations, around)], [0.0], around)
+
+
+def _among_land(matrix: Float[Tensor, "m m"], sea: Bool[Tensor, " n"], own: float) -> Float[Tensor, "n n"]:
+    """A matrix of the points at sea as one of all points, of which those on land have this on the diagonal."""
+    whole = torch.diag((~sea).to(matrix) * own)
+    whole[sea.nonzero(), sea.nonzero().mT] = matrix
+    return whole
 
 
 def _least_squares(both: Float[Tensor, "m m"], modes: int) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:

@@ -9,6 +9,7 @@ in the whole field: tiles agree on their draws where they meet.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -133,8 +134,8 @@ def _fingerprint(climatology: MultiscaleClimatology) -> str:
     """A few letters that another climatology does not have."""
     from dask.base import tokenize  # here, as all that takes long to import
 
-    numbers = (getattr(climatology, name).numpy() for name in ("mean", "spread", "memory"))
-    return tokenize(*numbers, climatology.finest, climatology.shares)
+    names = ("mean", "spread", "memory", *(() if climatology.mask is None else ("mask",)))
+    return tokenize(*(getattr(climatology, name).numpy() for name in names), climatology.finest, climatology.shares)
 
 
 def _cut(n: int, tile: int, halo: int, coarsest: int) -> list[int]:
@@ -311,6 +312,8 @@ def _solved(climatology: MultiscaleClimatology, given: np.ndarray, members: int)
     posterior = posterior_of(climatology, Observations(value, Independent(error)))
     std, draws = posterior.drawn(members)
     found = {"mean": posterior.gaussian.mean, "std": std} | ({"draws": torch.stack(draws)} if draws else {})
+    if climatology.mask is not None:
+        found = {name: x.where(climatology.mask, math.nan) for name, x in found.items()}
     return {name: x.unflatten(-1, climatology.shape).numpy() for name, x in found.items()}
 
 

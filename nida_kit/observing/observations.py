@@ -73,6 +73,16 @@ class Observations:
         """Whether h is known to be linear."""
         return is_linear(self.operator)
 
+    def on_land(self, land: Bool[Tensor, " n"]) -> Bool[Tensor, "*batch T p"]:
+        """Which values are of points on land alone; behind an operator other than interpolation none is known to be."""
+        if self.direct:
+            return self.seen & land
+        if (between := self._between) is None:
+            return torch.zeros_like(self.seen)
+        counts = between.weight != 0
+        at_sea = counts & ~land[between.index % len(land)]
+        return self.seen & counts.any(-1) & ~at_sea.any(-1)
+
     # Which observations: of other variables, another device, time, or windows
 
     def after(self, change: Callable[[Tensor], Tensor]) -> Observations:

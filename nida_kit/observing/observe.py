@@ -117,7 +117,8 @@ def observe(
         raise ValueError("Nothing is observed: name some components, and widen times, fraction or the mask.")
     if not np.isfinite(exact.values[seen]).all():
         raise ValueError(
-            "truth holds NaN or infinite values where it is observed; leave those out, by times or a mask."
+            "truth holds NaN or infinite values where it is observed; leave those out, by times or a mask: of a field "
+            "with land operator=sea, where sea = truth.isel(sample=0, time=0).notnull()."
         )
 
     if noise_covariance is None:

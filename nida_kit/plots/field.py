@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from nida_kit.plots.style import MARKS, label_time, numbers_of, pick, round_bounds, styled, with_unit
+from nida_kit.plots.style import MARKS, UNKNOWN, label_time, numbers_of, pick, round_bounds, styled, with_unit
 from nida_kit.state import COMPONENT, TIME, state_dims
 
 _WIDEST = 4.0  # standard deviations
@@ -115,6 +115,7 @@ def make_field(fig: Figure, ds: xr.Dataset) -> Images:
         name_axis(ax, across, "x")
         ax.tick_params(labelleft=i == 0)
         ax.grid(False)
+        ax.set_facecolor(UNKNOWN)  # land
         # The last panel's bar, and that of all before it.
         if i >= len(panels) - 2:
             fig.colorbar(images[name], cax=fig.add_axes((at + wide + 0.006, 0.2, 0.012, 0.66)))

@@ -148,7 +148,7 @@ def make_plane(fig: Figure, ds: xr.Dataset, moment: int = -1, along: Hashable | 
         looks = {"cmap": _LOOKS.get(title, "viridis"), "vmin": low, "vmax": high}
         if title == SEEN:
             shown = seen[SEEN] = ax.scatter([], [], c=[], s=9, marker="o", linewidths=0, **looks)
-            ax.set(xlim=extent[:2], ylim=extent[2:], facecolor=UNKNOWN)
+            ax.set(xlim=extent[:2], ylim=extent[2:])
         else:
             empty = np.full((up.size, across.size), np.nan)
             shown = images[title] = ax.imshow(empty, aspect="auto", origin="lower", extent=extent, **looks)
@@ -159,6 +159,7 @@ def make_plane(fig: Figure, ds: xr.Dataset, moment: int = -1, along: Hashable | 
             ways.append(ax.plot([], [], **line)[0])
         ax.set_title(title, fontsize="medium")
         ax.grid(False)
+        ax.set_facecolor(UNKNOWN)  # land
         ax.tick_params(labelleft=k % _COLUMNS == 0, labelbottom=k + _COLUMNS >= panels)
         if k % _COLUMNS == 0:
             name_axis(ax, up, "y")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nida_kit.evaluate import BAND
 from nida_kit.plots.plane import make_plane, rows_of
-from nida_kit.plots.style import colour_of_estimate, figure, label_time, numbers_of, pick, styled, with_unit
+from nida_kit.plots.style import UNKNOWN, colour_of_estimate, figure, label_time, numbers_of, pick, styled, with_unit
 from nida_kit.state import COMPONENT, TIME, state_dims
 
 _MOST = 6  # components that have a panel each
@@ -106,7 +106,7 @@ def _images(shown: dict[str, xr.DataArray], dims: tuple[str, str]) -> Figure:
         looks = {} if name == "std" else {"vmin": low, "vmax": high}
         array = array.reindex({dim: shown["mean"][dim] for dim in dims})
         mesh = ax.pcolormesh(x, y, array.transpose(up, across).values, shading="nearest", cmap="cividis", **looks)
-        ax.set(title=_TITLES[name], ylabel=_label(shown["mean"][up]))
+        ax.set(title=_TITLES[name], ylabel=_label(shown["mean"][up]), facecolor=UNKNOWN)
         label_time(ax, shown["mean"][TIME])
         ax.grid(False)
         fig.colorbar(mesh, ax=ax)

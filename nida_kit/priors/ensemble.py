@@ -59,7 +59,7 @@ class EnsembleClimatology(OfField):
         torch.Size([50, 3, 289])
 
         Args:
-            records: without gaps.
+            records: without gaps at sea; on land they are NaN at all times.
             steps: of the longest window to be reconstructed.
             members: how many windows of the records, spread evenly over them; they may overlap. Where the records hold
                 fewer, all of those.
@@ -69,7 +69,7 @@ class EnsembleClimatology(OfField):
             ValueError: records that are too short, too few, have gaps or do not vary; splines as coarse as the field.
         """
         steps, members = checks.count("steps", steps, 1), checks.count("members", members, 2)
-        mean, away, spread = departures(records)
+        mean, away, spread, mask = departures(records)
         count, length, *shape = records.shape
         octaves = checks.count("octaves", octaves, 0, max(0, int(np.log2(min(shape))) - 1))
         starts = count * (length - steps + 1)
@@ -83,7 +83,7 @@ class EnsembleClimatology(OfField):
         away = away.flatten(2)
         chosen = np.linspace(0, starts - 1, members).round().astype(int)
         windows = [away[k // (length - steps + 1), (at := k % (length - steps + 1)) : at + steps] for k in chosen]
-        return cls(mean, spread, tuple(shape), torch.stack(windows), octaves)
+        return cls(mean, spread, tuple(shape), torch.stack(windows), octaves, mask=mask)
 
     @cached_property
     def _longest(self) -> Ensemble:

@@ -48,13 +48,15 @@ class FieldClimate(nn.Module):
         self.shape = climatology.shape
         for name in ("mean", "spread", "modes", "lags"):
             self.register_buffer(name, getattr(climatology, name).float().clone())
+        self.register_buffer("mask", climatology.mask)
         self._made: tuple[list, FieldClimatology] | None = None
 
     def __call__(self) -> FieldClimatology:
         own = [self.mean, self.spread, self.modes, self.lags]
         state = [(id(x), x._version) for x in own]  # other numbers, in place or not, make another one
         if self._made is None or self._made[0] != state:
-            self._made = state, FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags)
+            made = FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags, mask=self.mask)
+            self._made = state, made
         return self._made[1]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import SupportsIndex
 
@@ -24,7 +24,7 @@ from torch.nn.functional import interpolate
 
 from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
-from nida_kit.linalg.fields import Modes
+from nida_kit.linalg.fields import Modes, nearest_at_sea
 from nida_kit.linalg.pyramid import Shape
 from nida_kit.linalg.rows import Diagonal, Rows, Sparse
 from nida_kit.linalg.taper import gaspari_cohn
@@ -44,11 +44,13 @@ class OfField(ABC):
         mean: `(1, n)`, of the flattened field, as of other climatologies.
         spread: standard deviations, `(n,)`; at least a thousandth of the largest.
         shape: of the field.
+        mask: of the sea, `(n,)`; elsewhere is land, where there never is a field. None is sea everywhere.
     """
 
     mean: Float[Tensor, "one n"]
     spread: Float[Tensor, " n"]
     shape: Shape
+    mask: Bool[Tensor, " n"] | None = field(default=None, kw_only=True)
 
     @property
     def varies(self) -> Bool[Tensor, " n"]:
@@ -113,7 +115,7 @@ class FieldClimatology(OfField):
         torch.Size([3, 20, 20])
 
         Args:
-            records: without gaps.
+            records: without gaps at sea; on land they are NaN at all times.
             steps: of the longest window to be reconstructed.
             modes: how many; fewer where the others would be rounding errors.
             radius: of the Gaspari-Cohn taper of all covariances, in grid points; None is no taper.
@@ -122,7 +124,7 @@ class FieldClimatology(OfField):
             ValueError: records that are too short, have gaps, or do not vary.
         """
         steps, modes = checks.count("steps", steps, 1), checks.count("modes", modes, 1)
-        mean, away, spread = departures(records)
+        mean, away, spread, mask = departures(records)
         _, length, *shape = records.shape
         if length < 4 * steps:
             raise ValueError(
@@ -150,7 +152,7 @@ class FieldClimatology(OfField):
             lags = torch.stack([inwards.mT @ (covariance(x, lag, every) * taper) @ inwards for lag in range(steps)])
         lags = positive(lags)
         outwards = (vectors * root).mT
-        return cls(mean, spread, tuple(shape), outwards.unflatten(1, tuple(shape)).contiguous(), lags)
+        return cls(mean, spread, tuple(shape), outwards.unflatten(1, tuple(shape)).contiguous(), lags, mask=mask)
 
     @property
     def served(self) -> list[Shape]:
@@ -171,7 +173,11 @@ class FieldClimatology(OfField):
         fields = torch.stack([self.mean[0], self.spread]).unflatten(1, self.shape)
         mean, spread = interpolate(fields[None], shape, mode="bicubic", align_corners=True)[0].flatten(1)
         spread = spread.clamp(min=float(self.spread.min()))
-        return FieldClimatology(mean[None], spread, tuple(shape), self.modes, self.lags)
+        mask = self.mask
+        if mask is not None:
+            sea = mask.to(fields).view(1, 1, *self.shape)
+            mask = (interpolate(sea, shape, mode="bilinear", align_corners=True) >= 0.5).flatten()
+        return FieldClimatology(mean[None], spread, tuple(shape), self.modes, self.lags, mask=mask)
 
     @cached_property
     def patterns(self) -> Float[Tensor, "n r"]:
@@ -204,7 +210,7 @@ class FieldClimatology(OfField):
             "modes": (self.modes / amplitude[:, None, None]).round().to(torch.int8),
             "amplitude": amplitude.float(),
             "lags": lags.half(),
-        }
+        } | ({} if self.mask is None else {"mask": self.mask})
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor]) -> FieldClimatology:
@@ -219,10 +225,11 @@ class FieldClimatology(OfField):
         r, *shape = modes.shape
         n = math.prod(shape)
         wanted = {"mean": (1, n), "spread": (n,), "amplitude": (r,), "lags": (len(lags), r, r)}
+        wanted |= {"mask": (n,)} if "mask" in tensors else {}
         for name, own in wanted.items():
             if tuple(tensors[name].shape) != own or len(shape) != 2:
                 raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)} where {own} is needed")
-        return cls(mean, spread, tuple(shape), modes * amplitude[:, None, None], lags)
+        return cls(mean, spread, tuple(shape), modes * amplitude[:, None, None], lags, mask=tensors.get("mask"))
 
     @cached_property
     def rest(self) -> Float[Tensor, " n"]:
@@ -282,12 +289,14 @@ class FieldClimatology(OfField):
 
 def departures(
     records: Tensor, sea: Bool[Tensor, "y x"] | None = None
-) -> tuple[Float[Tensor, "one n"], Float[Tensor, "N T y x"], Float[Tensor, " n"]]:
-    """Mean, departures from it, and spread of records of a field, `(N, T, y, x)`.
+) -> tuple[Float[Tensor, "one n"], Float[Tensor, "N T y x"], Float[Tensor, " n"], Bool[Tensor, " n"] | None]:
+    """Mean, departures from it, spread, and the mask of the sea, of records of a field, `(N, T, y, x)`.
+
+    On land the mean is that of the nearest point at sea, so that what lies between both is read as what lies at sea.
 
     Args:
         records: without gaps at sea.
-        sea: where there is a field; None is everywhere.
+        sea: where there is a field; None is wherever there is a value at any time.
 
     Raises:
         ValueError: no such tensor of real numbers, in half precision, gaps, or a field that does not vary; no sea.
@@ -302,17 +311,31 @@ def departures(
             )
         raise checks.refused("records", records, "a tensor (records, time, y, x) of floating point", advice)
     checks.unhalved("records", records.dtype)
-    if sea is not None:
-        records = torch.where(mask_of(sea, records.shape[-2:]), records, 0.0)
+    mask = sea_of(records) if sea is None else mask_of(sea, records.shape[-2:])
+    if mask is not None:
+        records = torch.where(mask, records, 0.0)
     mean = records.mean((0, 1))
     away = records - mean
-    if not away.isfinite().all() or not away.any():
+    if not away.isfinite().all():
+        gaps = int((~away.isfinite()).flatten(0, 1).any(0).sum())
         raise ValueError(
-            "Records of a field must vary, and be finite and without gaps. On land, where there never is a field, give "
-            "a number that stays, records.where(sea, 0.0)."
+            f"Records of a field must be finite and without gaps; {gaps} of {away[0, 0].numel()} points have a gap. "
+            "Land is NaN at all times. Fill gaps at sea, records.interpolate_na('time'), or make such points land, "
+            "records.where(records.notnull().all('time'))."
         )
+    if not away.any():
+        raise ValueError("Records of a field must vary: these hold the same at all times.")
     spread = away.square().mean((0, 1)).sqrt().flatten()
-    return mean.reshape(1, -1), away, spread.clamp(min=STILL * spread.max())
+    if mask is not None:
+        mask = mask.flatten()
+        mean = mean.flatten()[nearest_at_sea(mask, away.shape[-2:])]
+    return mean.reshape(1, -1), away, spread.clamp(min=STILL * spread.max()), mask
+
+
+def sea_of(records: Float[Tensor, "*times y x"]) -> Bool[Tensor, "y x"] | None:
+    """Where there is a value at any time; None if that is everywhere, or nowhere."""
+    sea = (~records.isnan()).flatten(0, -3).any(0)
+    return None if sea.all() or not sea.any() else sea
 
 
 def mask_of(sea, shape: Sequence[int]) -> Bool[Tensor, "y x"]:

@@ -65,7 +65,6 @@ class MultiscaleClimatology(OfField):
         tolerance: of conjugate gradients. The mean is off by about 60 times that, in posterior standard deviations,
             however exact the observations are: these take more iterations.
         seed: of the draws' noise.
-        mask: of the sea, as it was given, `(n,)`; values elsewhere are refused.
         origin: of a part, where its first point lies in the whole field: noise goes by the place there.
         largest: of a part, the largest spread of the whole field; None if it is the whole.
     """
@@ -76,7 +75,6 @@ class MultiscaleClimatology(OfField):
     draws: int = 8
     tolerance: float = 3e-3
     seed: int = 0
-    mask: Bool[Tensor, " n"] | None = None
     origin: Shape = (0, 0)
     largest: float | None = None
 
@@ -160,14 +158,14 @@ class MultiscaleClimatology(OfField):
         Args:
             records: without gaps at sea.
             steps: of the longest window to be reconstructed.
-            sea: where there is a field; None is wherever it varies.
+            sea: where there is a field; None is wherever there is a value at any time.
             settings: draws, tolerance and seed, as above.
 
         Raises:
             ValueError: records that are too short, have gaps, do not vary, or are in half precision; no sea.
         """
         steps = checks.count("steps", steps, 1)
-        mean, away, spread = departures(records, sea)
+        mean, away, spread, mask = departures(records, sea)
         length, shape = records.shape[1], _plane(records.shape[-2:])
         if length < 2 * steps:
             raise ValueError(
@@ -179,7 +177,6 @@ class MultiscaleClimatology(OfField):
         found = torch.stack([correlation_at(away, inside, at, lag) for lag in range(steps)])
         finest, shares = scales(found[0] / found[0, 0], at, shape)
         memory = memories(found / found[0, 0], at, finest, shares)
-        mask = None if sea is None else mask_of(sea, shape).flatten()
         return cls(mean.float(), spread.float(), shape, finest, shares, memory, mask=mask, **settings)
 
     def packed(self) -> dict[str, Tensor]:

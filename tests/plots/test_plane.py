@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 import nida_kit as nk
 from nida_kit import plots
 from nida_kit.evaluate import BAND, spectrum
 from nida_kit.plots.plane import ERROR, MEAN, SEEN, STD, TRUTH
+from nida_kit.plots.style import UNKNOWN
 
 FIELD = nk.QuasiGeostrophic(cells=17).simulate(samples=2, steps=4, dt=5.0, seed=0)
 
@@ -163,3 +165,11 @@ def test_spectra_are_those_of_truth_estimates_and_errors_with_the_scales_that_ar
     scale = float(nk.resolved_scales(smooth, FIELD)["lambda_x"])
     (marked,) = (line for label, line in lines.items() if label.startswith("resolved by smooth"))
     assert set(marked.get_xdata()) == {scale}
+
+
+def test_land_is_grey_and_stretches_no_colours():
+    sea, ds = FIELD["x"] > 0.4, dataset(1)
+    made = [plots.make_plane(plots.figure(plots.rows_of(x)), x) for x in (ds.where(sea), ds.sel(x=sea))]
+    for title, image in made[0].images.items():
+        assert image.get_clim() == made[1].images[title].get_clim()
+        assert image.axes.get_facecolor() == to_rgba(UNKNOWN)
