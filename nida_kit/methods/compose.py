@@ -42,6 +42,9 @@ class Composed(Method):
     def doubts(self, observations):
         return list(dict.fromkeys(doubt for method in self.methods for doubt in method.doubts(observations)))
 
+    def calibrated(self, found, observations):
+        return self.methods[-1].calibrated(found, observations)
+
     def implausibility(self, x, observations, dt):
         return self.methods[-1].implausibility(x, observations, dt)
 

@@ -28,6 +28,7 @@ from nida_kit.loop import incremental
 from nida_kit.methods.method import Method
 from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
+from nida_kit.priors.calibration import calibrated, held_out, windows_of
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.ensemble import EnsembleClimatology
 from nida_kit.priors.modes import FieldClimatology, OfField, mask_of
@@ -95,6 +96,10 @@ class OptimalInterpolation(Method):
     ) -> OptimalInterpolation:
         """For fields too large for a covariance of all their points: from records of the past by their leading modes.
 
+        Few records make it too sure. So a tenth of them, or of the time of a long one, is held out of the fit, and on
+        windows of it the standard deviations are calibrated (`priors/calibration.py`). A past of fewer than ten
+        records, each shorter than ten windows, is fitted as a whole, and its standard deviations are as they come.
+
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=20, dt=5.0, seed=0)
         >>> nk.OptimalInterpolation.fit_field(past, steps=5, modes=30)
@@ -112,8 +117,9 @@ class OptimalInterpolation(Method):
             ValueError: records that are too short, have gaps, or are not on a plane.
         """
         records, values, labels = _fields_of(records)
-        climatology = FieldClimatology.fit(values, steps, modes, radius)
-        return cls(climatology, labels, time_step(records["time"]))
+        steps = checks.count("steps", steps, 1)
+        values, windows = held_out(values, steps, 4 * steps)
+        return cls._calibrated(FieldClimatology.fit(values, steps, modes, radius), windows, labels, records)
 
     @classmethod
     def fit_ensemble(
@@ -139,8 +145,7 @@ class OptimalInterpolation(Method):
             ValueError: records that are too short or too few, have gaps, or are not on a plane.
         """
         records, values, labels = _fields_of(records)
-        climatology = EnsembleClimatology.fit(values, steps, members, octaves)
-        return cls(climatology, labels, time_step(records["time"]))
+        return cls(EnsembleClimatology.fit(values, steps, members, octaves), labels, time_step(records["time"]))
 
     @classmethod
     def fit_scales(
@@ -152,6 +157,9 @@ class OptimalInterpolation(Method):
         tolerance: float = 3e-3,
     ) -> OptimalInterpolation:
         """For fields of up to millions of values, by a few scales of noise: values vary together alike everywhere.
+
+        What so few scales cannot hold is measured on windows of the past, and the standard deviations have it; draws,
+        which are smooth, have not.
 
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=33).simulate(samples=4, steps=20, dt=5.0, seed=0)
@@ -172,6 +180,15 @@ class OptimalInterpolation(Method):
         records, values, labels = _fields_of(records)
         sea = None if sea is None else mask_of(labels.ordered("sea", sea), labels.shape)
         climatology = MultiscaleClimatology.fit(values, steps, sea, draws=draws, tolerance=tolerance)
+        windows = windows_of(values, len(climatology.memory[0]))  # too few numbers are fitted to need others
+        return cls._calibrated(climatology, windows, labels, records)
+
+    @classmethod
+    def _calibrated(
+        cls, climatology: OfField, windows: Tensor | None, labels: Labels, records: xr.DataArray
+    ) -> OptimalInterpolation:
+        """By a climatology whose spread is calibrated on windows of the past, if there are any."""
+        climatology = climatology if windows is None else calibrated(climatology, windows)
         return cls(climatology, labels, time_step(records["time"]))
 
     @classmethod
@@ -247,6 +264,16 @@ class OptimalInterpolation(Method):
         if isinstance(climatology, OfField):  # of which the marginals alone are known
             found = Moments(found.mean, found.std)
         return Reconstruction([found], [math.nan], start.mean)
+
+    def calibrated(self, found, observations):
+        climatology, last = self.climatology, found.posteriors[-1]
+        if not isinstance(climatology, OfField) or (climatology.wider, climatology.unresolved) == (1.0, 0.0):
+            return found
+        noise_std = last.std.new_full((), math.inf)
+        if observations.direct:
+            noise_std = observations.noise_std.to(last.std).where(observations.seen.to(last.std.device), math.inf)
+        told = Moments(last.mean, climatology.told(last.std, noise_std))
+        return replace(found, posteriors=[*found.posteriors[:-1], told])
 
     def draw(self, observations, dt, first_guess, noise):
         if not isinstance(self.climatology, MultiscaleClimatology):

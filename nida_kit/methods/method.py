@@ -108,6 +108,10 @@ class Method(ABC):
     def reconstruct(self, observations: Observations, dt: float, first_guess: Tensor | None) -> Reconstruction:
         """The method itself, on a batch of windows as float64 tensors `(..., T, n)`."""
 
+    def calibrated(self, found: Reconstruction, observations: Observations) -> Reconstruction:
+        """What it found, with the spread that a user is told; here the same."""
+        return found
+
     def implausibility(self, x: Tensor, observations: Observations, dt: float) -> Float[Tensor, "*batch"]:
         """-log density of trajectories before anything is observed, up to a constant; 0 where none is known."""
         return x.new_zeros(x.shape[:-2])
@@ -250,6 +254,7 @@ class Method(ABC):
                 values = {"residual": (residual, "standardised residual")}
                 if robust is not None:
                     values |= {"weight": (weight.where(told.seen, math.nan), "weight of the observed value")}
+                found = self.calibrated(found, observations)
                 result, steps = _label(found, values, read, trace), {"iterations": len(found.posteriors)}
             else:
                 draws = self.draw(*given, fold(torch.from_numpy(noise.values), self.labels.shape))

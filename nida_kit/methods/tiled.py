@@ -311,6 +311,7 @@ def _solved(climatology: MultiscaleClimatology, given: np.ndarray, members: int)
     error = error.where(seen, 1.0)
     posterior = posterior_of(climatology, Observations(value, Independent(error)))
     std, draws = posterior.drawn(members)
+    std = climatology.told(std, error.where(seen, math.inf))
     found = {"mean": posterior.gaussian.mean, "std": std} | ({"draws": torch.stack(draws)} if draws else {})
     if climatology.mask is not None:
         found = {name: x.where(climatology.mask, math.nan) for name, x in found.items()}

@@ -45,12 +45,17 @@ class OfField(ABC):
         spread: standard deviations, `(n,)`; at least a thousandth of the largest.
         shape: of the field.
         mask: of the sea, `(n,)`; elsewhere is land, where there never is a field. None is sea everywhere.
+        wider: by how much answers lie further from the truth than `given` says.
+        unresolved: standard deviation of what it cannot hold, in units of the spread; both as `priors.calibration`
+            finds them.
     """
 
     mean: Float[Tensor, "one n"]
     spread: Float[Tensor, " n"]
     shape: Shape
     mask: Bool[Tensor, " n"] | None = field(default=None, kw_only=True)
+    wider: float = field(default=1.0, kw_only=True)
+    unresolved: float = field(default=0.0, kw_only=True)
 
     @property
     def varies(self) -> Bool[Tensor, " n"]:
@@ -65,6 +70,16 @@ class OfField(ABC):
     def over(self, steps: int) -> Gaussian:
         """Mean and spread of each value over a window of that many steps, and nothing of how values vary together."""
         return Gaussian.of(self.mean.expand(steps, -1), Diagonal((1 / self.spread).expand(steps, -1)))
+
+    def told(self, std: Float[Tensor, "*batch T n"], noise_std: Float[Tensor, "*#batch T n"]) -> Tensor:
+        """Standard deviations as a user is told them: those that `given` says, calibrated.
+
+        Args:
+            std: those.
+            noise_std: of the error of what was seen at each point, infinite where nothing was; none is known worse.
+        """
+        found = ((self.wider * std).square() + (self.unresolved * self.spread).square()).sqrt()
+        return torch.maximum(std, torch.minimum(found, noise_std))
 
     @abstractmethod
     def given(self, statement: Gaussian) -> Gaussian:
@@ -177,7 +192,8 @@ class FieldClimatology(OfField):
         if mask is not None:
             sea = mask.to(fields).view(1, 1, *self.shape)
             mask = (interpolate(sea, shape, mode="bilinear", align_corners=True) >= 0.5).flatten()
-        return FieldClimatology(mean[None], spread, tuple(shape), self.modes, self.lags, mask=mask)
+        told = {"wider": self.wider, "unresolved": self.unresolved}
+        return FieldClimatology(mean[None], spread, tuple(shape), self.modes, self.lags, mask=mask, **told)
 
     @cached_property
     def patterns(self) -> Float[Tensor, "n r"]:
@@ -210,6 +226,7 @@ class FieldClimatology(OfField):
             "modes": (self.modes / amplitude[:, None, None]).round().to(torch.int8),
             "amplitude": amplitude.float(),
             "lags": lags.half(),
+            "told": torch.tensor([self.wider, self.unresolved], dtype=torch.float64),
         } | ({} if self.mask is None else {"mask": self.mask})
 
     @classmethod
@@ -229,7 +246,7 @@ class FieldClimatology(OfField):
         for name, own in wanted.items():
             if tuple(tensors[name].shape) != own or len(shape) != 2:
                 raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)} where {own} is needed")
-        return cls(mean, spread, tuple(shape), modes * amplitude[:, None, None], lags, mask=tensors.get("mask"))
+        return cls(mean, spread, tuple(shape), modes * amplitude[:, None, None], lags, **_kept(tensors))
 
     @cached_property
     def rest(self) -> Float[Tensor, " n"]:
@@ -285,6 +302,12 @@ class FieldClimatology(OfField):
         self.__dict__["_gain"] = gain if gain is not None and gain.size < _KEPT else None
         mean, std = (torch.stack(x).unflatten(0, lead) if lead else x[0] for x in zip(*found, strict=True))
         return Gaussian.of(mean.to(statement.centre), Diagonal(1 / std.to(statement.centre)))
+
+
+def _kept(tensors: Mapping[str, Tensor]) -> dict:
+    """What files hold beside a covariance; older ones, and those of networks, say nothing of it."""
+    wider, unresolved = tensors["told"].tolist() if "told" in tensors else (1.0, 0.0)
+    return {"mask": tensors.get("mask"), "wider": wider, "unresolved": unresolved}
 
 
 def departures(

@@ -44,6 +44,7 @@ from nida_kit.priors.scales import (
     scales,
 )
 
+_DOUBLE = ("shares", "tolerance", "wider", "unresolved")  # as files keep them
 _FLOOR = 1e-3  # of each value's spread, below which no error is believed
 _BLOCK = 64  # points along an axis whose noise is drawn together
 _OF_OBSERVATIONS = 100  # the layer of their noise; those of scales are numbered by octave
@@ -182,7 +183,7 @@ class MultiscaleClimatology(OfField):
     def packed(self) -> dict[str, Tensor]:
         """As a file keeps it."""
         own = {name: getattr(self, name) for name in ("mean", "spread", "memory", "mask")}
-        own |= {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("shares", "tolerance")}
+        own |= {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in _DOUBLE}
         own |= {name: torch.tensor(getattr(self, name)) for name in ("shape", "finest", "draws", "seed")}
         return {name: x for name, x in own.items() if x is not None}
 
@@ -193,7 +194,8 @@ class MultiscaleClimatology(OfField):
         Raises:
             ValueError: tensors that do not fit each other.
         """
-        own = dict(tensors) | {name: tensors[name].tolist() for name in ("finest", "tolerance", "draws", "seed")}
+        numbers = ("finest", "tolerance", "draws", "seed", "wider", "unresolved")
+        own = dict(tensors) | {name: tensors[name].tolist() for name in numbers if name in tensors}
         own |= {name: tuple(tensors[name].tolist()) for name in ("shares", "shape")}
         n, scales = math.prod(own["shape"]), len(own["shares"])
         sizes = {"mean": (1, n), "spread": (n,), "memory": (scales, own["memory"].shape[-1]), "mask": (n,)}
@@ -355,7 +357,7 @@ class MultiscalePosterior:
             error, moved = self._draw(*self._noise(k))
             left, found = left + error.square(), found + moved.square()
             if k < keep:
-                draws.append(self.gaussian.mean + error)
+                draws.append(self.gaussian.mean + climatology.wider * error)
         share, reach = 1 / (climatology.draws * climatology.spread.square()), max(1, 2**climatology.finest // 2)
         left, found = (averaged(x * share, climatology.sea, reach) for x in (left, found))
         std, part = _combined(left, found).sqrt() * climatology.spread, pointwise(self.statement.rows.parts[0])
@@ -389,7 +391,7 @@ class MultiscalePosterior:
     def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise: as many layers as it takes for the prior, then for the observations."""
         error, _ = self._draw(*of_rows(self.gaussian, noise))
-        return (self.gaussian.mean + error).double()
+        return (self.gaussian.mean + self.climatology.wider * error).double()
 
 
 def _combined(left: Tensor, found: Tensor) -> Tensor:

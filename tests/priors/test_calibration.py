@@ -1,0 +1,84 @@
+"""The spread of a field's climatology holds what few records, or few scales, do not know."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import nida_kit as nk
+from nida_kit.priors.calibration import _factors, held_out
+
+SIDE, STEPS = 20, 3
+
+
+def smooth(samples: int, steps: int, seed: int) -> xr.DataArray:
+    """Waves of many lengths, about 5 points, that move: smoother than any spline."""
+    random = np.random.default_rng(seed)
+    k = random.normal(size=(samples, 60, 2)) / 5
+    speed, phase = 0.4 * random.normal(size=(samples, 60)), random.uniform(0, 2 * np.pi, (samples, 60))
+    t, y, x = (np.arange(float(n)) for n in (steps, SIDE, SIDE))
+    along = [np.exp(1j * np.multiply.outer(k[..., axis], place)) for axis, place in enumerate((y, x))]
+    in_time = np.exp(1j * (np.multiply.outer(speed, t) + phase[..., None]))
+    field = np.einsum("nwt,nwy,nwx->ntyx", in_time, *along).real * np.sqrt(2 / 60)
+    return xr.DataArray(field, {"time": t, "y": y, "x": x}, ("sample", "time", "y", "x"))
+
+
+def test_factors_are_those_that_errors_were_made_with():
+    random = np.random.default_rng(0)
+    s2 = torch.from_numpy(np.exp(random.uniform(-8, 0, 4_000)))
+    e2 = (1.5**2 * s2 + 0.2**2) * torch.from_numpy(random.standard_normal(4_000)) ** 2
+    wider, unresolved = _factors(e2, s2)
+    assert wider == pytest.approx(1.5, rel=0.15) and unresolved == pytest.approx(0.2, rel=0.2)
+    assert _factors(0.01 * s2, s2)[0] == 1.0  # what is not too sure stays as it is
+
+
+def test_scales_that_are_too_sure_of_a_smooth_field_are_so_no_more():
+    method = nk.OptimalInterpolation.fit_scales(smooth(10, 9, seed=0), steps=STEPS, draws=4, tolerance=1e-2)
+    truth = smooth(1, STEPS, seed=1)
+    obs = nk.observe(truth, fraction=0.2, noise_std=0.02, seed=2)
+    plain = replace(method.climatology, wider=1.0, unresolved=0.0)
+    results = [
+        nk.OptimalInterpolation(each, method.labels, 1.0).assimilate(obs) for each in (plain, method.climatology)
+    ]
+    before, after = (float(nk.coverage(each["mean"], each["std"], truth)) for each in results)
+    assert before < 0.7 < 0.8 < after
+    seen = obs["value"].notnull()
+    assert (results[1]["std"].where(seen) <= 0.02 * 1.001).sum() == seen.sum()
+
+
+def test_few_records_are_known_to_be_few():
+    past, truth = smooth(12, 12, seed=0), smooth(10, STEPS, seed=1)
+    method = nk.OptimalInterpolation.fit_field(past, steps=STEPS, modes=60)
+    obs = nk.observe(truth, fraction=0.05, noise_std=0.1, seed=2)
+    result = method.assimilate(obs)
+    ratio = float(nk.spread_error_ratio(result["mean"], result["std"], truth))
+    assert method.climatology.wider > 1.2
+    assert 0.6 < ratio < 2.0
+
+
+def test_what_is_held_out_is_not_fitted():
+    records = torch.arange(20.0)[:, None, None, None].expand(20, 8, 4, 4)
+    own, windows = held_out(records, 2, 8)
+    assert own.unique().tolist() == list(range(18)) and windows.unique().tolist() == [18, 19]
+    long = torch.arange(100.0)[None, :, None, None].expand(1, 100, 4, 4)
+    own, windows = held_out(long, 5, 20)
+    assert own.shape[1] == 90 and windows[:, 0, 0].tolist() == [90.0, 95.0]
+    assert held_out(long[:, :30], 5, 20)[1] is None
+
+
+def test_a_fit_that_is_worse_than_the_mean_of_the_past_says_so():
+    noise = torch.randn(10, 12, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    own = {"time": range(12), "y": range(8), "x": range(8)}
+    past = xr.DataArray(noise.numpy(), own, ("sample", "time", "y", "x"))
+    with pytest.warns(UserWarning, match="the mean of the past is better"):
+        nk.OptimalInterpolation.fit_field(past, steps=3)
+
+
+def test_calibration_is_kept_in_files(tmp_path):
+    for fit in (nk.OptimalInterpolation.fit_scales, nk.OptimalInterpolation.fit_field):
+        method = fit(smooth(12, 12, seed=0), steps=STEPS)
+        nk.save(method, tmp_path / "mine.safetensors")
+        again = nk.OptimalInterpolation.load(tmp_path / "mine.safetensors").climatology
+        assert (again.wider, again.unresolved) == (method.climatology.wider, method.climatology.unresolved)
