@@ -5,6 +5,7 @@
     modes        those of large fields, by their leading modes
     ensemble     the same by localised windows of the past
     multiscale   the same of up to millions of values, by a few scales of noise; `scales` fits them
+    calibration  how far to trust the spread of modes and of scales, measured on windows of the past
     physics      a start and the steps of a model, linearised at the estimate
     field_physics  the same for fields, with no covariance or slopes written down
     drawn        the spread of a field, from draws
