@@ -5,7 +5,7 @@ the record. For each task the arrays are made once, and every contender gets the
 `peers_theirs.py` are what a user writes; only the call at their end is timed). All contenders of a task wait side by
 side, each in a process on one thread, and take turns; the medians of the processor's seconds count, so that other
 programs count little. The first call is told apart: it holds what is compiled or computed once. A contender whose first
-call takes longer than `LONG` has no other.
+call takes longer than `LONG` has no other; the others have one that is not timed before each turn.
 
 DAPPER does one experiment after the other; this package does a batch of them as well, which is timed as a contender of
 its own, per unit of work. Errors are those of the same experiments.
