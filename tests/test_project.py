@@ -281,7 +281,19 @@ def test_the_growth_of_costs_that_is_shown_is_on_record():
 
 def test_the_peers_that_are_shown_are_on_record():
     found = json.loads((ROOT / "figures" / "peers.json").read_text())["tasks"]
-    assert peers.table(found) in section("Beside other packages")
+    said = section("Beside other packages")
+    assert peers.table(found) in said
+
+    def alone(task):
+        """Our milliseconds beside DAPPER's."""
+        (rows,) = (each["contenders"] for each in found if each["task"].startswith(task))
+        ours, theirs = (next(row for row in rows if row["name"] == name) for name in ("nida_kit", "dapper"))
+        assert ours["at_once"] == 1
+        return f"{ours['milliseconds_per_unit'] / theirs['milliseconds_per_unit']:.2g}"
+
+    words = r"EnKF \((.*) times its milliseconds.*\((.*)\), faster for the iEnKS \((.*)\) and .*\((.*), and (.*) on"
+    told = re.search(words, said)
+    assert list(told.groups()) == [alone(x) for x in ("EnKF", "particle", "iEnKS", "LETKF, 7", "LETKF, 25")]
 
 
 def test_the_pendulum_that_is_shown_is_on_record():
