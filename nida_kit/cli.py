@@ -114,11 +114,12 @@ def figures(
 
 def main() -> None:
     """The entry point."""
-    warnings.showwarning = lambda message, *where, **more: print(f"Caution: {in_a_shell(message)}", file=sys.stderr)
+    told = in_a_shell if sys.argv[1:2] == ["reconstruct"] else str  # whose options are named so
+    warnings.showwarning = lambda message, *where, **more: print(f"Caution: {told(message)}", file=sys.stderr)
     try:
         app()
     except ValueError as error:
-        print(f"nida: {in_a_shell(error)}", file=sys.stderr)
+        print(f"nida: {told(error)}", file=sys.stderr)
         sys.exit(2)
 
 

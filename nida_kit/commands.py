@@ -66,8 +66,8 @@ def reconstruct(
     elif window:
         raise ValueError(f"window={window} says which one is drawn: give figure= as well.")
     method = method_of(prior, temperatures)
-    obs = _observations(observations, method, flag, {k: v for k, v in how.items() if v is not None})
-    result = _assimilated(method, obs, robust)
+    obs, on_grid = _observations(observations, method, flag, {k: v for k, v in how.items() if v is not None})
+    result = _assimilated(method, obs, on_grid, robust)
     # The figure first: a window that there is not is found before anything is written.
     drawn = None if figure is None else plot(result, obs, window=window)
     with _writing(output):
@@ -79,13 +79,13 @@ def reconstruct(
     return f"{seen} -> {result['mean'].size:,} reconstructed, in {output}"
 
 
-def _observations(path: Path, method: Method, flag: tuple[str, ...], how: dict) -> xr.Dataset:
-    """What was observed, on the method's steps: of a table always, of another file if it is asked for."""
+def _observations(path: Path, method: Method, flag: tuple[str, ...], how: dict) -> tuple[xr.Dataset, bool]:
+    """What was observed, and whether it was put on the method's steps: a table always, another file if asked for."""
     good = [_number_or_name(each) for each in flag] or None
     how |= {name: _number_or_name(how[name]) for name in ("start", "dt", "error") if name in how}
     if path.suffix.lower() == ".csv":
         table = _table(path, how.get("time", TIME))
-        return grid(table, method, flag=good, **how).assign_attrs(observations_file=str(path))
+        return grid(table, method, flag=good, **how).assign_attrs(observations_file=str(path)), True
     names = {"time": TIME, "what": COMPONENT, "value": "value", "error": NOISE}
     given = {name: how.pop(name) for name in names if name in how}
     obs = read_file(path).assign_attrs(observations_file=str(path))
@@ -93,13 +93,15 @@ def _observations(path: Path, method: Method, flag: tuple[str, ...], how: dict) 
         obs = obs.assign({NOISE: positive("error", given.pop("error"))})
     if lacking := [name for name in given.values() if name not in obs.variables and name not in obs.dims]:
         raise ValueError(f"{str(path)!r} has no {lacking[0]!r}; there are {list(map(str, obs.variables))}.")
-    obs = obs.rename({name: names[role] for role, name in given.items() if name != names[role]})
-    return grid(obs, method, flag=good, **how) if how else load_observations(obs, flag=good)
+    new = {name: names[role] for role, name in given.items() if name != names[role]}
+    obs = obs.drop_vars([name for name in new.values() if name in obs.variables]).rename(new)
+    if not how:
+        return load_observations(obs, flag=good), False
+    return grid(obs, method, flag=good, **how), True
 
 
-def _assimilated(method: Method, obs: xr.Dataset, robust: str | None) -> xr.Dataset:
+def _assimilated(method: Method, obs: xr.Dataset, on_grid: bool, robust: str | None) -> xr.Dataset:
     """The result; dates on steps of equations whose unit of time has no name are counted in these, and come back."""
-    on_grid = "moved_time_max" in obs.attrs  # so that its steps are the method's
     time = obs.get(TIME)
     if not on_grid or time.dtype.kind in "iuf" or method.labels.time_units not in NONE:
         return method.assimilate(obs, robust=robust)

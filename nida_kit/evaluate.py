@@ -310,6 +310,7 @@ def _score_points(score: Callable, over: list[Hashable], draws: xr.DataArray, ot
         dask="parallelized",
         output_dtypes=[float],
     )
+    scores = scores.where(~left_out.all(point))  # of nothing there is no score
     return scores.mean([d for d in over if d not in point], skipna=False)
 
 
@@ -369,7 +370,7 @@ def rank_histogram(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None, s
     every = xr.DataArray(np.arange(1, draws.sizes[MEMBER] + 2), dims="rank")
     ranks = ((draws < truth).sum(MEMBER) + among + 1).where(~left_out)
     counts = (ranks == every.assign_coords(rank=every)).sum(over)
-    return counts.rename(None).where(known.all(over))
+    return counts.rename(None).where(known.all(over) & ~left_out.all(over))
 
 
 def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:
@@ -475,7 +476,8 @@ def _rms(array: xr.DataArray, left_out: xr.DataArray, dim: Dims) -> xr.DataArray
 def spectrum(array: xr.DataArray) -> xr.DataArray:
     """The power of the waves along the last dim of a field `(..., time, y, x)`, averaged over all others.
 
-    A line is taken off before, and a Hann window laid over, as in `resolved_scales`.
+    A line is taken off before, and a Hann window laid over, as in `resolved_scales`. Lines with land, or any NaN, are
+    left out.
 
     >>> import nida_kit as nk
     >>> truth = nk.QuasiGeostrophic(cells=17).simulate(samples=1, steps=4, dt=5.0, seed=0)
@@ -483,12 +485,16 @@ def spectrum(array: xr.DataArray) -> xr.DataArray:
     Frozen({'freq_x': 8})
 
     Raises:
-        ValueError: no field, or points that are not even.
+        ValueError: no field, points that are not even, or no line without NaN.
     """
     _check_labelled(array)
     own = state_dims(array)
     if COMPONENT in own or not own or array.sizes[own[-1]] < 3:
         raise ValueError(f"A spectrum is that of a field with three points along x or more, not {dict(array.sizes)}.")
+    whole = array.notnull().all([d for d in array.dims if d not in own[:-1]])
+    if not whole.any():
+        raise ValueError(f"Each line along {own[-1]!r} holds NaN: select a part of the field without land, .sel(...).")
+    array = array.where(whole, drop=True) if len(own) > 1 and not whole.all() else array
     return _power(array, {own[-1]: array[own[-1]].values.astype(float)})
 
 

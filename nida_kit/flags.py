@@ -96,7 +96,7 @@ def good(name: Hashable, flags: np.ndarray, attrs: Mapping[Hashable, Any], flag)
     known = dict(zip(meant, values, strict=False))
     there = values or sorted({x for x in distinct if x != ""}, key=str)
     wanted = [flag] if isinstance(flag, str) or not isinstance(flag, Iterable) else list(flag)
-    kept = [known.get(each, each) for each in wanted]
+    kept = [known.get(each, _plain(each)) for each in wanted]
     if unknown := [each for each in kept if each not in there]:
         raise ValueError(f"{name} has no flags {unknown}; it has {known or there}.")
     return np.isin(codes, [k for k, x in enumerate(distinct) if x in kept]).reshape(np.shape(flags))
@@ -149,4 +149,4 @@ def _plain(flag):
     if not isinstance(flag, str):
         return flag
     flag = flag.strip("\0 ")
-    return int(flag) if flag.isdigit() else flag
+    return int(flag) if flag.isdecimal() else flag

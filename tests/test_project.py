@@ -279,6 +279,17 @@ def test_the_growth_of_costs_that_is_shown_is_on_record():
     assert told == [(f"{seconds[n]:.2g}", f"{n:,}") for n in (400, 4000, 100_000)]
 
 
+def test_what_more_training_is_worth_is_on_record():
+    laws, said = notebook.record("further")["laws"], section("More training")
+    order = ("paper", "two", "random", "noisy", "sum", "bursts", "rare")
+    for row in laws.values():
+        cells = [f"{row[law]['mse'] ** 0.5:.3f} ({row[law]['coverage_50']:.0%})" for law in order]
+        assert f"| {' | '.join(cells)} |" in said
+    for law, verb in (("sum", "falls"), ("paper", "grows")):
+        ratio = (laws["with combinations"][law]["mse"] / laws["shipped"][law]["mse"]) ** 0.5
+        assert f"{verb} to {ratio:.2f} times" in said
+
+
 def test_the_peers_that_are_shown_are_on_record():
     found = json.loads((ROOT / "figures" / "peers.json").read_text())["tasks"]
     said = section("Beside other packages")

@@ -173,7 +173,7 @@ class BlockBanded:
         """The same by LAPACK's dense inverse, of few small windows on the CPU; None of others."""
         *batch, steps, _, n, _ = self.blocks.shape
         products = math.prod(batch) * (steps * n) ** 3
-        if products > FEW or self.blocks.requires_grad or self.blocks.is_cuda or "_elimination" in self.__dict__:
+        if products > FEW or self.blocks.requires_grad or self.blocks.is_cuda:
             return None
         root, failed = torch.linalg.cholesky_ex(self.double().dense())
         if failed.any():

@@ -39,6 +39,12 @@ from nida_kit.reconstruction import Moments, Posterior, Reconstruction, of_solve
 from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
+_TOO_FEW = (
+    "The past is too short to hold some of it out (it takes ten records, or one of ten windows), and so standard "
+    "deviations are not calibrated on what was not fitted: {}. Give more of it, or hold some values back and look at "
+    "nk.coverage."
+)
+
 
 class OptimalInterpolation(Method):
     """The climatology conditioned on the observations: one step of the loop, exact for Gaussian states and linear h.
@@ -81,6 +87,11 @@ class OptimalInterpolation(Method):
         True
         """
         windows, values, labels = past_of(windows)
+        if labels.shape != (values.shape[-1],) and (land := int(values.isnan().all((0, 1)).sum())):
+            raise ValueError(
+                f"{land} of {values.shape[-1]} points are NaN at all times, as land is, and a covariance of all points "
+                "has none: nk.OptimalInterpolation.fit_field(windows, steps) leaves land out."
+            )
         steps = values.shape[-2]
         order = steps - 1 if order is None else checks.count("order", order, 0, steps - 1)
         shrinkage = amount(shrinkage, values, order)
@@ -118,8 +129,11 @@ class OptimalInterpolation(Method):
         """
         records, values, labels = _fields_of(records)
         steps = checks.count("steps", steps, 1)
-        values, windows = held_out(values, steps, 4 * steps)
-        return cls._calibrated(FieldClimatology.fit(values, steps, modes, radius), windows, labels, records)
+        own, windows = held_out(values, steps, 4 * steps)
+        if windows is None:
+            warn(_TOO_FEW.format("they are as they come, and may be too small by far"), stacklevel=2)
+        advice = "The records are too few for so much freedom: give more, a radius= (6.0, say), or fewer modes."
+        return cls._calibrated(FieldClimatology.fit(own, steps, modes, radius), windows, labels, records, advice)
 
     @classmethod
     def fit_ensemble(
@@ -179,17 +193,23 @@ class OptimalInterpolation(Method):
         """
         records, values, labels = _fields_of(records)
         sea = None if sea is None else mask_of(labels.ordered("sea", sea), labels.shape)
-        climatology = MultiscaleClimatology.fit(values, steps, sea, draws=draws, tolerance=tolerance)
-        windows = windows_of(values, len(climatology.memory[0]))  # too few numbers are fitted to need others
-        return cls._calibrated(climatology, windows, labels, records)
+        own, windows = held_out(values, checks.count("steps", steps, 1), 4 * steps)
+        climatology = MultiscaleClimatology.fit(own, steps, sea, draws=draws, tolerance=tolerance)
+        if windows is None:
+            windows = windows_of(values, len(climatology.memory[0]))
+            warn(_TOO_FEW.format("they are on what was, which the mean of the past knows"), stacklevel=2)
+        advice = "The records are too few, or values do not vary together alike everywhere, as scales take it."
+        return cls._calibrated(climatology, windows, labels, records, advice)
 
     @classmethod
     def _calibrated(
-        cls, climatology: OfField, windows: Tensor | None, labels: Labels, records: xr.DataArray
+        cls, climatology: OfField, windows: Tensor | None, labels: Labels, records: xr.DataArray, advice: str
     ) -> OptimalInterpolation:
         """By a climatology whose spread is calibrated on windows of the past, if there are any."""
-        climatology = climatology if windows is None else calibrated(climatology, windows)
-        return cls(climatology, labels, time_step(records["time"]))
+        climatology = climatology if windows is None else calibrated(climatology, windows, advice)
+        method = cls(climatology, labels, time_step(records["time"]))
+        method.settings |= {"wider": climatology.wider, "unresolved": climatology.unresolved}
+        return method
 
     @classmethod
     def load(cls, path: str | Path) -> OptimalInterpolation:
@@ -269,7 +289,7 @@ class OptimalInterpolation(Method):
         climatology, last = self.climatology, found.posteriors[-1]
         if not isinstance(climatology, OfField) or (climatology.wider, climatology.unresolved) == (1.0, 0.0):
             return found
-        noise_std = last.std.new_full((), math.inf)
+        noise_std = torch.full_like(last.std, math.inf)
         if observations.direct:
             noise_std = observations.noise_std.to(last.std).where(observations.seen.to(last.std.device), math.inf)
         told = Moments(last.mean, climatology.told(last.std, noise_std))
@@ -369,6 +389,9 @@ class ClimatologicalForecast(OptimalInterpolation):
         alone = climatology.over(observations.value.shape[-2])
         found = Moments(alone.mean, alone.std) if isinstance(climatology, OfField) else alone
         return Reconstruction([found], [math.nan], alone.mean)
+
+    def calibrated(self, found, observations):
+        return found  # of the climatology alone nothing is learnt, of which it could be too sure
 
 
 def first_guess_of(

@@ -135,7 +135,13 @@ def _fingerprint(climatology: MultiscaleClimatology) -> str:
     from dask.base import tokenize  # here, as all that takes long to import
 
     names = ("mean", "spread", "memory", *(() if climatology.mask is None else ("mask",)))
-    return tokenize(*(getattr(climatology, name).numpy() for name in names), climatology.finest, climatology.shares)
+    return tokenize(
+        *(getattr(climatology, name).numpy() for name in names),
+        climatology.finest,
+        climatology.shares,
+        climatology.wider,
+        climatology.unresolved,
+    )
 
 
 def _cut(n: int, tile: int, halo: int, coarsest: int) -> list[int]:

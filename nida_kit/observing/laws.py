@@ -123,7 +123,9 @@ def combinations(
     share = checks.share("share", share)
     if torch.rand((), generator=generator) >= share:
         return law(shape, generator)
-    seen, noise_std = law(shape, generator)
+    seen, noise_std, *operator = law(shape, generator)
+    if operator:
+        raise ValueError("law gives an operator of its own: combinations are of what a law sees of the components.")
     Q, R = torch.linalg.qr(torch.randn(shape[-1], shape[-1], generator=generator, dtype=torch.float64))
     return seen, noise_std / scale, as_operator((Q * R.diagonal().sign()).mT / scale.double())
 

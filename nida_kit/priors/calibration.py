@@ -42,19 +42,32 @@ _Kind = TypeVar("_Kind", bound=OfField)
 def held_out(records: Float[Tensor, "N T y x"], steps: int, least: int) -> tuple[Tensor, Tensor | None]:
     """Records to fit, and windows of others to calibrate with; None where there are too few for both.
 
+    Between both is a gap: a window's length of one record, or as many records as overlap.
+
     Args:
         records: of the past.
         steps: of a window.
         least: steps that a record to be fitted needs.
     """
     count, length = records.shape[:2]
-    if count >= _HELD:
-        own = count - count // _HELD
-        return records[:own], windows_of(records[own:], steps, _WINDOWS)
-    own = length - max(steps, length // _HELD)
-    if own < least or length < _HELD * steps:
+    held = count // _HELD
+    fitted = count - held - (_overlapping(records) if held else 0)
+    if held and fitted >= held:
+        return records[:fitted], windows_of(records[count - held :], steps, _WINDOWS)
+    held = max(steps, length // _HELD)
+    fitted = length - held - steps
+    if count >= _HELD or fitted < least or length < _HELD * steps:
         return records, None
-    return records[:, :own], windows_of(records[:, own:], steps, _WINDOWS)
+    return records[:, :fitted], windows_of(records[:, length - held :], steps, _WINDOWS)
+
+
+def _overlapping(records: Float[Tensor, "N T y x"]) -> int:
+    """How many records before another one hold a part of it, as windows of one record do."""
+    length, (before, last) = records.shape[1], records[-2:].nan_to_num(nan=0.0)
+    for later in range(1, length):
+        if torch.equal(before[later:], last[: length - later]):
+            return (length - 1) // later
+    return 0
 
 
 def windows_of(records: Float[Tensor, "N T y x"], steps: int, most: int = _FEW) -> Float[Tensor, "W L n"]:
@@ -64,10 +77,15 @@ def windows_of(records: Float[Tensor, "N T y x"], steps: int, most: int = _FEW) 
     return cut[chosen]
 
 
-def calibrated(climatology: _Kind, windows: Float[Tensor, "W L n"]) -> _Kind:
+def calibrated(climatology: _Kind, windows: Float[Tensor, "W L n"], advice: str) -> _Kind:
     """The climatology with the f and u, `wider` and `unresolved`, that windows of the past call for.
 
     It warns where answers are further off than the mean of the past.
+
+    Args:
+        climatology: that was fitted.
+        windows: of the past.
+        advice: what to do then.
     """
     part, windows = _part(climatology, windows.nan_to_num(nan=0.0))
     part = replace(part, draws=_DRAWS) if isinstance(part, MultiscaleClimatology) else part
@@ -88,9 +106,8 @@ def calibrated(climatology: _Kind, windows: Float[Tensor, "W L n"]) -> _Kind:
         stds.append((found.std / part.spread)[:, unseen])
     if (off := float(errors[-1].square().mean().sqrt())) > 1:
         warn(
-            f"On windows held out of the past, answers from {_LAWS[-1][0]:.0%} of the values are off by {off:.2g} "
-            "standard deviations of the field: the mean of the past is better. The records are too few for so much "
-            "freedom: give more, a radius= (6.0, say), or fewer modes.",
+            f"On windows of the past, answers from {_LAWS[-1][0]:.0%} of the values are off by {off:.2g} standard "
+            f"deviations of the field: the mean of the past is better. {advice}",
             stacklevel=4,
         )
     e, s = (torch.cat([x.flatten() for x in each]).double() for each in (errors, stds))
@@ -116,7 +133,7 @@ def _part(climatology: _Kind, windows: Tensor) -> tuple[_Kind, Tensor]:
 def _factors(e2: Float[Tensor, " N"], s2: Float[Tensor, " N"]) -> tuple[float, float]:
     """F and u, of squared errors and variances."""
     wider = torch.linspace(0, 2, 31, dtype=torch.float64).mul(2).exp()  # f^2, f up to e^2
-    unresolved = torch.cat([torch.zeros(1), torch.logspace(-6, 0.5, 40)]).double()  # u^2
+    unresolved = torch.cat([torch.zeros(1), torch.logspace(-6, 0, 40)]).double()  # u^2
     s2 = s2.clamp(min=1e-12)
     costs = []
     for f2 in wider:
@@ -125,4 +142,4 @@ def _factors(e2: Float[Tensor, " N"], s2: Float[Tensor, " N"]) -> tuple[float, f
     k, j = divmod(int(torch.stack(costs).argmin()), len(unresolved))
     f2, u2 = float(wider[k]), float(unresolved[j])
     more = float((e2 / (f2 * s2 + u2)).sqrt().quantile(0.9)) / _BAND
-    return max(1.0, math.sqrt(f2) * more), math.sqrt(u2) * more
+    return max(1.0, math.sqrt(f2) * more), min(1.0, math.sqrt(u2) * more)

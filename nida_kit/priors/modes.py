@@ -76,10 +76,11 @@ class OfField(ABC):
 
         Args:
             std: those.
-            noise_std: of the error of what was seen at each point, infinite where nothing was; none is known worse.
+            noise_std: of the error of what was seen at each point, infinite where nothing was; none is known worse, and
+                none worse than before anything was seen.
         """
         found = ((self.wider * std).square() + (self.unresolved * self.spread).square()).sqrt()
-        return torch.maximum(std, torch.minimum(found, noise_std))
+        return torch.maximum(std, torch.minimum(found, torch.minimum(noise_std, self.spread.to(noise_std))))
 
     @abstractmethod
     def given(self, statement: Gaussian) -> Gaussian:

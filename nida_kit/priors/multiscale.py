@@ -357,7 +357,7 @@ class MultiscalePosterior:
             error, moved = self._draw(*self._noise(k))
             left, found = left + error.square(), found + moved.square()
             if k < keep:
-                draws.append(self.gaussian.mean + climatology.wider * error)
+                draws.append(self.gaussian.mean + self._wider * error)
         share, reach = 1 / (climatology.draws * climatology.spread.square()), max(1, 2**climatology.finest // 2)
         left, found = (averaged(x * share, climatology.sea, reach) for x in (left, found))
         std, part = _combined(left, found).sqrt() * climatology.spread, pointwise(self.statement.rows.parts[0])
@@ -391,7 +391,13 @@ class MultiscalePosterior:
     def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise: as many layers as it takes for the prior, then for the observations."""
         error, _ = self._draw(*of_rows(self.gaussian, noise))
-        return (self.gaussian.mean + self.climatology.wider * error).double()
+        return (self.gaussian.mean + self._wider * error).double()
+
+    @property
+    def _wider(self) -> Tensor | float:
+        """By how much draws lie further from the mean than the solve says; not where a value was seen."""
+        part, wider = pointwise(self.statement.rows.parts[0]), self.climatology.wider
+        return wider if not isinstance(part, Diagonal) else torch.where(part.weight > 0, 1.0, wider)
 
 
 def _combined(left: Tensor, found: Tensor) -> Tensor:

@@ -215,9 +215,14 @@ class System(ABC):
 
     @cached_property
     def steps_arrays(self) -> bool:
-        """Whether `step` takes NumPy arrays as well: a marked tendency, and parameters that are numbers."""
+        """Whether `step` takes NumPy arrays as well: a marked tendency f(x), and parameters that are Python's numbers.
+
+        NumPy's own would make double precision of single.
+        """
         marked = getattr(type(self).tendency, "of_arrays_too", False) and type(self).step is System.step
-        return marked and not any(isinstance(value, Tensor) for value in vars(self).values())
+        worked_out = {name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)}
+        own = [value for name, value in vars(self).items() if name[0] != "_" and name not in worked_out]
+        return marked and not self.depends_on_time and all(type(value) in (int, float) for value in own)
 
     def times_of(self, x: Float[Tensor, "*batch n"], t: float | Tensor | None) -> Float[Tensor, "*batch one"] | None:
         """The time of each state, as the tendency takes it; None if it takes none.

@@ -54,18 +54,49 @@ def test_few_records_are_known_to_be_few():
     obs = nk.observe(truth, fraction=0.05, noise_std=0.1, seed=2)
     result = method.assimilate(obs)
     ratio = float(nk.spread_error_ratio(result["mean"], result["std"], truth))
-    assert method.climatology.wider > 1.2
-    assert 0.6 < ratio < 2.0
+    plain = replace(method.climatology, wider=1.0, unresolved=0.0)
+    before = nk.OptimalInterpolation(plain, method.labels, 1.0).assimilate(obs)
+    assert float(nk.spread_error_ratio(before["mean"], before["std"], truth)) < 0.9 < ratio < 1.6
+    assert method.settings["wider"] == method.climatology.wider > 1.2
+
+
+def test_nothing_is_known_worse_than_before_anything_was_seen():
+    method = nk.OptimalInterpolation.fit_field(smooth(12, 12, seed=0), steps=STEPS, modes=60)
+    spread = method.climatology.spread.view(SIDE, SIDE).numpy()
+    nothing = nk.observe(smooth(1, STEPS, seed=1), fraction=0.05, noise_std=0.1, seed=2)
+    nothing["value"] = nothing["value"] * np.nan
+    with pytest.warns(UserWarning, match="Nothing is observed"):
+        alone = method.assimilate(nothing)["std"]
+    np.testing.assert_allclose(alone, np.broadcast_to(spread, alone.shape), rtol=0.05)
+    forecast = nk.ClimatologicalForecast(method.climatology, method.labels, 1.0)
+    seen = nk.observe(smooth(1, STEPS, seed=1), fraction=0.2, noise_std=0.1, seed=2)
+    std = forecast.assimilate(seen)["std"]
+    np.testing.assert_allclose(std, np.broadcast_to(spread, std.shape))
 
 
 def test_what_is_held_out_is_not_fitted():
-    records = torch.arange(20.0)[:, None, None, None].expand(20, 8, 4, 4)
+    records = torch.rand(20, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     own, windows = held_out(records, 2, 8)
-    assert own.unique().tolist() == list(range(18)) and windows.unique().tolist() == [18, 19]
+    assert torch.equal(own, records[:18]) and set(windows.unique().tolist()) <= set(records[18:].unique().tolist())
     long = torch.arange(100.0)[None, :, None, None].expand(1, 100, 4, 4)
     own, windows = held_out(long, 5, 20)
-    assert own.shape[1] == 90 and windows[:, 0, 0].tolist() == [90.0, 95.0]
+    assert own.shape[1] == 85 and windows[:, 0, 0].tolist() == [90.0, 95.0]
     assert held_out(long[:, :30], 5, 20)[1] is None
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_windows_that_overlap_those_held_out_are_not_fitted(every):
+    record = torch.rand(60, 2, 2, generator=torch.Generator().manual_seed(0))
+    windows = torch.stack([record[k : k + 6] for k in range(0, 54, every)])
+    own, held = held_out(windows, 3, 12)
+    assert not set(own.unique().tolist()) & set(held.unique().tolist())
+    assert len(own) == len(windows) - len(windows) // 10 - 5 // every
+
+
+def test_a_past_too_short_to_hold_some_out_says_so():
+    for fit in (nk.OptimalInterpolation.fit_field, nk.OptimalInterpolation.fit_scales):
+        with pytest.warns(UserWarning, match="too short to hold some of it out"):
+            fit(smooth(2, 13, seed=0), steps=STEPS)
 
 
 def test_a_fit_that_is_worse_than_the_mean_of_the_past_says_so():

@@ -689,6 +689,6 @@ def test_a_tendency_of_ones_own_and_parameters_that_are_tensors_are_stepped_as_t
 
     logarithm = nk.Transformed(nk.Started(nk.Lorenz63(), [9.0, 9.0, 25.0], 0.1), torch.log, torch.exp)
     x = torch.full((1, 3), 2.0, dtype=torch.float64)
-    for system in (Own(), OwnStep(), nk.Lorenz63(rho=torch.tensor(28.0)), logarithm):
+    for system in (Own(), OwnStep(), nk.Lorenz63(rho=torch.tensor(28.0)), nk.Lorenz63(rho=np.float64(28)), logarithm):
         assert not system.steps_arrays
         assert torch.equal(advance_without_slopes(system, 0.05, x, None), system.step(x, 0.05))
