@@ -97,7 +97,8 @@ def good(name: Hashable, flags: np.ndarray, attrs: Mapping[Hashable, Any], flag)
     there = values or sorted({x for x in distinct if x != ""}, key=str)
     wanted = [flag] if isinstance(flag, str) or not isinstance(flag, Iterable) else list(flag)
     kept = [known.get(each, _plain(each)) for each in wanted]
-    if unknown := [each for each in kept if each not in there]:
+    # What is declared is all that there may be; of others a file holds those that came up.
+    if unknown := [each for each in kept if each not in there and (values or not set(kept) & set(there))]:
         raise ValueError(f"{name} has no flags {unknown}; it has {known or there}.")
     return np.isin(codes, [k for k, x in enumerate(distinct) if x in kept]).reshape(np.shape(flags))
 

@@ -39,6 +39,7 @@ from nida_kit.reconstruction import Moments, Posterior, Reconstruction, of_solve
 from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
+_SMOOTH = 0.05  # of the spread, that draws may lack without a word
 _TOO_FEW = (
     "The past is too short to hold some of it out (it takes ten records, or one of ten windows), and so standard "
     "deviations are not calibrated on what was not fitted: {}. Give more of it, or hold some values back and look at "
@@ -289,15 +290,21 @@ class OptimalInterpolation(Method):
         climatology, last = self.climatology, found.posteriors[-1]
         if not isinstance(climatology, OfField) or (climatology.wider, climatology.unresolved) == (1.0, 0.0):
             return found
-        noise_std = torch.full_like(last.std, math.inf)
+        value = noise_std = torch.full_like(last.std, math.nan)
         if observations.direct:
-            noise_std = observations.noise_std.to(last.std).where(observations.seen.to(last.std.device), math.inf)
-        told = Moments(last.mean, climatology.told(last.std, noise_std))
+            value, noise_std = observations.value.to(last.std), observations.noise_std.to(last.std)
+        told = Moments(last.mean, climatology.told(last.std, last.mean.to(last.std), value, noise_std))
         return replace(found, posteriors=[*found.posteriors[:-1], told])
 
     def draw(self, observations, dt, first_guess, noise):
         if not isinstance(self.climatology, MultiscaleClimatology):
             return super().draw(observations, dt, first_guess, noise)
+        if (share := self.climatology.unresolved) > _SMOOTH:
+            warn(
+                f"Draws are smoother than the field: what its scales cannot hold, {share:.0%} of the spread, is in the "
+                "standard deviations of assimilate, and in no draw. So intervals of draws alone are too narrow.",
+                stacklevel=4,
+            )
         return posterior_of(self.climatology, observations).sample(noise)
 
 

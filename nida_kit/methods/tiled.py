@@ -103,7 +103,7 @@ def tiled(
     written = da.map_overlap(
         _Tile(climatology, str(store), tuple(map(tuple, sizes)), halo, members),
         given.rechunk((2, steps, *map(tuple, sizes))),
-        depth=(0, 0, halo, halo),
+        depth=(0, 0, *(halo if len(each) > 1 else 0 for each in sizes)),
         boundary="none",
         trim=False,
         allow_rechunk=False,
@@ -317,8 +317,9 @@ def _solved(climatology: MultiscaleClimatology, given: np.ndarray, members: int)
     error = error.where(seen, 1.0)
     posterior = posterior_of(climatology, Observations(value, Independent(error)))
     std, draws = posterior.drawn(members)
-    std = climatology.told(std, error.where(seen, math.inf))
-    found = {"mean": posterior.gaussian.mean, "std": std} | ({"draws": torch.stack(draws)} if draws else {})
+    mean = posterior.gaussian.mean
+    std = climatology.told(std, mean, value.to(mean), error.to(mean))
+    found = {"mean": mean, "std": std} | ({"draws": torch.stack(draws)} if draws else {})
     if climatology.mask is not None:
         found = {name: x.where(climatology.mask, math.nan) for name, x in found.items()}
     return {name: x.unflatten(-1, climatology.shape).numpy() for name, x in found.items()}

@@ -259,6 +259,8 @@ def _same_kind(start, given: np.ndarray):
         return start
     if isinstance(start, Real):  # nanoseconds, to pandas
         raise TypeError("a number is no date")
+    if given.dtype.kind == "M" and isinstance(start, str):  # 03/01/2021 is in March to some, and in January to others
+        start = pd.to_datetime(start, format="ISO8601")
     kind = pd.Timestamp if given.dtype.kind == "M" else pd.Timedelta
     return kind(start).to_numpy().astype(given.dtype)
 

@@ -104,10 +104,12 @@ def calibrated(climatology: _Kind, windows: Float[Tensor, "W L n"], advice: str)
         unseen = ~seen & part.varies
         errors.append(((found.mean - windows) / part.spread)[:, unseen])
         stds.append((found.std / part.spread)[:, unseen])
-    if (off := float(errors[-1].square().mean().sqrt())) > 1:
+    off = [float(each.square().mean().sqrt()) for each in errors]
+    if max(off) > 1:
+        worst = off.index(max(off))
         warn(
-            f"On windows of the past, answers from {_LAWS[-1][0]:.0%} of the values are off by {off:.2g} standard "
-            f"deviations of the field: the mean of the past is better. {advice}",
+            f"On windows of the past, answers from {_LAWS[worst][0]:.0%} of the values are off by {off[worst]:.2g} "
+            f"standard deviations of the field: the mean of the past is better. {advice}",
             stacklevel=4,
         )
     e, s = (torch.cat([x.flatten() for x in each]).double() for each in (errors, stds))

@@ -71,16 +71,27 @@ class OfField(ABC):
         """Mean and spread of each value over a window of that many steps, and nothing of how values vary together."""
         return Gaussian.of(self.mean.expand(steps, -1), Diagonal((1 / self.spread).expand(steps, -1)))
 
-    def told(self, std: Float[Tensor, "*batch T n"], noise_std: Float[Tensor, "*#batch T n"]) -> Tensor:
+    def told(
+        self,
+        std: Float[Tensor, "*batch T n"],
+        mean: Float[Tensor, "*batch T n"],
+        value: Float[Tensor, "*#batch T n"],
+        noise_std: Float[Tensor, "*#batch T n"],
+    ) -> Float[Tensor, "*batch T n"]:
         """Standard deviations as a user is told them: those that `given` says, calibrated.
+
+        No point is known worse than before anything was seen. Where a value was seen, the mean is off the truth by its
+        distance from that value and by the value's own error, and by no more.
 
         Args:
             std: those.
-            noise_std: of the error of what was seen at each point, infinite where nothing was; none is known worse, and
-                none worse than before anything was seen.
+            mean: the answer.
+            value: what was seen at each point, NaN where nothing was.
+            noise_std: of its error.
         """
         found = ((self.wider * std).square() + (self.unresolved * self.spread).square()).sqrt()
-        return torch.maximum(std, torch.minimum(found, torch.minimum(noise_std, self.spread.to(noise_std))))
+        own = (noise_std.square() + (value - mean).square()).sqrt().nan_to_num(nan=math.inf)
+        return torch.maximum(std, torch.minimum(found, torch.minimum(own, self.spread.to(own))))
 
     @abstractmethod
     def given(self, statement: Gaussian) -> Gaussian:

@@ -173,6 +173,21 @@ def test_land_is_land_in_each_tile(tmp_path):
     assert (found["std"].values[:, ~land] > 1e-4).all()
 
 
+def test_a_field_smaller_than_a_tile_is_one_tile_as_sure_as_the_field(tmp_path):
+    small = {"y": slice(0, 24), "x": slice(0, 40)}
+    of = replace(CLIMATE.part(*small.values()), wider=1.3, unresolved=0.2)
+    labels = nk.GridLabels({dim: OBS[dim].values[small[dim]] for dim in "yx"})
+    method = nk.OptimalInterpolation(of, labels, 1.0)
+    obs = OBS.isel(small)
+    found, whole = nk.tiled(method, obs, tmp_path / "out.zarr", tile=32, halo=16), method.assimilate(obs.astype(float))
+    for name in ("mean", "std"):
+        np.testing.assert_allclose(found[name], whole[name], atol=1e-3)
+    plain = nk.OptimalInterpolation(replace(of, wider=1.0, unresolved=0.0), labels, 1.0)
+    assert (found["std"].values > plain.assimilate(obs.astype(float))["std"].values * 1.05).mean() > 0.5
+    with pytest.raises(ValueError, match="no result of these settings"):
+        nk.tiled(plain, obs, tmp_path / "out.zarr", tile=32, halo=16)
+
+
 def test_seeds_make_other_draws(parts, tmp_path):
     other = nk.tiled(METHOD, OBS, tmp_path / "out.zarr", members=1, seed=1, **TILES)
     np.testing.assert_array_equal(other["mean"], parts["mean"])

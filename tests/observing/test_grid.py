@@ -682,6 +682,11 @@ BAD = {
     "mid-month": (DATED, {"like": DAILY, "dt": "MS", "start": "2006-01-15"}, "first of a month.*start='2006-01-01'"),
     "months of durations": (DATED.assign(time=pd.to_timedelta([0, 1, 2], "D")), {"like": DAILY, "dt": "MS"}, "months"),
     "a number as date": (DATED, {"like": DAILY, "dt": "6h", "start": 3.5}, r"start=3\.5 must be a time"),
+    "a date of either order": (
+        DATED,
+        {"like": DAILY, "dt": "6h", "start": "01.02.2006"},
+        r"'01\.02\.2006' must be a time",
+    ),
     "no date": (DATED, {"like": DAILY, "dt": "6h", "start": "today or so"}, "'today or so'.*start='2006-01-31'"),
     "no row": (TABLE[:0], {}, "There is no row: .*'error'"),
     "no rows of a dataset": (TABLE[:0].rename_axis("obs").to_xarray(), {}, "There is no row"),

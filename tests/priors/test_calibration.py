@@ -44,8 +44,22 @@ def test_scales_that_are_too_sure_of_a_smooth_field_are_so_no_more():
     ]
     before, after = (float(nk.coverage(each["mean"], each["std"], truth)) for each in results)
     assert before < 0.7 < 0.8 < after
-    seen = obs["value"].notnull()
-    assert (results[1]["std"].where(seen) <= 0.02 * 1.001).sum() == seen.sum()
+    seen, last = obs["value"].notnull(), results[1]
+    own = np.hypot(0.02, obs["value"] - last["mean"])
+    assert (last["std"].where(seen) <= own * 1.001).sum() == seen.sum()
+    with pytest.warns(UserWarning, match="Draws are smoother than the field"):
+        method.sample(obs, samples=2)
+
+
+def test_a_value_that_the_answer_misses_is_not_known_to_its_own_error():
+    method = nk.OptimalInterpolation.fit_scales(smooth(10, 9, seed=0), steps=STEPS, draws=4, tolerance=1e-2)
+    climatology = replace(method.climatology, wider=1.0, unresolved=0.9)
+    n = SIDE**2
+    std, mean, value = torch.full((1, n), 0.01), torch.zeros(1, n), torch.full((1, n), torch.nan)
+    value[0, 0], value[0, 1] = 0.3, 0.0
+    told = climatology.told(std, mean, value, torch.full((1, n), 0.1))[0] / 1.0
+    assert told[0] == pytest.approx(np.hypot(0.1, 0.3), rel=1e-5) and told[1] == pytest.approx(0.1, rel=1e-5)
+    assert (told[2:] > 0.5).all() and (told[2:] <= climatology.spread[2:]).all()
 
 
 def test_few_records_are_known_to_be_few():
