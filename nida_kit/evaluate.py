@@ -203,7 +203,7 @@ def coverage(
         raise ValueError(f"level={level} must lie between 0 and 1: 0.9 is the 90% interval.")
     mean, std, truth = _matched_spread(dim, mean, std, truth)
     margin = NormalDist().inv_cdf((1 + level) / 2) * std - abs(truth - mean)
-    return _mean((margin >= 0).where(margin.notnull()), _left_out(truth, mean, std), dim)
+    return _mean((margin >= 0).where(margin.notnull()), _left_out(truth, mean, std), dim).assign_attrs(margin.attrs)
 
 
 def spread_error_ratio(mean: xr.DataArray, std: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> xr.DataArray:

@@ -290,6 +290,13 @@ def test_what_more_training_is_worth_is_on_record():
         assert f"{verb} to {ratio:.2f} times" in said
 
 
+def test_how_long_a_training_takes_is_on_record():
+    seeds, said = notebook.record("until")["seeds"], section("Beside other packages")
+    first, second = ([each["seconds"][error] for each in seeds] for error in ("0.15", "0.1"))
+    told = [f"{min(seconds):.0f} to {max(seconds):.0f} s" for seconds in (first, second)]
+    assert f"takes {told[0]} of a core" in said and f"and {told[1]} until" in said
+
+
 def test_the_peers_that_are_shown_are_on_record():
     found = json.loads((ROOT / "figures" / "peers.json").read_text())["tasks"]
     said = section("Beside other packages")

@@ -114,8 +114,9 @@ class OptimalInterpolation(Method):
 
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=20, dt=5.0, seed=0)
-        >>> nk.OptimalInterpolation.fit_field(past, steps=5, modes=30)
-        OptimalInterpolation(modes=30, longest_window=5)
+        >>> method = nk.OptimalInterpolation.fit_field(past, steps=5, modes=30, radius=5.0)
+        >>> method.settings["modes"], 1 <= method.settings["wider"] < 2
+        (30, True)
 
         Args:
             records: `(sample, time, y, x)`, or one `(time, y, x)`, at least four times as long as the windows; on
@@ -177,9 +178,10 @@ class OptimalInterpolation(Method):
         which are smooth, have not.
 
         >>> import nida_kit as nk
-        >>> past = nk.QuasiGeostrophic(cells=33).simulate(samples=4, steps=20, dt=5.0, seed=0)
-        >>> nk.OptimalInterpolation.fit_scales(past, steps=5, draws=4)
-        OptimalInterpolation(scales=2, longest_window=5, draws=4, tolerance=0.003)
+        >>> past = nk.QuasiGeostrophic(cells=33).simulate(samples=10, steps=20, dt=5.0, seed=0)
+        >>> method = nk.OptimalInterpolation.fit_scales(past, steps=5, draws=4)
+        >>> method.settings["scales"], 1 <= method.settings["wider"] < 2
+        (2, True)
 
         Args:
             records: `(sample, time, y, x)`, or one `(time, y, x)`, at least twice as long as the windows, on an even
@@ -209,7 +211,7 @@ class OptimalInterpolation(Method):
         """By a climatology whose spread is calibrated on windows of the past, if there are any."""
         climatology = climatology if windows is None else calibrated(climatology, windows, advice)
         method = cls(climatology, labels, time_step(records["time"]))
-        method.settings |= {"wider": climatology.wider, "unresolved": climatology.unresolved}
+        method.settings |= {name: float(f"{getattr(climatology, name):.3g}") for name in ("wider", "unresolved")}
         return method
 
     @classmethod

@@ -6,6 +6,7 @@ The JSON of `peers` is in `figures/`, for no notebook reads it.
     laws          error of every method under many observation laws, beside that limit
     training      what matters in training, by ablation on validation windows
     epochs        error against training epoch, a line per temperature
+    until         how long a training takes to an error
     further       what more training of the shipped prior is worth
     few           a prior from few windows of a real record
     real          two real records, reconstructed where values were withheld
