@@ -28,7 +28,7 @@ from nida_kit.loop import incremental
 from nida_kit.methods.method import Method
 from nida_kit.notes import warn
 from nida_kit.observing.observations import Observations
-from nida_kit.priors.calibration import calibrated, held_out, windows_of
+from nida_kit.priors.calibration import FEW, calibrated, held_out, windows_of
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.ensemble import EnsembleClimatology
 from nida_kit.priors.modes import FieldClimatology, OfField, mask_of
@@ -110,7 +110,8 @@ class OptimalInterpolation(Method):
 
         Few records make it too sure. So a tenth of them, or of the time of a long one, is held out of the fit, and on
         windows of it the standard deviations are calibrated (`priors/calibration.py`). A past of fewer than ten
-        records, each shorter than ten windows, is fitted as a whole, and its standard deviations are as they come.
+        records, each shorter than ten windows, is fitted as a whole: its standard deviations are as they come, and a
+        warning says so.
 
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=20, dt=5.0, seed=0)
@@ -174,8 +175,9 @@ class OptimalInterpolation(Method):
     ) -> OptimalInterpolation:
         """For fields of up to millions of values, by a few scales of noise: values vary together alike everywhere.
 
-        What so few scales cannot hold is measured on windows of the past, and the standard deviations have it; draws,
-        which are smooth, have not.
+        What so few scales cannot hold is measured on windows of a tenth of the past, which is held out (of a short one
+        on windows that were fitted, with a warning), and the standard deviations have it; draws, which are smooth, have
+        not.
 
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=33).simulate(samples=10, steps=20, dt=5.0, seed=0)
@@ -196,10 +198,11 @@ class OptimalInterpolation(Method):
         """
         records, values, labels = _fields_of(records)
         sea = None if sea is None else mask_of(labels.ordered("sea", sea), labels.shape)
-        own, windows = held_out(values, checks.count("steps", steps, 1), 4 * steps)
+        steps = checks.count("steps", steps, 1)
+        own, windows = held_out(values, steps, 4 * steps, FEW)
         climatology = MultiscaleClimatology.fit(own, steps, sea, draws=draws, tolerance=tolerance)
         if windows is None:
-            windows = windows_of(values, len(climatology.memory[0]))
+            windows = windows_of(values, len(climatology.memory[0]), FEW)
             warn(_TOO_FEW.format("they are on what was, which the mean of the past knows"), stacklevel=2)
         advice = "The records are too few, or values do not vary together alike everywhere, as scales take it."
         return cls._calibrated(climatology, windows, labels, records, advice)

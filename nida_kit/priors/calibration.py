@@ -29,8 +29,8 @@ from nida_kit.priors.multiscale import MultiscaleClimatology
 
 # What is seen of the windows, little and rough, much and exact: shares, and errors in standard deviations of the field.
 _LAWS = ((0.05, 0.1), (0.2, 0.02))
-_WINDOWS = 10  # at most, where what is solved for one serves all
-_FEW = 2  # where each takes a solve of its own, and is alike everywhere
+WINDOWS = 10  # at most, where what is solved for one serves all
+FEW = 2  # where each takes a solve of its own, and is alike everywhere
 _HELD = 10  # one in so many records, or steps of a long one, is held out
 _DRAWS = 4  # that a spread is made of, for f and u are means over many points
 _SIDE = 64  # points of the part of a large field that is looked at
@@ -39,7 +39,9 @@ _BAND = NormalDist().inv_cdf(0.95)
 _Kind = TypeVar("_Kind", bound=OfField)
 
 
-def held_out(records: Float[Tensor, "N T y x"], steps: int, least: int) -> tuple[Tensor, Tensor | None]:
+def held_out(
+    records: Float[Tensor, "N T y x"], steps: int, least: int, most: int = WINDOWS
+) -> tuple[Float[Tensor, "M S y x"], Float[Tensor, "W L n"] | None]:
     """Records to fit, and windows of others to calibrate with; None where there are too few for both.
 
     Between both is a gap: a window's length of one record, or as many records as overlap.
@@ -48,17 +50,18 @@ def held_out(records: Float[Tensor, "N T y x"], steps: int, least: int) -> tuple
         records: of the past.
         steps: of a window.
         least: steps that a record to be fitted needs.
+        most: windows.
     """
     count, length = records.shape[:2]
     held = count // _HELD
     fitted = count - held - (_overlapping(records) if held else 0)
     if held and fitted >= held:
-        return records[:fitted], windows_of(records[count - held :], steps, _WINDOWS)
+        return records[:fitted], windows_of(records[count - held :], steps, most)
     held = max(steps, length // _HELD)
     fitted = length - held - steps
     if count >= _HELD or fitted < least or length < _HELD * steps:
         return records, None
-    return records[:, :fitted], windows_of(records[:, length - held :], steps, _WINDOWS)
+    return records[:, :fitted], windows_of(records[:, length - held :], steps, most)
 
 
 def _overlapping(records: Float[Tensor, "N T y x"]) -> int:
@@ -70,7 +73,7 @@ def _overlapping(records: Float[Tensor, "N T y x"]) -> int:
     return 0
 
 
-def windows_of(records: Float[Tensor, "N T y x"], steps: int, most: int = _FEW) -> Float[Tensor, "W L n"]:
+def windows_of(records: Float[Tensor, "N T y x"], steps: int, most: int) -> Float[Tensor, "W L n"]:
     """Some windows of records, spread evenly over them."""
     cut = records.unfold(1, steps, steps).movedim(-1, 2).flatten(0, 1).flatten(-2)
     chosen = torch.linspace(0, len(cut) - 1, min(most, len(cut))).round().long()

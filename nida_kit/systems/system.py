@@ -77,7 +77,7 @@ def runge_kutta(
 def of_arrays_too(tendency):
     """Marks a tendency that takes NumPy arrays as well as tensors, and gives the same numbers to the last bit.
 
-    Of few states NumPy's calls take a third of the time of torch's: forecasts that need no slopes then use them.
+    NumPy's calls take less time than torch's, which counts where states are few: forecasts without slopes use them.
     """
     tendency.of_arrays_too = True
     return tendency
