@@ -259,8 +259,22 @@ class Modes:
 
     def whiten(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch 1 N"]:
         """The shortest z that gives x: half its square is -log density of x, up to a constant."""
-        z = self._shortest(x.double())
-        return (z + self._shortest(x.double() - self._double.push(z))).to(x)  # mends what the first has lost
+        own = self._double
+        z = own.pull(own.weighed(x.double()))
+        return (z + own.pull(own.weighed(x.double() - own.push(z)))).to(x)  # mends what the first has lost
+
+    def nearest(self, x: Float[Tensor, "*batch T n"], std: Float[Tensor, " n"]) -> Float[Tensor, "*batch T n"]:
+        """The mean of what x is of, if x is that with an independent error, in units of the steps' `scale`."""
+        own, std = self._double, std.double()
+        wider = Modes(own.patterns, torch.hypot(own.rest, std), own.scale)
+        return (x - (own.scale[:, None] * std).square() * wider.weighed(x.double())).to(x)
+
+    def weighed(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch T n"]:
+        """(L L')^-1 x, by Woodbury's identity."""
+        D = self.rest.square()
+        x = x / self.scale[:, None] / D
+        within = torch.cholesky_solve((x @ self.patterns).mT, self._root).mT
+        return (x - within @ self.patterns.mT / D) / self.scale[:, None]
 
     @cached_property
     def _double(self) -> Modes:
@@ -269,16 +283,8 @@ class Modes:
     @cached_property
     def _root(self) -> Float[Tensor, "r r"]:
         """Of I + E' D^-2 E."""
-        E = self._double.patterns / self._double.rest[:, None]
+        E = self.patterns / self.rest[:, None]
         return torch.linalg.cholesky(E.mT @ E + torch.eye(E.shape[1]).to(E))
-
-    def _shortest(self, x: Tensor) -> Tensor:
-        """L' (L L')^-1 x, by Woodbury's identity."""
-        own = self._double
-        x = x / own.scale[:, None] / own.rest.square()
-        within = torch.cholesky_solve((x @ own.patterns).mT, self._root).mT
-        x = x - within @ own.patterns.mT / own.rest.square()
-        return torch.cat([x @ own.patterns, x * own.rest], -1).flatten(-2).unsqueeze(-2)
 
     def to(self, dtype: torch.dtype) -> Modes:
         """The same in another precision."""

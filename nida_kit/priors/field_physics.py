@@ -5,13 +5,15 @@
 Linearised at an estimate c these are known by their generator, x = c + L z: L makes errors e_1 = B^(1/2) z_1 and
 e_{t+1} = q B^(1/2) z_{t+1}, and the slopes of M carry them on, d_{t+1} = M'_t d_t + e_{t+1}. The estimate itself is
 made of errors too, and r is the shortest z that makes them: r + z ~ N(0, I). So z = 0 is the estimate, and few steps of
-conjugate gradients stay near it.
+conjugate gradients stay near it. An answer's errors are then run through the model itself, `along`: between steps it
+obeys the model as well as they say, however far it moved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -23,6 +25,8 @@ from nida_kit.linalg.fields import Modes, Propagated
 from nida_kit.linalg.rows import Diagonal, Differential, Stack
 from nida_kit.linalg.solvers import Solver, to_a_tolerance
 from nida_kit.priors.modes import FieldClimatology
+
+_ROUGH = 0.2  # climatological standard deviations by which a first state from elsewhere may be wrong
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,29 @@ class FieldPhysics:
     def misfit(self, x: Float[Tensor, "*batch T n"]) -> Float[Tensor, "*batch"]:
         """-log density up to a constant: half the squared whitened residuals."""
         return self._residual(x, self._errors(x.shape[-2])).square().sum((-2, -1)) / 2
+
+    def along(self, posterior: Gaussian) -> Float[Tensor, "*batch T n"]:
+        """A posterior's mean, its errors run through the model itself instead of through its slopes.
+
+        Each step's error is tiny beside the field. So what slopes have wrong, the square of a move, would pass for
+        errors that the prior holds to be next to impossible.
+        """
+        centre, mean = (x.split(1, -2) for x in torch.broadcast_tensors(posterior.centre, posterior.estimate))
+        states = [mean[0]]
+        for t, (before, after) in enumerate(pairwise(mean)):
+            slopes = Differential(lambda state, t=t: self.advance(state, t), centre[t])
+            linear = self.advance(centre[t], t) + slopes.push(before - centre[t])
+            states.append(after - linear + self.advance(states[-1], t))
+        return torch.cat(states, -2)
+
+    def held(self, start: Float[Tensor, "*batch 1 n"]) -> Float[Tensor, "*batch 1 n"]:
+        """What the climatology can hold of a first state that another method found.
+
+        Of fine scales that it has next to none of, a trace costs more than all that is observed, and the answer would
+        be about how to lose it.
+        """
+        away = start - self.climatology.mean
+        return self.climatology.mean + self._errors(1).nearest(away, _ROUGH * self.climatology.spread)
 
     def forecast(self, start: Float[Tensor, "*batch 1 n"], steps: int) -> Float[Tensor, "*batch T n"]:
         """The trajectory without errors from states of the first step on."""

@@ -183,7 +183,7 @@ class Hybrid:
         x = prior.forecast(start, observations.value.shape[-2])
         check_finite(x)
         (posterior,) = incremental(prior, [0.0], observations, Gaussian.flat(x))
-        return posterior.estimate
+        return prior.along(posterior)
 
     def on_from(self, last: Tensor, observations: Observations, window: int) -> Tensor:
         """The trajectory of whole windows after a state `(1, n)` of the time before the first of them."""

@@ -230,6 +230,13 @@ def bend(x):
     return 0.7 * x.roll(1, -1) + 0.3 * (x * x.roll(2, -1)).sin()
 
 
+def test_what_modes_hold_of_a_field_is_the_mean_given_it_with_its_errors():
+    errors, x, std = modes(), normal(2, STEPS, N, seed=24), 0.3 + normal(N, seed=25).abs()
+    B = errors.patterns @ errors.patterns.mT + errors.rest.square().diag()
+    expected = x @ torch.linalg.inv(B + std.square().diag()) @ B
+    torch.testing.assert_close(errors.nearest(x, std), expected, rtol=0, atol=1e-12)
+
+
 TRAJECTORY = normal(2, STEPS, N, seed=23)
 
 

@@ -1,5 +1,7 @@
 """Weak-constraint 4D-Var of fields, against dense algebra where the model is linear, and its own cost where not."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from advection import NX, NY, Advection
 import nida_kit as nk
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.fields import averaged
+from nida_kit.linalg.rows import Diagonal, Stack
 from nida_kit.linalg.solvers import Iterative
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.field_physics import FieldPhysics
@@ -146,6 +149,34 @@ def test_few_iterations_stay_near_the_first_guess():
     assert misfits[0] > misfits[1] > misfits[2]
     many = path_of(outer=1, iterations=100)[1]
     assert (many - converged).norm() < 1e-2 * (converged - start).norm()
+
+
+def errors_of(x, prior):
+    """What each step has beyond the model's, and the start beyond the climatology."""
+    ahead = [prior.advance(state, t) for t, state in enumerate(x.split(1, -2)[:-1])]
+    return x - torch.cat([prior.climatology.mean.expand_as(x[:, :1]), *ahead], -2)
+
+
+def test_an_answer_has_the_errors_that_slopes_gave_it_however_far_it_moved():
+    prior, x = Ocean.method()._prior(5.0, None), torch.from_numpy(Ocean.truth.values).flatten(-2)
+    generator = prior.around(x).generator
+    z = normal(2, *generator.noise, seed=6)
+    moved = Gaussian(x, Stack((Diagonal(torch.ones_like(z)),)), (-z,), generator)  # its mean is z
+    found = errors_of(prior.along(moved), prior) - errors_of(x, prior)
+    torch.testing.assert_close(found, generator.errors.push(z), rtol=0, atol=1e-6)
+    torch.testing.assert_close(moved.estimate, x + generator.push(z), rtol=0, atol=1e-6)
+
+
+def test_from_a_start_with_scales_that_the_climatology_never_has_the_cost_falls_with_the_iterations():
+    rough = Ocean.truth + 0.5 * np.random.default_rng(0).normal(size=Ocean.truth.shape)
+    prior, first = Ocean.method()._prior(5.0, None), torch.from_numpy(rough.values).flatten(-2)
+    start = prior.forecast(prior.held(first[:, :1]), 3)
+    costs = [(prior.misfit(start) + Ocean.observations.misfit(start)).sum()]
+    for iterations in (1, 3, 10, 30):
+        path, _ = Ocean.method(outer=1, iterations=iterations)._path(Ocean.observations, 5.0, first)
+        costs.append((prior.misfit(path[-1].centre) + Ocean.observations.misfit(path[-1].centre)).sum())
+    assert all(later < earlier for earlier, later in pairwise(costs))
+    assert 100 * costs[0] < (prior.misfit(first) + Ocean.observations.misfit(first)).sum()
 
 
 def test_it_beats_what_it_starts_from_and_says_what_has_not_converged():
