@@ -29,6 +29,9 @@ import torch
 import xarray as xr
 
 from nida_kit import evaluate, pretrained
+from nida_kit.gaussian import Gaussian
+from nida_kit.linalg.solvers import Truncated
+from nida_kit.loop import incremental
 from nida_kit.methods.compose import Chain
 from nida_kit.methods.cycled import Cycled
 from nida_kit.methods.enkf import EnKS
@@ -39,14 +42,17 @@ from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.methods.sequential import LostTruth
 from nida_kit.observing.laws import field_mixture
+from nida_kit.observing.observations import Observations
 from nida_kit.priors.ensemble import EnsembleClimatology
 from nida_kit.priors.field import FieldPrior
+from nida_kit.priors.field_physics import FieldPhysics
 from nida_kit.priors.modes import FieldClimatology
 from nida_kit.priors.parts import Seeded
 from nida_kit.reconstruction import Moments, Reconstruction
 from nida_kit.state import GridLabels
 from nida_kit.studies.common import Kept, command
 from nida_kit.systems.quasigeostrophic import QuasiGeostrophic
+from nida_kit.systems.system import as_system
 from nida_kit.systems.two_layer import TwoLayerQuasiGeostrophic
 from nida_kit.systems.wrapped import OnAttractor
 from nida_kit.training.fields import NORMAL_90, FieldSettings, train_field
@@ -63,7 +69,9 @@ REGRESSION = FieldSettings(regression=FieldSettings().batches // 2, one=0, sever
 TENDENCIES = 8  # of a step: two of Runge and Kutta
 RADIUS = 25.0  # points, of the taper of the shipped climatology
 DRAWS = 3  # behind the spread of 4D-Var
-HYBRID_ITERATIONS = (3, 10, 30)  # of conjugate gradients, after which the hybrid stops
+MODEL_ERROR = 0.03  # of it, in a step
+HYBRID = 3  # iterations of conjugate gradients, after which the hybrid stops
+ITERATIONS = (1, 3, 10, 30, 100)  # after which its error is looked at
 
 
 def labelled(x: torch.Tensor, cells: int = CELLS) -> xr.DataArray:
@@ -245,18 +253,54 @@ def running(fitted: Callable[[], OptimalInterpolation], neural: NeuralIncrementa
         snapshots.start(1, torch.Generator(), torch.float32, torch.device("cpu"))  # the long run is not a method's
         return snapshots
 
-    def hybrid(**how: int) -> Chain:
-        return Chain([neural, FieldFourDVar(gyre, fitted(), draws=DRAWS, **how)])
+    how = {"model_error": MODEL_ERROR, "draws": DRAWS}
 
-    few = {f"hybrid, {n} iterations": partial(hybrid, outer=1, iterations=n) for n in HYBRID_ITERATIONS}
+    def hybrid() -> Chain:
+        return Chain([neural, FieldFourDVar(gyre, fitted(), **how, outer=1, iterations=HYBRID)])
+
     ensemble = {"inflation": 1.02, "dtype": torch.float32}
     return {
         "LETKF, 40 members": lambda: LETKF(ocean(), members=40, radius=6.0, block=2, **ensemble),
         "EnKS, 100 members": lambda: EnKS(ocean(), members=100, **ensemble),
-        "weak 4D-Var": lambda: FieldFourDVar(gyre, fitted(), draws=DRAWS),
-        **few,
-        "hybrid": hybrid,
+        "weak 4D-Var": lambda: FieldFourDVar(gyre, fitted(), **how),
+        f"hybrid, {HYBRID} iterations": hybrid,
     }
+
+
+def along_the_descent(
+    start: Method, climatology: FieldClimatology, truth: xr.DataArray, obs: xr.Dataset, scale: float, at_once: int = 8
+) -> dict[str, float]:
+    """The error of 4D-Var in variances of the field, by the iterations of its first outer loop.
+
+    Without its spread, which takes most of the time of `FieldFourDVar`.
+
+    Args:
+        start: what gives the first guess.
+        climatology: whose covariance is that of the start and of the model's errors.
+        truth: windows `(sample, time, y, x)`.
+        obs: of these windows.
+        scale: the field's spread.
+        at_once: windows that are reconstructed together.
+    """
+    gyre, squares = as_system(QuasiGeostrophic(cells=truth.sizes["y"]), slopes=True), Counter()
+
+    def tensor(array: xr.DataArray) -> torch.Tensor:
+        return torch.from_numpy(array.values).flatten(-2).to(climatology.mean)
+
+    for begin in range(0, truth.sizes["sample"], at_once):
+        some = {"sample": slice(begin, begin + at_once)}
+        value, noise_std = tensor(obs["value"].isel(some)), float(obs["noise_std"])
+        observations = Observations(value, torch.full_like(value, noise_std))
+        first = tensor(start.assimilate(obs.isel(some))["mean"])[:, :1]
+        for n in (0, *ITERATIONS):
+            solver = partial(Truncated, iterations=n)
+            prior = FieldPhysics(lambda x, t: gyre.step(x, DT), climatology, MODEL_ERROR, solver)
+            x = prior.forecast(prior.held(first), STEPS)
+            if n:
+                (posterior,) = incremental(prior, [0.0], observations, Gaussian.flat(x))
+                x = prior.along(posterior)
+            squares[n] += float((x - tensor(truth.isel(some))).double().square().mean((-2, -1)).sum())
+    return {str(n): float(f"{s / truth.sizes['sample'] / scale**2:.4g}") for n, s in squares.items()}
 
 
 def measure(samples: int, folder: Path) -> dict[str, Any]:
@@ -300,6 +344,13 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
     rows("localised ensemble of 400 past windows", lambda: localised(labels), all_windows=False)
     for name, made in running(fitted, neural).items():
         rows(name, made, all_windows=False)
+
+    def descent(start: Callable[[], Method], obs: xr.Dataset) -> dict[str, float]:
+        return along_the_descent(start(), fitted().climatology, truth.isel(few), obs.isel(few), scale)
+
+    for law, obs in cases.items():
+        for name in ("optimal interpolation", "NIDA"):
+            found.row("4D-Var, by iterations", law, f"from {name}", make=partial(descent, cheap[name], obs))
     rows("regression", regression, all_windows=True)
     return found.found
 

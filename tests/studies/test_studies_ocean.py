@@ -63,6 +63,20 @@ def test_memory_is_that_of_the_method():
     assert 0.35 < ocean.memory(Hungry(CLIMATE, labels, ocean.DT), obs) < 0.8
 
 
+def test_errors_along_the_descent_are_those_of_4d_var_stopped_there(monkeypatch):
+    monkeypatch.setattr(ocean, "ITERATIONS", (1, 4))
+    gyre = nk.QuasiGeostrophic(cells=CELLS)
+    truth = gyre.simulate(samples=3, steps=ocean.STEPS, dt=ocean.DT, seed=1).astype(float)
+    obs = ocean.observed(truth, {"random": (20, 20)}, 6.0, seed=2)
+    first = nk.OptimalInterpolation(CLIMATE, gyre.labels, ocean.DT)
+    found = ocean.along_the_descent(first, CLIMATE, truth, obs, scale=2.0, at_once=2)
+    assert set(found) == {"0", "1", "4"}
+    for n in (1, 4):
+        method = nk.FieldFourDVar(gyre, first, model_error=ocean.MODEL_ERROR, outer=1, iterations=n, draws=1)
+        mean = nk.Chain([first, method]).assimilate(obs)["mean"]
+        assert found[str(n)] == pytest.approx(float(nk.mse(mean, truth)) / 4, rel=2e-3)
+
+
 def test_runs_of_the_model_are_counted():
     gyre = ocean.Counted(cells=CELLS, longest_substep=2.5)
     ocean.Counted.count.clear()
