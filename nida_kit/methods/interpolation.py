@@ -74,6 +74,9 @@ class OptimalInterpolation(Method):
             self.noise_layers = climatology.noise_layers + 1
         else:
             self.settings = {"order": len(climatology.factor) - 1}
+        if isinstance(climatology, FieldClimatology | MultiscaleClimatology):
+            told = {"wider": climatology.wider, "unresolved": climatology.unresolved}
+            self.settings |= {name: float(f"{value:.3g}") for name, value in told.items()}
 
     @classmethod
     def fit(cls, windows: xr.DataArray, order: int | None = None, shrinkage: float | str = 0.0) -> OptimalInterpolation:
@@ -213,9 +216,7 @@ class OptimalInterpolation(Method):
     ) -> OptimalInterpolation:
         """By a climatology whose spread is calibrated on windows of the past, if there are any."""
         climatology = climatology if windows is None else calibrated(climatology, windows, advice)
-        method = cls(climatology, labels, time_step(records["time"]))
-        method.settings |= {name: float(f"{getattr(climatology, name):.3g}") for name in ("wider", "unresolved")}
-        return method
+        return cls(climatology, labels, time_step(records["time"]))
 
     @classmethod
     def load(cls, path: str | Path) -> OptimalInterpolation:

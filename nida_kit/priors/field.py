@@ -49,13 +49,17 @@ class FieldClimate(nn.Module):
         for name in ("mean", "spread", "modes", "lags"):
             self.register_buffer(name, getattr(climatology, name).float().clone())
         self.register_buffer("mask", climatology.mask)
+        told = [climatology.wider, climatology.unresolved]
+        self.register_buffer("told", torch.tensor(told, dtype=torch.float64))
         self._made: tuple[list, FieldClimatology] | None = None
 
     def __call__(self) -> FieldClimatology:
-        own = [self.mean, self.spread, self.modes, self.lags]
+        own = [self.mean, self.spread, self.modes, self.lags, self.told]
         state = [(id(x), x._version) for x in own]  # other numbers, in place or not, make another one
         if self._made is None or self._made[0] != state:
-            made = FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags, mask=self.mask)
+            wider, unresolved = self.told.tolist()
+            told = {"mask": self.mask, "wider": wider, "unresolved": unresolved}
+            made = FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags, **told)
             self._made = state, made
         return self._made[1]
 

@@ -317,7 +317,7 @@ class FieldClimatology(OfField):
 
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict:
-    """What files hold beside a covariance; older ones, and those of networks, say nothing of it."""
+    """What files hold beside a covariance; older ones say nothing of it."""
     wider, unresolved = tensors["told"].tolist() if "told" in tensors else (1.0, 0.0)
     return {"mask": tensors.get("mask"), "wider": wider, "unresolved": unresolved}
 

@@ -44,7 +44,7 @@ from nida_kit.priors.scales import (
     scales,
 )
 
-_DOUBLE = ("shares", "tolerance", "wider", "unresolved")  # as files keep them
+_DOUBLE = ("shares", "tolerance", "wider", "unresolved", "largest")  # as files keep them
 _FLOOR = 1e-3  # of each value's spread, below which no error is believed
 _BLOCK = 64  # points along an axis whose noise is drawn together
 _OF_OBSERVATIONS = 100  # the layer of their noise; those of scales are numbered by octave
@@ -183,8 +183,9 @@ class MultiscaleClimatology(OfField):
     def packed(self) -> dict[str, Tensor]:
         """As a file keeps it."""
         own = {name: getattr(self, name) for name in ("mean", "spread", "memory", "mask")}
-        own |= {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in _DOUBLE}
-        own |= {name: torch.tensor(getattr(self, name)) for name in ("shape", "finest", "draws", "seed")}
+        known = {name: getattr(self, name) for name in _DOUBLE if getattr(self, name) is not None}
+        own |= {name: torch.tensor(value, dtype=torch.float64) for name, value in known.items()}
+        own |= {name: torch.tensor(getattr(self, name)) for name in ("shape", "finest", "draws", "seed", "origin")}
         return {name: x for name, x in own.items() if x is not None}
 
     @classmethod
@@ -194,9 +195,9 @@ class MultiscaleClimatology(OfField):
         Raises:
             ValueError: tensors that do not fit each other.
         """
-        numbers = ("finest", "tolerance", "draws", "seed", "wider", "unresolved")
+        numbers = ("finest", "tolerance", "draws", "seed", "wider", "unresolved", "largest")
         own = dict(tensors) | {name: tensors[name].tolist() for name in numbers if name in tensors}
-        own |= {name: tuple(tensors[name].tolist()) for name in ("shares", "shape")}
+        own |= {name: tuple(tensors[name].tolist()) for name in ("shares", "shape", "origin") if name in tensors}
         n, scales = math.prod(own["shape"]), len(own["shares"])
         sizes = {"mean": (1, n), "spread": (n,), "memory": (scales, own["memory"].shape[-1]), "mask": (n,)}
         for name, size in sizes.items():

@@ -7,7 +7,7 @@ minutes, scores.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,9 @@ def save(prior, path: str | Path, card: Card | None = None) -> None:
             raise checks.refused("prior", prior, kinds, "A method with a network has it as method.prior.")
         known = {"begins": getattr(prior, "begins", None), "shrinkage": prior.settings.get("shrinkage")}
         about = {name: value for name, value in known.items() if value is not None}
-        card = Card(prior.labels, prior.dt, about) if card is None else card
+        card = Card(prior.labels, prior.dt) if card is None else card
+        if isinstance(card, Card):
+            card = replace(card, about=card.about | about)
         prior = prior.climatology
     checks.instance("card", card, Card, "an nk.Card", "Try nk.Card(system.labels, dt).")
     of_network = isinstance(prior, Network)

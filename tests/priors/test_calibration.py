@@ -13,6 +13,10 @@ from nida_kit.priors.calibration import _factors, held_out
 SIDE, STEPS = 20, 3
 
 
+def told(climatology) -> tuple[float, float]:
+    return climatology.wider, climatology.unresolved
+
+
 def smooth(samples: int, steps: int, seed: int) -> xr.DataArray:
     """Waves of many lengths, about 5 points, that move: smoother than any spline."""
     random = np.random.default_rng(seed)
@@ -127,5 +131,23 @@ def test_calibration_is_kept_in_files(tmp_path):
     for fit in (nk.OptimalInterpolation.fit_scales, nk.OptimalInterpolation.fit_field):
         method = fit(smooth(12, 12, seed=0), steps=STEPS)
         nk.save(method, tmp_path / "mine.safetensors")
-        again = nk.OptimalInterpolation.load(tmp_path / "mine.safetensors").climatology
-        assert (again.wider, again.unresolved) == (method.climatology.wider, method.climatology.unresolved)
+        again = nk.OptimalInterpolation.load(tmp_path / "mine.safetensors")
+        assert told(again.climatology) == told(method.climatology) != (1.0, 0.0)
+        assert again.settings.items() >= {k: method.settings[k] for k in ("wider", "unresolved")}.items()
+
+
+def test_calibration_is_kept_by_a_network_and_in_its_file(tmp_path):
+    climatology = replace(
+        nk.FieldClimatology.fit(torch.randn(4, 12, 16, 16, generator=torch.Generator().manual_seed(0)), 3, 20),
+        wider=1.3,
+        unresolved=0.2,
+    )
+    prior = nk.FieldPrior(climatology, steps=3, width=4, deep=4)
+    labels = nk.GridLabels({"y": range(16), "x": range(16)})
+    nk.save(prior, tmp_path / "mine.safetensors", nk.Card(labels, 1.0))
+    again, _ = nk.load(tmp_path / "mine.safetensors")
+    of_file = nk.OptimalInterpolation.load(tmp_path / "mine.safetensors").climatology
+    assert told(prior.climatology) == told(again.climatology) == told(of_file) == (1.3, 0.2)
+    other = nk.FieldPrior(replace(climatology, wider=1.0), steps=3, width=4, deep=4)
+    other.load_state_dict(prior.state_dict())
+    assert told(other.climatology) == (1.3, 0.2)

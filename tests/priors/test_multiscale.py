@@ -151,7 +151,14 @@ def covariance_in_line(of):
     return row.view(of.shape)[24]
 
 
-@pytest.mark.parametrize("of", [climate(draws=2, seed=4), nk.MultiscaleClimatology.of(SHAPE, 3.0, 2.0, STEPS)])
+@pytest.mark.parametrize(
+    "of",
+    [
+        climate(draws=2, seed=4),
+        nk.MultiscaleClimatology.of(SHAPE, 3.0, 2.0, STEPS),
+        replace(climate(draws=2), origin=(0, 256), largest=500.0),  # a part of a larger field
+    ],
+)
 def test_it_comes_back_from_a_file_as_it_was(of, tmp_path):
     interpolation, (_, obs) = method(of), field(of)
     obs = obs.assign(value=obs["value"].where(xr.DataArray(of.sea.numpy() > 0, dims=("y", "x"))))
@@ -159,6 +166,7 @@ def test_it_comes_back_from_a_file_as_it_was(of, tmp_path):
     again = nk.method_of(tmp_path / "scales.safetensors")
     assert again.settings | {"weights": ""} == interpolation.settings | {"weights": ""}
     assert (again.climatology.mask is None) == (of.mask is None)
+    assert (again.climatology.origin, again.climatology.largest) == (of.origin, of.largest)
     wanted = interpolation.assimilate(obs)
     xr.testing.assert_equal(again.assimilate(obs)[["mean", "std"]], wanted[["mean", "std"]])
     tensors = of.packed()

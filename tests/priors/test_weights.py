@@ -157,10 +157,11 @@ def test_a_file_of_ones_own_is_loaded_by_its_path(path):
 
 
 @pytest.mark.parametrize("order", [None, 1])
-def test_a_fitted_interpolation_comes_back_from_its_file(tmp_path, order):
+@pytest.mark.parametrize("card", [None, nk.Card(nk.Lorenz63().labels, 0.05, {"made": "today"})])
+def test_a_fitted_interpolation_comes_back_from_its_file(tmp_path, order, card):
     past = nk.Lorenz63().simulate(300, 8, 0.05, seed=1)
     method = nk.OptimalInterpolation.fit(past, order=order)
-    nk.save(method, tmp_path / "oi.safetensors")
+    nk.save(method, tmp_path / "oi.safetensors", card)
     again = nk.OptimalInterpolation.load(tmp_path / "oi.safetensors")
     obs = nk.observe(past.isel(sample=slice(3)), every=3, noise_std=0.5, seed=2)
     xr.testing.assert_equal(again.assimilate(obs), method.assimilate(obs))
@@ -170,8 +171,9 @@ def test_a_fitted_interpolation_comes_back_from_its_file(tmp_path, order):
             again.assimilate(obs.assign_coords(time=obs["time"] + 3))
     with pytest.raises(ValueError, match=r"a climatology and no network: nk.OptimalInterpolation.load"):
         nk.NeuralIncremental.pretrained(tmp_path / "oi.safetensors")
-    climatology, card = nk.load(tmp_path / "oi.safetensors")
-    assert torch.equal(climatology.factor, method.climatology.factor) and card.labels == method.labels
+    climatology, kept = nk.load(tmp_path / "oi.safetensors")
+    assert torch.equal(climatology.factor, method.climatology.factor) and kept.labels == method.labels
+    assert card is None or kept.about.items() >= card.about.items()
 
 
 def test_a_field_s_interpolation_and_a_network_s_climatology_come_back(tmp_path):
