@@ -278,7 +278,7 @@ def _refuse_on_land(observations: Observations, land: Bool[Tensor, " n"]) -> Non
         raise ValueError(
             f"{lost} of {int(observations.seen.sum())} observed values lie on land, where the past is NaN at all times "
             "and the method knows no field. Leave them out: obs.assign(value=obs.value.where(sea)), where sea is "
-            "past.isel(time=0).notnull(), say; of points between cells, drop those before nk.grid. If it is sea "
+            "past.isel(time=0).notnull(), say; of points between cells, nk.grid(data, method) does. If it is sea "
             "there, fit the method to a past that has values."
         )
 

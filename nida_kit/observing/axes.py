@@ -99,9 +99,9 @@ class Axis:
         return np.where(self.between() == self.position, np.zeros_like(moved), moved)
 
 
-def shown(coordinate) -> str:
+def shown(coordinate, digits: int = 10) -> str:
     """A coordinate in words."""
-    return f"{coordinate:.10g}" if isinstance(coordinate, float) else str(coordinate).removesuffix(".000000")
+    return f"{coordinate:.{digits}g}" if isinstance(coordinate, float) else str(coordinate).removesuffix(".000000")
 
 
 def corners(

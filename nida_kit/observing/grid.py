@@ -126,8 +126,9 @@ def grid(
             window, or, without `steps`, a few times so far from all others that nearly all steps would be empty.
 
     Warns:
-        Of values outside the grid, of values of one cell that contradict each other, of rows that come more than once,
-        of flags that are not looked at, and of dims that tell no values apart.
+        Of values outside the grid, or on the land of the method `like`, which are left out; of values of one cell that
+        contradict each other, of rows that come more than once, of flags that are not looked at, and of dims that tell
+        no values apart.
     """
     labels, known = _model(like)
     exact = checks.flag("exact", exact)
@@ -149,10 +150,17 @@ def grid(
     inside = np.all([axis.inside for axis in axes], axis=0)
     if not inside.any():
         raise ValueError(_nothing(axes))
+    land = getattr(like, "land", None)
+    ashore = np.zeros(inside.shape, bool)
+    if land is not None:
+        ashore[inside] = _on_land([axis.among(inside) for axis in axes], land.cpu().numpy(), labels.shape, exact)
+        inside = inside & ~ashore
+    if not inside.any():
+        raise ValueError(f"All values lie on land, where the method knows no field: {_first(axes, ashore)}.")
     values = _Values.of(rows, [axis.among(inside) for axis in axes], inside)
     obs, operator, cells = (_interpolating if exact else _on_grid)(values, labels, rows)
-    report = _report(rows, values, cells, exact, converted)
-    for note in _doubts(report, rows, axes, _contradiction(values, cells, labels, exact)):
+    report = _report(rows, values, cells, exact, converted, int(ashore.sum()))
+    for note in _doubts(report, rows, axes, _contradiction(values, cells, labels, exact), _first(axes, ashore)):
         warnings.warn(note, stacklevel=2)
     obs = _labelled(obs, rows, labels, axes[0]).assign_attrs(report.numbers | {"report": report.text})
     return (obs, operator) if exact else obs
@@ -183,6 +191,27 @@ def _nothing(axes: Sequence[Axis]) -> str:
         f"Nothing lies on the grid: {'; '.join(spans)}. Give another start= or steps=, or bring both into one unit and "
         "convention (longitudes from -180 or from 0 on)."
     )
+
+
+def _on_land(axes: Sequence[Axis], land: np.ndarray, shape: tuple[int, ...], exact: bool) -> np.ndarray:
+    """Which values `(N,)` lie on land alone: their nearest point does, or if places are kept, all points around them.
+
+    Args:
+        axes: time and the field's own, with the values.
+        land: which points of the field are.
+        shape: of the field.
+        exact: whether places are kept.
+    """
+    at = [axis.between() if exact else axis.nearest().astype(float) for axis in axes]
+    index, weight = corners(axes, at, shape)
+    return (land[index % land.size] | (weight == 0)).all(-1)
+
+
+def _first(axes: Sequence[Axis], some: np.ndarray) -> str:
+    """Where the first of some values lie, in words."""
+    places = [[shown(x, 5) for x in axis.given[some][:3]] for axis in axes]
+    listed = ", ".join(f"({', '.join(at)})" for at in zip(*places, strict=True))
+    return f"({', '.join(str(axis.name) for axis in axes)}) = {listed}{', ...' if some.sum() > 3 else ''}"
 
 
 # Values
@@ -413,13 +442,14 @@ class _Report:
     numbers: dict[str, int | float | str]
 
 
-def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool, converted: str) -> _Report:
+def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool, converted: str, ashore: int) -> _Report:
     used, total = values.value.size, rows.value.size + rows.missing + rows.flagged
     numbers = {
         "rows": total,
         "missing": rows.missing,
         "flagged": rows.flagged,
-        "outside": rows.value.size - used,
+        "outside": rows.value.size - used - ashore,
+        "on_land": ashore,
         "repeated": cells.repeated,
         "used": used,
         "shared": cells.shared,
@@ -428,6 +458,7 @@ def _report(rows: Rows, values: _Values, cells: _Cells, exact: bool, converted: 
     lines = {"rows": f"{total:,}", "without a value": f"{rows.missing:,}" if rows.missing else ""}
     lines["left out by their flags"] = f"{rows.flagged:,}" if rows.flagged else ""
     lines["outside the grid"] = f"{numbers['outside']:,}" if numbers["outside"] else ""
+    lines["on land"] = f"{ashore:,}" if ashore else ""
     lines["values used"] = f"{used:,}, as {checks.counted(cells.index.size, 'observation')}"
     if cells.shared:
         lines["share a cell with others"] = (
@@ -476,7 +507,7 @@ def _contradiction(values: _Values, cells: _Cells, labels: Labels, exact: bool) 
     )
 
 
-def _doubts(report: _Report, rows: Rows, axes: Sequence[Axis], contradiction: str) -> list[str]:
+def _doubts(report: _Report, rows: Rows, axes: Sequence[Axis], contradiction: str, ashore: str) -> list[str]:
     """What must be heard even if no report is read."""
     notes, numbers = [contradiction] if contradiction else [], report.numbers
     if numbers["outside"]:
@@ -487,6 +518,12 @@ def _doubts(report: _Report, rows: Rows, axes: Sequence[Axis], contradiction: st
             f"{'lies outside the grid and is' if numbers['outside'] == 1 else 'lie outside the grid and are'} left "
             f"out: {where}. "
             f"{advice} the others before."
+        )
+    if numbers["on_land"]:
+        notes.append(
+            f"{numbers['on_land']} of {checks.counted(numbers['rows'], 'row')} "
+            f"{'lies on land and is' if numbers['on_land'] == 1 else 'lie on land and are'} left out, for the method "
+            f"knows no field there: {ashore}. If it is sea there, fit the method to a past that has values."
         )
     if numbers["repeated"]:
         notes.append(

@@ -83,10 +83,8 @@ def sampled(truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable]) ->
         vectorize=True,
     )
     lost = value.isnull() | np.isinf(value)
-    if (lost & xr.DataArray(known, dims=at[0].dims)).any():
-        raise ValueError(
-            "truth holds NaN or infinite values around some points: leave those out, points.isel(obs=...)."
-        )
+    if (lost := lost & xr.DataArray(known, dims=at[0].dims)).any():
+        raise ValueError(_without_value(lost, at, truth, points, own))
     windows = {name: c for name, c in truth.coords.items() if set(c.dims) <= set(lead)}
     said = points.coords if TIME in points.variables else points.coords | {TIME: truth[TIME]}
     return value.transpose(*lead, *along).assign_coords(windows | dict(said))
@@ -115,6 +113,43 @@ def _coordinates(truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable
             sizes = f"{at[0].sizes[d]} along {d!r}, and truth {truth.sizes[d]}"
             raise ValueError(f"at= has {sizes}: points lie along obs, and along the dims of windows as truth has them.")
     return at
+
+
+_TOLD = 3  # points that are named
+
+
+def _without_value(
+    lost: xr.DataArray, at: Sequence[xr.DataArray], truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable]
+) -> str:
+    """What to say of points around which the field has no value, as on land and beside it.
+
+    Args:
+        lost: which, on the dims of windows and of the points.
+        at: time and places of the points.
+        truth: the field.
+        points: as they came.
+        own: the field's dims after time.
+    """
+    lost = lost.any([d for d in lost.dims if d not in at[0].dims])
+    names, at = (TIME, *own), [a.transpose(*lost.dims) for a in at]
+    if TIME not in points.variables:  # moored: a point is one at all times
+        lost, names = lost.any(TIME), own
+        at = [a.isel({TIME: 0}) for a in at[1:]]
+    first = [[shown(a.values[lost.values][k], 5) for a in at] for k in range(min(_TOLD, int(lost.sum())))]
+    listed = ", ".join(f"({', '.join(each)})" for each in first) + (", ..." if int(lost.sum()) > _TOLD else "")
+    others = [str(d) for d in truth.dims if d not in own]
+    places = ", ".join(f"{d}=points.{d}" for d in own)
+    some = "np.isfinite(near)"
+    keep = (
+        f"points.where({some}, drop=True)"
+        if lost.ndim == 1
+        else f"points.assign_coords({own[0]}=points.{own[0]}.where({some}))"
+    )
+    return (
+        f"truth holds NaN or infinite values around {int(lost.sum())} of {checks.counted(lost.size, 'point')}, as on "
+        f"land and beside it: ({', '.join(map(str, names))}) = {listed}. Leave those out: near = truth.mean({others}, "
+        f"skipna=False).interp({places}), then at={keep}."
+    )
 
 
 def _time_axis(steps: xr.DataArray, given: np.ndarray, attrs: dict) -> Axis:

@@ -60,9 +60,25 @@ def test_points_on_land_are_refused_and_those_at_the_coast_are_read_as_at_sea():
     # Half of it lies on land: it is a measurement of the point at sea beside it.
     assert abs(float(result["mean"][0, 3, 5]) - 100.0) < 0.3
     lost = seen.assign_coords(x=("obs", [x[2], x[10]]))
-    obs, operator = nk.grid(lost, method, exact=True)
+    obs, operator = nk.grid(lost, method.labels, dt=DT, exact=True)  # which know of no land
     with pytest.raises(ValueError, match="1 of 2 observed values lie on land"):
         method.assimilate(obs, operator=operator)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_grid_that_knows_land_leaves_what_lies_there_out_and_says_so(exact):
+    method = fitted("fit_field")
+    x, y = (PAST[dim].values for dim in ("x", "y"))
+    at = {"time": ("obs", [0.0, 5.0, 0.0]), "y": ("obs", y[[3, 3, 10]]), "x": ("obs", x[[2, 10, 10]])}
+    seen = xr.Dataset({"value": ("obs", [1e3, 101.0, 102.0]), "noise_std": 0.1}, at)
+    with pytest.warns(UserWarning, match=r"1 of 3 rows lies on land.*\(time, y, x\) = \(0, 0.1875, 0.125\)\. If"):
+        obs = nk.grid(seen, method, exact=exact)
+    obs, operator = obs if exact else (obs, None)
+    assert np.sort(obs["value"].values[obs["value"].notnull()]).tolist() == [101.0, 102.0]
+    assert obs.attrs["on_land"] == 1 and "on land" in obs.attrs["report"]
+    method.assimilate(obs, operator=operator)
+    with pytest.raises(ValueError, match="All values lie on land"):
+        nk.grid(seen.isel(obs=[0]), method, exact=exact)
 
 
 def test_a_past_with_land_or_without_says_the_same_of_the_sea():

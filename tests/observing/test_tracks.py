@@ -1,5 +1,6 @@
 """Satellites, moored arrays and clouds: where they measure, what they see there, and what a method makes of it."""
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -116,6 +117,26 @@ def test_land_beside_a_point_is_not_looked_at():
     np.testing.assert_allclose(nk.observe(land, at=points, noise_std=1e-9)["value"][:, 0], TRUTH[:, 1, 8, 7], atol=1e-7)
 
 
+MOORED = xr.Dataset(coords={"y": ("obs", [0.2, 0.5, 0.7]), "x": ("obs", [0.3, 0.8, 0.1])})
+
+
+@pytest.mark.parametrize(
+    "points", [at_random(np.random.default_rng(0), 20), at_random(np.random.default_rng(0), 3, 20), MOORED]
+)
+def test_points_over_land_are_counted_and_the_way_to_leave_them_out_is_right(points):
+    truth = TRUTH.where(TRUTH["x"] > 0.5)
+    lost = int((points["x"] < 0.5625).sum())  # up to the first point at sea
+    with pytest.raises(ValueError, match=rf"around {lost} of {points['x'].size} points") as error:
+        nk.observe(truth, at=points, noise_std=0.1)
+    assert ("(y, x) = (0.2, 0.3), (0.7, 0.1). " if points is MOORED else ", ...") in str(error.value)
+    near, keep = re.search(r"near = (.*), then at=(.*)\.$", str(error.value)).groups()
+    names = {"truth": truth, "points": points, "np": np}
+    names["near"] = eval(near, names)
+    seen = nk.observe(truth, at=eval(keep, names), noise_std=1e-9)["value"]
+    values_of_a_point = 27 if points is MOORED else 1 if "sample" in points.dims else 3
+    assert int(seen.notnull().sum()) == values_of_a_point * (points["x"].size - lost)
+
+
 POINTS = at_random(np.random.default_rng(0), 20)
 BAD = {
     "beyond the domain": (
@@ -129,7 +150,6 @@ BAD = {
     "beside a mask": ({"at": POINTS, "operator": np.ones((17, 17), bool)}, r"\['operator'\] cannot be given beside"),
     "beside every": ({"at": POINTS, "every": 2}, r"\['every'\] cannot be given beside"),
     "correlated": ({"at": POINTS, "noise_std": None, "noise_covariance": np.eye(2)}, r"\['noise_covariance'\]"),
-    "of land": ({"truth": TRUTH.where(TRUTH["x"] > 0.5), "at": POINTS}, "truth holds NaN.*leave those out"),
     "of a few numbers": ({"truth": nk.Lorenz63().simulate(1, 9, 5.0), "at": POINTS}, "points of a field"),
     "nothing": ({"at": POINTS.assign_coords(x=POINTS["x"] * np.nan)}, "Nothing is observed"),
     "places that are no numbers": ({"at": POINTS.assign_coords(x=POINTS["x"].astype(str))}, r"at\.x has dtype"),
