@@ -8,7 +8,7 @@ and what to try. Torch is imported by the functions that need it: without it the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from types import UnionType
 from typing import TYPE_CHECKING, Any
@@ -258,6 +258,57 @@ def doubtful(name: str, values: np.ndarray) -> str:
     else:
         what, asked = f"{far.size} values, {far[0]:g} among them,", "Are they fill values (make them NaN)"
     return f"{name} holds {what} fifty times as far from the median as usual. {asked}, or in another unit?"
+
+
+_FAR = 20  # spreads of all others, beyond which a constant is no number of the field
+
+
+def no_constant(name: str, values: np.ndarray) -> None:
+    """No field of which some points hold one number at all times, far from what all others do: a fill value on land.
+
+    Args:
+        name: of the values.
+        values: `(..., n)`, NaN where missing.
+    """
+    values = values.reshape(-1, values.shape[-1])
+    low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+    still = low == high
+    others = values[:, ~still]
+    if not still.any() or not np.isfinite(others).any():
+        return
+    far = still & (np.abs(low - np.nanmean(others)) > _FAR * np.nanstd(others))
+    if not far.any():
+        return
+    found, times = np.unique(low[far], return_counts=True)
+    k = times.argmax()
+    shown, more = _exactly(found[k]), f", and others at {far.sum() - times[k]}" if len(found) > 1 else ""
+    raise ValueError(
+        f"{name} holds {shown} at all times at {counted(times[k], 'point')} of {far.size}{more}, more than {_FAR} "
+        f"standard deviations from all other points: a fill value, most likely. Land is NaN at all times: "
+        f"{name}.where({name} != {shown}). If it is what the field is there, leave these points out all the same, for "
+        "nothing is to be learnt where nothing changes."
+    )
+
+
+def no_fill(name: str, values, attrs: Mapping) -> None:
+    """No values that their attributes declare to be missing, as a file has them that was not decoded."""
+    for key in ("_FillValue", "missing_value"):
+        for fill in np.ravel(attrs.get(key, [])):
+            if np.asarray(fill).dtype.kind not in "iuf":
+                continue
+            values = np.asarray(values)  # what is not in memory is read where it may hold some
+            same = values == (values.dtype.type(fill) if values.dtype.kind == "f" else fill)
+            if same.any():
+                raise ValueError(
+                    f"{name} declares {key}={_exactly(fill)}, and {same.sum():,} of {counted(same.size, 'value')} "
+                    f"{'is' if same.sum() == 1 else 'are'} that, not NaN: open the file by xr.open_dataset(path), "
+                    f"without mask_and_scale=False, or take {name}.where({name} != {_exactly(fill)})."
+                )
+
+
+def _exactly(number) -> str:
+    """A number in as few digits as tell it."""
+    return f"{number:g}" if float(f"{number:g}") == float(number) else repr(float(number))
 
 
 def real(name: str, labelled) -> None:

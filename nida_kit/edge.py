@@ -328,6 +328,8 @@ def read_observations(
     check_observations(obs, dims)
     obs = _named(obs)
     value, error = obs["value"], _error_of(obs)
+    for array in (value, error):
+        checks.no_fill(f"obs.{array.name}", array, array.attrs)
     if direct and (more := [d for d in grid_dims(value) if d not in dims]):
         raise ValueError(
             f"The observations are of a field along {list(grid_dims(value))}, and the state has {list(dims)}: select "

@@ -16,7 +16,7 @@ from nida_kit import checks
 from nida_kit.dates import are_dates, decoded, model_times, natural_unit
 from nida_kit.edge import in_units_of
 from nida_kit.notes import warn
-from nida_kit.state import SAMPLE, TIME, labels_of, reserved, state_dims
+from nida_kit.state import COMPONENT, SAMPLE, TIME, labels_of, reserved, state_dims
 
 HARMONICS = 3  # waves in a year
 
@@ -65,6 +65,8 @@ class Season:
         basis = _basis(record[TIME], by)
         shape = [record.sizes[dim] for dim in own]
         values = record.values.astype(float).reshape(len(basis), -1, int(np.prod(shape)))
+        if COMPONENT not in own:
+            checks.no_constant("record", values)
         if doubt := checks.doubtful("record", values):
             warn(doubt, stacklevel=3)
         found = np.stack([_fitted(basis, values[..., k]) for k in range(values.shape[-1])], -1)
@@ -107,6 +109,7 @@ def _check_record(record: xr.DataArray) -> tuple[str, ...]:
     own = state_dims(record)
     if TIME not in record.dims or TIME not in record.coords or not own:
         raise ValueError(f"record has the dims {record.dims}; it needs time, with coordinates, and component. {advice}")
+    checks.no_fill("record", record, record.attrs)
     return own
 
 

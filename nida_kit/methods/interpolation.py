@@ -332,7 +332,8 @@ def past_of(
         alone: whether one trajectory is enough; it needs no leading dim then.
 
     Raises:
-        ValueError: dims or coordinates that are missing, numbers that are not real, or one trajectory alone.
+        ValueError: dims or coordinates that are missing, numbers that are not real, fill values, or one trajectory
+            alone.
     """
     if not isinstance(past, xr.DataArray):
         one = f": one of its variables, {name}[{next(iter(past), '...')!r}]" if isinstance(past, xr.Dataset) else ""
@@ -363,7 +364,10 @@ def past_of(
             )
         past = past.drop_vars(SAMPLE, errors="ignore").expand_dims(SAMPLE)
     labels = labels_of(past)
+    checks.no_fill(name, past, past.attrs)
     values = fold(torch.from_numpy(np.ascontiguousarray(past.values)).double(), labels.shape).flatten(0, -3)
+    if isinstance(labels, GridLabels) and not alone:  # of one record, land may be told beside it
+        checks.no_constant(name, values.numpy())
     if doubt := checks.doubtful(name, values.numpy()):
         warn(doubt, stacklevel=4)
     return past, values, labels

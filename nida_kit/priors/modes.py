@@ -347,7 +347,8 @@ def departures(
         sea: where there is a field; None is wherever there is a value at any time.
 
     Raises:
-        ValueError: no such tensor of real numbers, in half precision, gaps, or a field that does not vary; no sea.
+        ValueError: no such tensor of real numbers, in half precision, gaps, fill values, or a field that does not vary;
+            no sea.
     """
     if not isinstance(records, Tensor) or records.ndim != 4 or not records.is_floating_point():
         if isinstance(records, Tensor):
@@ -360,6 +361,8 @@ def departures(
         raise checks.refused("records", records, "a tensor (records, time, y, x) of floating point", advice)
     checks.unhalved("records", records.dtype)
     mask = sea_of(records) if sea is None else mask_of(sea, records.shape[-2:])
+    at_sea = records.flatten(-2) if mask is None else records[..., mask]
+    checks.no_constant("records", at_sea.numpy(force=True))
     if mask is not None:
         records = torch.where(mask, records, 0.0)
     mean = records.mean((0, 1))
