@@ -8,8 +8,10 @@ are then h(x) + noise_std * noise.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +21,41 @@ from nida_kit import checks
 from nida_kit.observing.operators import Operator, as_operator
 
 Law = Callable[[tuple[int, int, int], torch.Generator], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Operator]]
+
+
+def check_law(law: Law) -> Law:
+    """A function that a shape and a generator are enough for.
+
+    Raises:
+        ValueError: none, or one that lacks arguments or has some that it does not know.
+    """
+    checks.function("law", law, "Try law=functools.partial(nk.mixture, scale=...).")
+    name = getattr(getattr(law, "func", law), "__name__", type(law).__name__)
+    name = f"nk.{name}" if getattr(law, "func", law) in (regular, mixture, combinations, field_mixture) else name
+    try:
+        signature = inspect.signature(law)
+    except ValueError as error:  # of built-in functions there is none
+        if isinstance(law, partial):
+            own = list(inspect.signature(law.func).parameters)
+            raise ValueError(
+                f"law={name} was given arguments that it does not have, {[*law.args, *law.keywords]}: it has {own}."
+            ) from error
+        return law
+    lacking = [p.name for p in signature.parameters.values() if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
+    if lacking:
+        own = ", ".join(f"{each}=..." for each in lacking)
+        raise ValueError(
+            f"law={name} lacks {lacking}, and a training calls it with a shape and a generator alone: give "
+            f"law=functools.partial({name}, {own}), with all of its arguments."
+        )
+    try:
+        signature.bind((1, 1, 1), None)
+    except TypeError as error:
+        raise ValueError(
+            f"law={name} is called with a shape (B, T, n) and a generator, law(shape, generator): "
+            f"{checks.sentence(error)} Try law=functools.partial(nk.mixture, scale=...)."
+        ) from error
+    return law
 
 
 def regular(
@@ -49,7 +86,7 @@ def either(
     shape: tuple[int, int, int], generator: torch.Generator, *, law: Law, other: Law, share: float
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
     """One law for a random share of the windows, another one for the rest."""
-    first, second = law(shape, generator), other(shape, generator)
+    first, second = (check_law(each)(shape, generator) for each in (law, other))
     chosen = torch.rand(shape[0], 1, 1, generator=generator) < share
     return tuple(torch.where(chosen, a, b) for a, b in zip(first, second, strict=True))
 
@@ -120,7 +157,7 @@ def combinations(
         scale: of each.
         share: of the batches.
     """
-    share = checks.share("share", share)
+    share, law = checks.share("share", share), check_law(law)
     if torch.rand((), generator=generator) >= share:
         return law(shape, generator)
     seen, noise_std, *operator = law(shape, generator)

@@ -34,7 +34,7 @@ from nida_kit.linalg.rows import Diagonal
 from nida_kit.linalg.solvers import Truncated
 from nida_kit.methods.interpolation import first_guess_of
 from nida_kit.methods.neural import steps_of_field
-from nida_kit.observing.laws import Law
+from nida_kit.observing.laws import Law, check_law
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.field import FieldPrior
@@ -140,10 +140,14 @@ class Interpolated:
             generator: of all random numbers.
             alike: windows that are observed at the same places.
             progress: show a progress bar.
+
+        Raises:
+            ValueError: numbers out of range, or a law that lacks arguments or gives an operator.
         """
         count, alike = checks.count("count", count, 1), checks.count("alike", alike, 1)
         if count % alike:
             raise ValueError(f"count={count} is no multiple of alike={alike}, the windows that are observed alike.")
+        check_law(law)
         mean, scale = climatology.mean.float(), climatology.spread.square().mean().sqrt().float()
         found: list[tuple[Tensor, ...]] = []
         for _ in tqdm(range(0, count, alike), disable=not progress, desc="first guesses"):

@@ -35,14 +35,14 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
 from nida_kit.notes import warn
-from nida_kit.observing.laws import Law
+from nida_kit.observing.laws import Law, check_law
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.paper import Network
 from nida_kit.systems.system import as_system
 from nida_kit.training.checkpoint import read_checkpoint, write_checkpoint
 from nida_kit.training.muon import Muon
 from nida_kit.training.processes import Processes
-from nida_kit.training.validation import Validation, check_law, observe_law
+from nida_kit.training.validation import Validation, observe_law
 
 Windows = Callable[[int, torch.Generator], Tensor]
 """windows(batch, generator) -> trajectories `(batch, T, n)`."""
@@ -379,7 +379,8 @@ def train(
         training did not help.
 
     Raises:
-        ValueError: a checkpoint that is damaged or of another training, or windows or a loss that are not finite.
+        ValueError: a checkpoint that is damaged or of another training, windows or a loss that are not finite, or a law
+            that lacks arguments.
 
     >>> import nida_kit as nk, functools, torch
     >>> past = torch.from_numpy(nk.Pendulum().simulate(samples=60, steps=6, dt=0.1, seed=0).values)

@@ -17,7 +17,7 @@ from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
-from nida_kit.observing.laws import Law, combinations, field_mixture, mixture, regular
+from nida_kit.observing.laws import Law, check_law
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import apply_operator, identity
 from nida_kit.priors.paper import Network
@@ -33,17 +33,6 @@ def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator)
     noise = torch.randn(seen.shape, generator=generator, dtype=x.dtype)
     value = apply_operator(operator, x) + noise_std * noise
     return Observations(value.where(seen, torch.nan), noise_std, operator)
-
-
-def check_law(law: Law) -> Law:
-    """A function of a shape and a generator."""
-    checks.function("law", law, "Try law=functools.partial(nk.mixture, scale=...).")
-    if law in (mixture, regular, field_mixture, combinations):  # the function itself
-        raise ValueError(
-            f"law=nk.{law.__name__} is what laws are made of: give law=functools.partial(nk.{law.__name__}, ...), with "
-            "its own arguments."
-        )
-    return law
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nida_kit as nk
-from nida_kit.observing.laws import combinations, regular
+from nida_kit.observing.laws import combinations, either, mixture, regular
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import PaperPrior
 from nida_kit.priors.temporal import NeuralPrior
@@ -243,6 +243,25 @@ def test_combinations_are_seen_in_a_share_of_the_batches_with_the_noise_of_their
     assert drawn == pytest.approx(100, abs=5 * (400 * 0.25 * 0.75) ** 0.5)
 
 
+SCALE = torch.ones(2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (partial(combinations, scale=SCALE), r"nk.combinations lacks \['law'\].*partial\(nk.combinations, law=...\)"),
+        (partial(combinations, law=mixture, scale=SCALE), r"nk.mixture lacks \['scale'\]"),
+        (partial(regular, components=[0]), r"nk.regular lacks \['every', 'noise_std'\].*every=..., noise_std=..."),
+        (partial(mixture, scale=SCALE, spacings=(2, 3)), r"does not have, \['scale', 'spacings'\]: it has \['shape'"),
+        (partial(either, law=law, other=mixture, share=0.5), r"nk.mixture lacks \['scale'\]"),
+        (lambda shape: shape, r"called with a shape \(B, T, n\) and a generator.*too many positional arguments"),
+    ],
+)
+def test_a_law_that_lacks_arguments_is_refused_in_words(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        train(small_prior(), fixed(WINDOWS), wrong, SMALL, progress=False)
+
+
 def test_a_prior_is_trained_on_combinations_too():
     prior = small_prior()
     scale = prior.climatology.spread.flatten().double()
@@ -302,5 +321,5 @@ def test_a_field_is_trained_on_under_a_mixture_of_laws():
     held_out = torch.randn(20, 3, 20, generator=generator, dtype=torch.float64) @ root.mT
     history = train(prior, fixed(windows), mixed, SMALL, validation=(held_out, mixed), progress=False)
     assert history["loss"].size == 6 and 0 < history.attrs["interpolation"] < 0.8
-    with pytest.raises(ValueError, match=r"functools.partial\(nk.field_mixture, ...\)"):
+    with pytest.raises(ValueError, match=r"functools.partial\(nk.field_mixture, grid=..., counts=..., noise_std=...\)"):
         train(prior, fixed(windows), mixed, SMALL, validation=(held_out, nk.field_mixture), progress=False)
