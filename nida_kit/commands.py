@@ -96,6 +96,13 @@ def _observations(path: Path, method: Method, flag: tuple[str, ...], how: dict) 
     new = {name: names[role] for role, name in given.items() if name != names[role]}
     obs = obs.drop_vars([name for name in new.values() if name in obs.variables]).rename(new)
     if not how:
+        if "value" in obs and TIME in obs.variables and TIME not in obs["value"].dims:
+            raise ValueError(
+                f"{str(path)!r} has values with times and places of their own, along {list(obs['value'].dims)}. One "
+                f"option puts each at the nearest step and point that the prior knows: dt={method.dt:g}, or of dates a "
+                "span; start= and steps= choose a window. (In Python nk.grid(obs, method, exact=True) keeps true times "
+                "and places.)"
+            )
         return load_observations(obs, flag=good), False
     return grid(obs, method, flag=good, **how), True
 

@@ -168,6 +168,17 @@ def test_a_netcdf_file_takes_the_same_options(folder):
     assert xr.load_dataset("c.nc").sizes["time"] == 17  # up to the last value
 
 
+def test_a_netcdf_file_of_irregular_values_is_told_the_option_that_grids_it(folder):
+    values = {"value": (("obs", "component"), [[1.0], [0.9], [0.5]]), "noise_std": 0.5}
+    at = {"time": ("obs", [0.0, 0.11, 0.2]), "component": ["angle"]}
+    xr.Dataset(values, at).to_netcdf("irregular.nc")
+    words = "reconstruct", "irregular.nc", "out.nc", "--prior", "pendulum"
+    with pytest.raises(ValueError, match=r"own, along \['obs', 'component'\].* dt=0.1, ") as error:
+        run(*words)
+    assert "dt= is --dt" in cli.in_a_shell(error.value)
+    assert "3 observed values" in run(*words, "--dt", "0.1")
+
+
 def test_dates_count_the_steps_of_equations_without_a_unit_and_come_back(folder):
     ROWS.assign(what="x", time=[0, 2, 4]).to_csv("steps.csv", index=False)
     days = ["2021-01-01", "2021-01-03T00:00Z", "2021-01-05T02:00+02:00"]
