@@ -21,6 +21,7 @@ import xarray as xr
 
 from nida_kit import checks
 from nida_kit.dates import model_times, natural_unit
+from nida_kit.notes import warn
 from nida_kit.state import COMPONENT, MEMBER, TIME, declared_units, state_dims
 from nida_kit.units import NONE, conversion
 
@@ -428,6 +429,9 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
 
     Raises:
         ValueError: no fields, less than three times or points, or times or points that are not even.
+
+    Warns:
+        Where each line along x has land: there are no spectra then, and all that is made of them is NaN.
     """
     mean, truth = _matched(None, mean, truth)
     own = state_dims(truth)
@@ -441,10 +445,12 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     at_times = 1 - _rms(error, left_out, others) / _rms(truth, left_out, others)
     points = {TIME: model_times(truth[TIME], natural_unit(truth[TIME])), x: truth[x].values.astype(float)}
     lines = error, truth
-    if len(own) > 1 and left_out.any():
+    if left_out.any():
         at_sea = ~left_out.any([d for d in truth.dims if d not in own[:-1]])
         if at_sea.any():
             lines = [array.where(at_sea, drop=True) for array in lines]
+        else:
+            warn(_no_line(left_out.any([d for d in truth.dims if d not in own])), stacklevel=2)
     spectra = [_power(array, points).transpose(f"freq_{TIME}", ...) for array in lines]
     share = 1 - spectra[0] / spectra[1]
     axes = [f"freq_{d}" for d in (TIME, x)]
@@ -467,6 +473,38 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     return xr.Dataset(
         {name: array.drop_attrs(deep=False) if name in ("mu", "sigma") else array for name, array in found.items()}
     )
+
+
+def _no_line(land: xr.DataArray) -> str:
+    """What to say where each line along the last dim has land, `(*own)`: which part of a plane has none."""
+    said = (
+        f"Each line along {land.dims[-1]!r} has land or other missing values, so that lambda_x, lambda_t and "
+        "spectral_score are NaN: select a part without them, of mean and of truth"
+    )
+    if land.ndim != 2 or land.all():
+        return f"{said}, .sel(...)."
+    box = [f"{d}=slice({s.start}, {s.stop})" for d, s in zip(land.dims, _largest_open(land.values), strict=True)]
+    return f"{said}; the largest rectangle is .isel({', '.join(box)})."
+
+
+def _largest_open(land: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the largest rectangle without land, of a plane."""
+    height, most, found = (
+        np.zeros(land.shape[1] + 1, int),
+        0,
+        (slice(0, 0), slice(0, 0)),
+    )  # land after all
+    for i, row in enumerate(land):
+        height[:-1] = np.where(row, 0, height[:-1] + 1)
+        open_since: list[int] = []  # columns from which on rectangles of rising height go on
+        for j, h in enumerate(height):
+            while open_since and height[open_since[-1]] >= h:
+                tall = height[open_since.pop()]
+                left = open_since[-1] + 1 if open_since else 0
+                if tall * (j - left) > most:
+                    most, found = tall * (j - left), (slice(i + 1 - tall, i + 1), slice(left, j))
+            open_since.append(j)
+    return found
 
 
 def _rms(array: xr.DataArray, left_out: xr.DataArray, dim: Dims) -> xr.DataArray:

@@ -1,3 +1,5 @@
+import itertools
+import re
 import sys
 
 import numpy as np
@@ -567,6 +569,25 @@ def test_land_is_left_out_of_scores_and_a_lost_estimate_at_sea_is_not():
     lost = truth, *(x.where(sea & ~((x["y"] == x["y"][3]) & (x["x"] == x["x"][7]))) for x in whole[1:])
     at_sea = scores(lost[0].where(sea), *lost[1:])
     assert {name for name, score in at_sea.items() if not np.isnan(score)} == {"wasserstein", "ranks"}
+
+
+def test_where_each_line_has_land_the_way_out_is_told_and_right():
+    truth = nk.QuasiGeostrophic(cells=17).simulate(samples=2, steps=6, dt=5.0, seed=0)
+    coast = (truth["x"] > 0.2 + 0.2 * truth["y"]) & ~((truth["x"] > 0.9) & (truth["y"] < 0.1))
+    truth = truth.where(coast)
+    with pytest.warns(UserWarning, match="Each line along 'x' has land") as caught:
+        scales = nk.resolved_scales(0.9 * truth, truth)
+    assert np.isnan(scales["lambda_x"]) and scales["mu"] == pytest.approx(0.9)
+    part = eval(f"truth.isel({re.search(r'isel.(.*).[.]$', str(caught[0].message))[1]})")
+    assert part.notnull().all() and np.isfinite(nk.resolved_scales(0.9 * part, part)["lambda_x"])
+    land = truth[0, 0].isnull().values
+    n, ends = land.shape[0], range(1, land.shape[0] + 1)
+    sizes = [
+        (b - a) * (d - c)
+        for a, b, c, d in itertools.product(range(n), ends, range(n), ends)
+        if a < b and c < d and not land[a:b, c:d].any()
+    ]
+    assert part[0, 0].size == max(sizes)
 
 
 def test_scales_are_those_of_the_lines_without_land():
