@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
@@ -51,6 +52,7 @@ class Plane:
         figure: that they live in.
         images: by panel, but for the observations.
         seen: what was observed, in colours, and in other panels its places as dots.
+        land: in the panel of observations, where there never is a field; None without that panel.
         cut: lines by variable, the band as `band`; empty where no cut was asked for.
         ways: where the cut is, in each map.
     """
@@ -58,6 +60,7 @@ class Plane:
     figure: Figure
     images: dict[str, AxesImage]
     seen: dict[str, PathCollection | Line2D]
+    land: AxesImage | None
     cut: dict[str, Line2D | Polygon]
     ways: list[Line2D]
 
@@ -76,6 +79,12 @@ def _maps(ds: xr.Dataset) -> dict[str, xr.DataArray]:
     found |= {ERROR: ds["mean"] - ds["truth"] if "truth" in ds else None, STD: ds.get("std")}
     dims = (TIME, *state_dims(ds["mean"]))
     return {title: array.transpose(*dims) for title, array in found.items() if array is not None}
+
+
+def _land(maps: dict[str, xr.DataArray]) -> np.ndarray:
+    """1 where no map of the field has a value at any time, NaN elsewhere."""
+    known = [maps[title].notnull().any(TIME).values for title in (TRUTH, MEAN) if title in maps]
+    return np.where(np.any(known, axis=0), np.nan, 1.0)
 
 
 def rows_of(ds: xr.Dataset, cut: bool = False) -> int:
@@ -140,7 +149,7 @@ def make_plane(fig: Figure, ds: xr.Dataset, moment: int = -1, along: Hashable | 
     limits = _limits(maps)
     images: dict[str, AxesImage] = {}
     seen: dict[str, PathCollection | Line2D] = {}
-    ways = []
+    ways, land = [], None
     last_state = [title for title in maps if title in _STATES][-1]
     for k, title in enumerate(maps):
         ax = places.panel(k)
@@ -148,6 +157,8 @@ def make_plane(fig: Figure, ds: xr.Dataset, moment: int = -1, along: Hashable | 
         looks = {"cmap": _LOOKS.get(title, "viridis"), "vmin": low, "vmax": high}
         if title == SEEN:
             shown = seen[SEEN] = ax.scatter([], [], c=[], s=9, marker="o", linewidths=0, **looks)
+            grey = {"cmap": ListedColormap([UNKNOWN]), "aspect": "auto", "origin": "lower", "zorder": 0}
+            land = ax.imshow(np.full((up.size, across.size), np.nan), extent=extent, **grey)
             ax.set(xlim=extent[:2], ylim=extent[2:])
         else:
             empty = np.full((up.size, across.size), np.nan)
@@ -170,7 +181,7 @@ def make_plane(fig: Figure, ds: xr.Dataset, moment: int = -1, along: Hashable | 
             fig.colorbar(shown, cax=places.bar(k), extend="max" if title == STD else "both")
             fig.axes[-1].set_title(with_unit("", unit).strip(), fontsize="small")
     cut = {} if along is None else _empty_cut(places.panel(len(maps), wide=True), whole)
-    made = Plane(fig, images, seen, cut, ways)
+    made = Plane(fig, images, seen, land, cut, ways)
     update_plane(made, ds, moment, along, at)
     return made
 
@@ -236,6 +247,11 @@ def update_plane(made: Plane, ds: xr.Dataset, moment: int = -1, along: Hashable 
         made.seen[SEEN].set_offsets(np.stack([x[columns], y[rows]], axis=-1))
         made.seen[SEEN].set_array(value[rows, columns])
         made.seen[SEEN].set_clim(*limits[SEEN])
+        land = _land(maps)
+        made.land.set_data(land)  # grey as in all maps, and so white is what was not seen
+        some = np.isfinite(land).any()
+        made.land.axes.set_facecolor("white" if some else UNKNOWN)
+        made.land.axes.set_title(f"{SEEN} (land is grey)" if some else SEEN, fontsize="medium")
         if STD in made.seen:
             made.seen[STD].set_data(x[columns], y[rows])
     if along is not None:
@@ -272,4 +288,5 @@ def _set_cut(made: Plane, ds: xr.Dataset, moment: int, along: Hashable, at: dict
 def shared(ds: xr.Dataset) -> tuple[Any, ...]:
     """What two datasets must have in common for `update_plane` to show one where the other was."""
     whole = _whole(ds)
-    return colour_of_estimate(ds), tuple(whole), *(tuple(whole[dim].values) for dim in whole.dims)
+    land = _land(_maps(whole)).tobytes()
+    return colour_of_estimate(ds), tuple(whole), land, *(tuple(whole[dim].values) for dim in whole.dims)

@@ -167,6 +167,23 @@ def test_spectra_are_those_of_truth_estimates_and_errors_with_the_scales_that_ar
     assert set(marked.get_xdata()) == {scale}
 
 
+def test_among_observations_land_is_grey_and_what_was_not_seen_is_white():
+    ds = dataset(1)
+    sea = (ds["x"] > 0.5) | (ds["y"] > 0.5)
+    coast = ds.where(sea)
+    made = plots.make_plane(plots.figure(2), coast, moment=0)
+    ax = made.seen[SEEN].axes
+    assert ax.get_facecolor() == to_rgba("white") and "land is grey" in ax.get_title()
+    shown = pixels(made.figure)
+    for x, y, colour in ((0.22, 0.22, UNKNOWN), (0.78, 0.47, "white")):
+        column, row = ax.transData.transform((x, y)).round().astype(int)
+        around = shown[-row - 3 : -row + 3, column - 3 : column + 3, :3].reshape(-1, 3)
+        assert (around == np.round(255 * np.array(to_rgba(colour)[:3]))).all(-1).mean() > 0.5
+    plots.update_plane(made, ds, moment=0)
+    assert ax.get_facecolor() == to_rgba(UNKNOWN) and ax.get_title() == SEEN
+    np.testing.assert_array_equal(pixels(made.figure), pixels(plots.make_plane(plots.figure(2), ds, 0).figure))
+
+
 def test_land_is_grey_and_stretches_no_colours():
     sea, ds = FIELD["x"] > 0.4, dataset(1)
     made = [plots.make_plane(plots.figure(plots.rows_of(x)), x) for x in (ds.where(sea), ds.sel(x=sea))]
