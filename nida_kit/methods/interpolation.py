@@ -8,7 +8,6 @@ It is one step of the loop (`loop.py`), exact for Gaussian states and a linear h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +39,8 @@ from nida_kit.reconstruction import Moments, Posterior, Reconstruction, of_solve
 from nida_kit.record import SINCE
 from nida_kit.state import COMPONENT, SAMPLE, TIME, GridLabels, Labels, StateLabels, labels_of, state_dims
 
-SMOOTH = 0.05  # of the spread, that draws may lack without a word
-TOO_FEW = (
+_SMOOTH = 0.05  # of the spread, that draws may lack without a word
+_TOO_FEW = (
     "The past is too short to hold some of it out (it takes ten records, or one of ten windows), and so standard "
     "deviations are not calibrated on what was not fitted: {}. Give more of it, or hold some values back and look at "
     "nk.coverage."
@@ -138,7 +137,7 @@ class OptimalInterpolation(Method):
         steps = checks.count("steps", steps, 1)
         own, windows = held_out(values, steps, 4 * steps)
         if windows is None:
-            warn(TOO_FEW.format("they are as they come, and may be too small by far"), stacklevel=2)
+            warn(_TOO_FEW.format("they are as they come, and may be too small by far"), stacklevel=2)
         advice = "The records are too few for so much freedom: give more, a radius= (6.0, say), or fewer modes."
         return cls._calibrated(FieldClimatology.fit(own, steps, modes, radius), windows, labels, records, advice)
 
@@ -207,7 +206,7 @@ class OptimalInterpolation(Method):
         climatology = MultiscaleClimatology.fit(own, steps, sea, draws=draws, tolerance=tolerance)
         if windows is None:
             windows = windows_of(values, len(climatology.memory[0]), FEW)
-            warn(TOO_FEW.format("they are on what was, which the mean of the past knows"), stacklevel=2)
+            warn(_TOO_FEW.format("they are on what was, which the mean of the past knows"), stacklevel=2)
         advice = "The records are too few, or values do not vary together alike everywhere, as scales take it."
         return cls._calibrated(climatology, windows, labels, records, advice)
 
@@ -294,31 +293,25 @@ class OptimalInterpolation(Method):
         return Reconstruction([found], [math.nan], start.mean)
 
     def calibrated(self, found, observations):
-        climatology = self.climatology
+        climatology, last = self.climatology, found.posteriors[-1]
         if not isinstance(climatology, OfField) or (climatology.wider, climatology.unresolved) == (1.0, 0.0):
             return found
-        return told_by(climatology.told, found, observations)
+        value = noise_std = torch.full_like(last.std, math.nan)
+        if observations.direct:
+            value, noise_std = observations.value.to(last.std), observations.noise_std.to(last.std)
+        told = Moments(last.mean, climatology.told(last.std, last.mean.to(last.std), value, noise_std))
+        return replace(found, posteriors=[*found.posteriors[:-1], told])
 
     def draw(self, observations, dt, first_guess, noise):
         if not isinstance(self.climatology, MultiscaleClimatology):
             return super().draw(observations, dt, first_guess, noise)
-        if (share := self.climatology.unresolved) > SMOOTH:
+        if (share := self.climatology.unresolved) > _SMOOTH:
             warn(
                 f"Draws are smoother than the field: what its scales cannot hold, {share:.0%} of the spread, is in the "
                 "standard deviations of assimilate, and in no draw. So intervals of draws alone are too narrow.",
                 stacklevel=4,
             )
         return posterior_of(self.climatology, observations).sample(noise)
-
-
-def told_by(told: Callable[..., Tensor], found: Reconstruction, observations: Observations) -> Reconstruction:
-    """What was found, with the spread that a calibration tells (`OfField.told`)."""
-    last = found.posteriors[-1]
-    value = noise_std = torch.full_like(last.std, math.nan)
-    if observations.direct:
-        value, noise_std = observations.value.to(last.std), observations.noise_std.to(last.std)
-    last = Moments(last.mean, told(last.std, last.mean.to(last.std), value, noise_std))
-    return replace(found, posteriors=[*found.posteriors[:-1], last])
 
 
 def past_of(

@@ -8,9 +8,7 @@ linearised once, along the means of the extended Kalman filter.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from contextlib import suppress
 from copy import copy
 from functools import partial
 from typing import Self
@@ -27,7 +25,7 @@ from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.covariance import Covariance
 from nida_kit.loop import incremental
 from nida_kit.methods.filters import extended_kalman_filter
-from nida_kit.methods.interpolation import TOO_FEW, past_of, sea_of, told_by
+from nida_kit.methods.interpolation import past_of, sea_of
 from nida_kit.methods.method import Method
 from nida_kit.methods.sequential import (
     model_noise,
@@ -36,14 +34,12 @@ from nida_kit.methods.sequential import (
     reported,
     system_settings,
 )
-from nida_kit.notes import recorded, warn
+from nida_kit.notes import recorded
 from nida_kit.observing.observations import Observations
-from nida_kit.priors.calibration import WINDOWS, factors, held_out
-from nida_kit.priors.modes import widened
 from nida_kit.priors.moments import amount, moments, stretches_of
 from nida_kit.priors.physics import Physics
 from nida_kit.reconstruction import Reconstruction
-from nida_kit.state import TIME, GridLabels, Labels
+from nida_kit.state import TIME
 from nida_kit.systems.linear import LinearModel
 from nida_kit.systems.system import System, as_system, check_spread
 
@@ -138,8 +134,6 @@ class KalmanSmoother(PhysicalMethod):
         start_covariance: B `(n, n)`, in place of start_std.
     """
 
-    _told: partial | None = None  # of a fit to a field, the standard deviations that windows held out call for
-
     @classmethod
     def fit(cls, windows: xr.DataArray, modes: int | None = None, shrinkage: float | str = 0.0) -> Self:
         """Of a linear model that is itself fitted to past trajectories, by least squares from one step to the next.
@@ -151,10 +145,9 @@ class KalmanSmoother(PhysicalMethod):
 
         With all modes this is optimal interpolation of order 1, about one mean. With few, what lies outside the leading
         ones is not carried on to the next step; so fewer trajectories of many components do. Errors of the model have
-        the covariance of what the fit leaves, the first state has that of the past.
-
-        Of a field, standard deviations are calibrated as those of `nk.OptimalInterpolation.fit_field`: on a tenth of
-        the windows, by a fit to the others; draws are as far apart. A past too short to hold some out says so.
+        the covariance of what the fit leaves, the first state has that of the past. Standard deviations are as they
+        come, and of windows of one record, or of fields, mostly too small: `nk.coverage` on windows held out says by
+        how much, and of fields `OptimalInterpolation.fit_field` has calibrated ones.
 
         Args:
             windows: `(sample, time, component)`, or those of a field, `(sample, time, y, x)`; NaN where missing. Points
@@ -172,69 +165,23 @@ class KalmanSmoother(PhysicalMethod):
         modes = n if modes is None else checks.count("modes", modes, 1, n)
         if values.shape[-2] < 2:
             raise ValueError("windows have one time, and a model goes from one to the next: cut longer ones.")
-        dt = time_step(windows[TIME])
-        method = cls._fitted(values, labels, dt, sea, modes, shrinkage)
-        return method._calibrated(values, sea, shrinkage) if isinstance(labels, GridLabels) else method
-
-    @classmethod
-    def _fitted(
-        cls, values: Float[Tensor, "N T m"], labels: Labels, dt: float, sea: Bool[Tensor, " n"], modes: int, shrinkage
-    ) -> Self:
-        """Of windows at sea."""
-        m, shrinkage = values.shape[-1], amount(shrinkage, values, 1)
+        shrinkage = amount(shrinkage, values, 1)
         mean, both = moments(stretches_of(values, 1).flatten(0, 1), shrinkage)
         matrix, errors = _least_squares(both, modes)
-        start = both[:m, :m]
+        start = both[:n, :n]
         if any(not_a_covariance(x) for x in (start, errors)):
             raise ValueError(
-                f"{len(values)} windows of {m} components leave a covariance that is singular: they are too few, or "
+                f"{len(values)} windows of {n} components leave a covariance that is singular: they are too few, or "
                 'components are constant or sums of others. Try shrinkage="auto", fewer components, or a longer past.'
             )
         # On land a number of its own, which nothing depends on, stands for none.
-        mean = mean.new_zeros(len(sea)).masked_scatter(sea, mean.view(2, m).mean(0))
+        mean = mean.new_zeros(len(sea)).masked_scatter(sea, mean.view(2, n).mean(0))
         start, errors = (_among_land(x, sea, 1.0) for x in (start, errors))
+        dt = time_step(windows[TIME])
         method = cls(LinearModel(_among_land(matrix, sea, 0.0), labels, dt, mean, start), model_noise_covariance=errors)
         method.dt, method.land = dt, None if sea.all() else ~sea
         method.settings |= {"modes": modes, "shrinkage": shrinkage}
         return method
-
-    def _calibrated(self, values: Float[Tensor, "N T m"], sea: Bool[Tensor, " n"], shrinkage) -> Self:
-        """The same, with the factors that windows call for which a fit to the others reconstructs."""
-        steps = values.shape[1] if len(values) >= WINDOWS else max(2, values.shape[1] // WINDOWS)
-        some, windows = held_out(values.unsqueeze(-2), steps, 2)
-        other = None
-        if windows is not None:
-            with suppress(ValueError):  # nine tenths of the past may be too few
-                other = self._fitted(some.squeeze(-2), self.labels, self.dt, sea, self.settings["modes"], shrinkage)
-        if other is None:
-            warn(TOO_FEW.format("they are as they come, and may be too small by far"), stacklevel=3)
-            return self
-        spread = self._start.std
-
-        def given(value: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
-            seen = Observations(value, torch.full_like(value, noise_std))
-            last = other.estimate(seen, self.dt, None).posteriors[-1]
-            return last.mean, last.std
-
-        whole = windows.new_full((*windows.shape[:-1], len(sea)), math.nan)
-        whole[..., sea] = windows
-        with torch.no_grad():
-            wider, unresolved, doubt = factors(whole, spread, sea, given)
-        if doubt:
-            warn(f"{doubt} The windows are too few, or modes too many: give more, or other modes=.", stacklevel=3)
-        self._told = partial(widened, spread=spread, wider=wider, unresolved=unresolved)
-        self.settings |= {"wider": float(f"{wider:.3g}"), "unresolved": float(f"{unresolved:.3g}")}
-        return self
-
-    def calibrated(self, found, observations):
-        return found if self._told is None else told_by(self._told, found, observations)
-
-    def draw(self, observations, dt, first_guess, noise):
-        if self._told is None:
-            return super().draw(observations, dt, first_guess, noise)
-        found = self.reconstruct(observations, dt, first_guess)
-        last, told = found.posteriors[-1], self.calibrated(found, observations).posteriors[-1]
-        return last.mean + told.std / last.std * (last.sample(noise[0].to(last.mean)) - last.mean)
 
     def estimate(self, observations, dt, first_guess):
         physics, value = self.physics(dt, observations.times), observations.value

@@ -13,13 +13,12 @@ likelihood is largest; then a factor on both makes the 90% interval hold 90%.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import NormalDist
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from nida_kit.gaussian import Gaussian
@@ -93,56 +92,33 @@ def calibrated(climatology: _Kind, windows: Float[Tensor, "W L n"], advice: str)
     """
     part, windows = _part(climatology, windows.nan_to_num(nan=0.0))
     part = replace(part, draws=_DRAWS) if isinstance(part, MultiscaleClimatology) else part
-
-    def given(value: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
-        weight = (~value[0].isnan()).to(part.mean) / noise_std
-        centre = part.mean.expand(windows.shape[-2:]).expand_as(windows)
-        residual = weight * (centre - value).nan_to_num(nan=0.0).to(part.mean)
-        found = part.given(Gaussian.of(centre, Diagonal(weight.expand_as(residual)), residual))
-        return found.mean, found.std
-
-    f, u, doubt = factors(windows, part.spread, part.varies, given)
-    if doubt:
-        warn(f"{doubt} {advice}", stacklevel=4)
-    return replace(climatology, wider=f, unresolved=u)
-
-
-def factors(
-    windows: Float[Tensor, "W L n"],
-    spread: Float[Tensor, " n"],
-    varies: Bool[Tensor, " n"],
-    given: Callable[[Tensor, float], tuple[Tensor, Tensor]],
-) -> tuple[float, float, str]:
-    """The f and u that windows of the past call for, and what to say where the mean of the past is better; or "".
-
-    Args:
-        windows: of the past; NaN where there is no value.
-        spread: of the field.
-        varies: where it does.
-        given: mean and spread of the windows, of values that were seen, NaN elsewhere, and the spread of their errors.
-    """
     errors, stds = [], []
     generator = torch.Generator().manual_seed(0)
-    size = float(spread[varies].square().mean().sqrt())
+    size = float(part.spread[part.varies].square().mean().sqrt())
     for fraction, error in _LAWS:
         noise_std = error * size
         # The same places in all windows, which share the work for them.
-        seen = (torch.rand(windows.shape[-2:], generator=generator) < fraction) & varies
+        seen = (torch.rand(windows.shape[-2:], generator=generator) < fraction) & part.varies
         noise = torch.randn(windows.shape, generator=generator, dtype=torch.float64)
-        mean, std = given(torch.where(seen, windows + noise_std * noise, math.nan), noise_std)
-        unseen = ~seen & varies & ~windows.isnan()
-        errors.append(((mean - windows) / spread)[unseen])
-        stds.append((std / spread)[unseen])
+        weight = seen.to(part.mean) / noise_std
+        centre = part.mean.expand(windows.shape[-2:]).expand_as(windows)
+        residual = weight * (centre - windows - noise_std * noise).to(part.mean)
+        found = part.given(Gaussian.of(centre, Diagonal(weight.expand_as(residual)), residual))
+        unseen = ~seen & part.varies
+        errors.append(((found.mean - windows) / part.spread)[:, unseen])
+        stds.append((found.std / part.spread)[:, unseen])
     off = [float(each.square().mean().sqrt()) for each in errors]
-    doubt, worst = "", off.index(max(off))
-    if off[worst] > 1:
-        doubt = (
+    if max(off) > 1:
+        worst = off.index(max(off))
+        warn(
             f"On windows of the past, answers from {_LAWS[worst][0]:.0%} of the values are off by {off[worst]:.2g} "
-            "standard deviations of the field: the mean of the past is better."
+            f"standard deviations of the field: the mean of the past is better. {advice}",
+            stacklevel=4,
         )
     e, s = (torch.cat([x.flatten() for x in each]).double() for each in (errors, stds))
     some = torch.randperm(len(e), generator=generator)[:_VALUES]
-    return *_factors(e[some].square(), s[some].square()), doubt
+    f, u = _factors(e[some].square(), s[some].square())
+    return replace(climatology, wider=f, unresolved=u)
 
 
 def _part(climatology: _Kind, windows: Tensor) -> tuple[_Kind, Tensor]:

@@ -89,7 +89,9 @@ class OfField(ABC):
             value: what was seen at each point, NaN where nothing was.
             noise_std: of its error.
         """
-        return widened(std, mean, value, noise_std, self.spread, self.wider, self.unresolved)
+        found = ((self.wider * std).square() + (self.unresolved * self.spread).square()).sqrt()
+        own = (noise_std.square() + (value - mean).square()).sqrt().nan_to_num(nan=math.inf)
+        return torch.maximum(std, torch.minimum(found, torch.minimum(own, self.spread.to(own))))
 
     @abstractmethod
     def given(self, statement: Gaussian) -> Gaussian:
@@ -98,21 +100,6 @@ class OfField(ABC):
         Args:
             statement: linearised at the climatological mean, `(..., T, n)`.
         """
-
-
-def widened(
-    std: Float[Tensor, "*batch T n"],
-    mean: Float[Tensor, "*batch T n"],
-    value: Float[Tensor, "*#batch T n"],
-    noise_std: Float[Tensor, "*#batch T n"],
-    spread: Float[Tensor, " n"],
-    wider: float,
-    unresolved: float,
-) -> Float[Tensor, "*batch T n"]:
-    """Standard deviations, calibrated; arguments as of `OfField` and its `told`."""
-    found = ((wider * std).square() + (unresolved * spread).square()).sqrt()
-    own = (noise_std.square() + (value - mean).square()).sqrt().nan_to_num(nan=math.inf)
-    return torch.maximum(std, torch.minimum(found, torch.minimum(own, spread.to(own))))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The spread of a field's climatology holds what few records, or few scales, do not know."""
 
-from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -152,31 +151,3 @@ def test_calibration_is_kept_by_a_network_and_in_its_file(tmp_path):
     other = nk.FieldPrior(replace(climatology, wider=1.0), steps=3, width=4, deep=4)
     other.load_state_dict(prior.state_dict())
     assert told(other.climatology) == (1.3, 0.2)
-
-
-def test_a_smoother_fitted_to_windows_of_a_short_record_is_too_sure_no_more():
-    part = {"y": slice(8), "x": slice(8)}
-    past, truth = (smooth(n, steps, seed).isel(part) for n, steps, seed in ((1, 60, 2), (40, 6, 99)))
-    method = nk.KalmanSmoother.fit(nk.windows(past[0], steps=6), shrinkage="auto")
-    assert method.settings["wider"] > 1.2
-    obs = nk.observe(truth, noise_std=0.3, fraction=0.15, seed=3)
-    result, unseen = method.assimilate(obs), obs["value"].isnull()
-    alone = copy(method)
-    alone._told = None
-    uncalibrated = alone.assimilate(obs)
-    xr.testing.assert_equal(uncalibrated["mean"], result["mean"])
-    before, after = (
-        float(nk.coverage(found["mean"].where(unseen), found["std"].where(unseen), truth.where(unseen)))
-        for found in (uncalibrated, result)
-    )
-    assert before < 0.8 < after < 0.97
-    two = obs.isel(sample=slice(2))
-    ratio = method.sample(two, 200).std("member") / result["std"].isel(sample=slice(2))
-    assert abs(float(ratio.mean()) - 1) < 0.03
-
-
-def test_a_smoother_of_too_few_windows_says_that_it_is_not_calibrated():
-    few = smooth(6, 6, seed=0).isel(y=slice(4), x=slice(4))
-    with pytest.warns(UserWarning, match="not calibrated on what was not fitted"):
-        method = nk.KalmanSmoother.fit(few, shrinkage="auto")
-    assert "wider" not in method.settings
