@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from hashlib import sha256
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:  # the line lab works without it
     from torch import Tensor
@@ -59,19 +62,30 @@ def warn(note: str, stacklevel: int = 1) -> None:
 
 
 def recorded(values: Tensor) -> list | str:
-    """Numbers as the records of a result hold them: each of them, or of many the range.
+    """Numbers as the records of a result hold them: each of them, or of many a text, which others do not have.
+
+    It tells numbers that are all alike or evenly spaced; of others, the first digits of the SHA-256 of their bytes in
+    double precision. So who has the numbers can tell whether they are those that were used.
 
     >>> import torch
-    >>> recorded(torch.tensor([1.0, 2.0])), recorded(torch.linspace(0, 1, 1089))
-    ([1.0, 2.0], '1089 numbers from 0 to 1')
+    >>> recorded(torch.tensor([1.0, 2.0])), recorded(torch.linspace(0, 1, 1089, dtype=torch.float64))
+    ([1.0, 2.0], '1089 numbers, evenly from 0 to 1')
     >>> recorded(torch.full((1089,), 0.25))
     '1089 numbers, each 0.25'
+    >>> recorded(torch.arange(1089.0) ** 2)
+    '1089 numbers from 0 to 1183744, SHA-256 b63f722b22a1...'
     """
     if values.numel() <= _LONGEST:
         return values.tolist()
-    low, high = float(values.min()), float(values.max())
-    said = f", each {low:.6g}" if low == high else f" from {low:.6g} to {high:.6g}"
-    return f"{values.numel()} numbers{said}"
+    x = values.detach().cpu().double().flatten().numpy() + 0.0  # of two zeros one
+    first, last, low, high = (repr(float(v)).removesuffix(".0") for v in (x[0], x[-1], x.min(), x.max()))
+    if (x == x[0]).all():
+        said = f", each {first}"
+    elif np.abs(x - np.linspace(x[0], x[-1], x.size)).max() <= 1e-15 * x.size * np.abs(x).max():
+        said = f", evenly from {first} to {last}"
+    else:
+        said = f" from {low} to {high}, SHA-256 {sha256(x.astype('<f8').tobytes()).hexdigest()[:12]}..."
+    return f"{x.size} numbers{said}"
 
 
 @lru_cache

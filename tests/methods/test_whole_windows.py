@@ -366,12 +366,12 @@ def test_an_operator_that_gives_no_real_numbers_is_refused(operator):
         nk.observe(nk.Pendulum().simulate(2, 4, 0.1), noise_std=0.01, operator=operator)
 
 
-def test_records_of_many_numbers_hold_their_range():
+def test_records_of_many_numbers_are_short_and_tell_them_from_others():
     ocean = nk.QuasiGeostrophic(cells=9)
-    spread = torch.linspace(0.1, 0.2, 81)
+    spread = torch.linspace(0.1, 0.2, 81, dtype=torch.float64)
     method = nk.WeakFourDVar(nk.Started(ocean, 0.0, 1.0), model_noise_std=spread)
-    assert method.settings["model_noise_std"] == "81 numbers from 0.1 to 0.2"
+    assert method.settings["model_noise_std"] == "81 numbers, evenly from 0.1 to 0.2"
     assert method.settings["system_start_std"] == "81 numbers, each 1"
     assert len(repr(method)) < 1000
     truth = ocean.simulate(samples=1, steps=2, dt=5.0, model_noise_std=spread, seed=0)
-    assert truth.attrs["model_noise_std"] == "81 numbers from 0.1 to 0.2"
+    assert truth.attrs["model_noise_std"] == "81 numbers, evenly from 0.1 to 0.2"
