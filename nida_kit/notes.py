@@ -73,18 +73,19 @@ def recorded(values: Tensor) -> list | str:
     >>> recorded(torch.full((1089,), 0.25))
     '1089 numbers, each 0.25'
     >>> recorded(torch.arange(1089.0) ** 2)
-    '1089 numbers from 0 to 1183744, SHA-256 b63f722b22a1...'
+    '1089 numbers from 0 to 1.18374e+06, SHA-256 b63f722b22a1...'
     """
     if values.numel() <= _LONGEST:
         return values.tolist()
     x = values.detach().cpu().double().flatten().numpy() + 0.0  # of two zeros one
-    first, last, low, high = (repr(float(v)).removesuffix(".0") for v in (x[0], x[-1], x.min(), x.max()))
+    first, last = (repr(float(v)).removesuffix(".0") for v in (x[0], x[-1]))
     if (x == x[0]).all():
         said = f", each {first}"
     elif np.abs(x - np.linspace(x[0], x[-1], x.size)).max() <= 1e-15 * x.size * np.abs(x).max():
         said = f", evenly from {first} to {last}"
     else:
-        said = f" from {low} to {high}, SHA-256 {sha256(x.astype('<f8').tobytes()).hexdigest()[:12]}..."
+        digest = sha256(x.astype("<f8").tobytes()).hexdigest()[:12]
+        said = f" from {x.min():.6g} to {x.max():.6g}, SHA-256 {digest}..."
     return f"{x.size} numbers{said}"
 
 
