@@ -264,7 +264,12 @@ class Modes:
         return (z + own.pull(own.weighed(x.double() - own.push(z)))).to(x)  # mends what the first has lost
 
     def nearest(self, x: Float[Tensor, "*batch T n"], std: Float[Tensor, " n"]) -> Float[Tensor, "*batch T n"]:
-        """The mean of what x is of, if x is that with an independent error, in units of the steps' `scale`."""
+        """E[f | f + e = x] of a field f that is made so, and an independent error e.
+
+        Args:
+            x: the two together.
+            std: of e at each point, in units of each step's `scale`.
+        """
         own, std = self._double, std.double()
         wider = Modes(own.patterns, torch.hypot(own.rest, std), own.scale)
         return (x - (own.scale[:, None] * std).square() * wider.weighed(x.double())).to(x)
