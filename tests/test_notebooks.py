@@ -170,6 +170,16 @@ def test_notebooks_have_the_parts_of_the_series(path):
     assert all(": " in line and "  # " in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if "challenges" not in path.stem], ids=lambda path: path.stem
+)
+def test_what_a_lab_asks_to_predict_is_answered_below_it(path):
+    """In the games, the score is the answer."""
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    _, *below = re.split(r"^\w+ = \w*Lab\(|^ +lab = Lab\(system", text.partition("## Questions\n\n")[0], flags=re.M)
+    assert below and all(re.search("<summary>(What was to be seen|Which priors|Answer)", part) for part in below)
+
+
 def test_unknown_parameters_are_refused(tmp_path):
     with pytest.raises(ValueError, match="sample_size"):
         execute(NOTEBOOKS[0], tmp_path, {"sample_size": 3})

@@ -3,13 +3,18 @@
 from statistics import mean
 
 import pytest
+import torch
+import xarray as xr
 
 pytest.importorskip("ipywidgets")
 
+import nida_kit as nk
 from nida_kit.lab import LabModel
+from nida_kit.lab.record import RecordModel
 from nida_kit.lab.simulated import presets
 from nida_kit.lab.spread import SpreadParameters, run
 from nida_kit.minima import MinimaParameters, run_minima
+from nida_kit.studies import real
 
 
 def scores(**params) -> dict:
@@ -77,3 +82,90 @@ def test_with_one_value_left_one_temperature_is_better_than_four(temperatures, r
     found = scores(samples=2000, every=32, temperatures=temperatures, seed=101)
     assert (found["rmse"], found["coverage_90"]) == pytest.approx((rmse, covered), abs=0.02)
     assert found["first_guess_rmse"] == pytest.approx(1.01, abs=0.02)
+
+
+def test_the_momentum_is_known_as_well_as_the_angle_and_a_second_step_brings_little():
+    """02_pendulum, its lab: one window, and the mean of many."""
+    one, many = (LabModel(system="pendulum", temperatures=5, seed=0, samples=n).result for n in (1, 100))
+    of_one, of_many = (found["component_rmse"].isel(step=-1).values for found in (one, many))
+    assert of_one == pytest.approx([0.019, 0.015], abs=0.002) and of_many == pytest.approx([0.009, 0.009], abs=0.002)
+    assert one["step_rmse"].values[[0, 1, 4]] == pytest.approx([0.026, 0.034, 0.017], abs=0.003)
+    sparse = LabModel(system="pendulum", temperatures=5, seed=0, **presets("pendulum")["sparse"]).result
+    std = sparse["std"].sel(component="angle").isel(step=-1).squeeze()  # seen at the steps 0, 40 and 80
+    first, second, last = (float(std[part].max()) for part in (slice(0, 40), slice(40, 80), slice(80, None)))
+    assert first > 1.5 * max(second, last) and last > 5 * float(std[80])
+
+
+@pytest.mark.parametrize(
+    ("law", "of_one", "of_many"),
+    [("paper", 0.13, 0.256), ("dense", 0.033, 0.033), ("dense, 0.5", 0.133, 0.138), ("dense, 1", 0.257, 0.273)],
+)
+def test_many_noisy_values_outweigh_few_exact_ones(law, of_one, of_many):
+    """04_any_observation, its lab."""
+    preset, _, noise = law.partition(", ")
+    given = presets("lorenz63")[preset] | ({"noise_std": float(noise)} if noise else {})
+    found = [scores(**given, seed=4, samples=n)["rmse"] for n in (1, 200)]
+    assert found == pytest.approx([of_one, of_many], rel=0.06)
+
+
+def test_z_alone_leaves_nothing_of_x_and_one_value_is_too_few_for_four_steps():
+    """04_any_observation, its lab."""
+    z_only = LabModel(seed=4, **presets("lorenz63")["z only"]).result
+    assert float(abs(z_only["mean"].sel(component=["x", "y"])).max()) < 1e-6
+    rare = LabModel(seed=4, every=32).result
+    assert (rare["step_rmse"].diff("step") > 0).all() and rare.attrs["rmse"] > rare.attrs["first_guess_rmse"]
+
+
+def test_draws_that_are_too_sure_leave_the_truth_outside():
+    """06_uncertainty, its lab: the share of ranks before and behind all 19 draws."""
+    found = run(SpreadParameters(windows=60, stretch=0.4))
+    assert float(found["ranks"][[0, -1]].sum() / found["ranks"].sum()) == pytest.approx(0.43, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("members", "radius", "rmse", "covered"),
+    [(5, 2, 0.83, 0.5), (20, 2, 0.62, 0.83), (5, 16, 1.16, 0.15), (20, 16, 0.96, 0.4)],
+)
+def test_few_members_lose_about_as_much_with_either_radius(members, radius, rmse, covered):
+    """07_ensembles_and_particles, its lab: means of five seeds."""
+    ring = {"system": "lorenz96", "method": "LETKF", "inflation": 1.05, "members": members, "radius": float(radius)}
+    found = [scores(**ring, seed=seed) for seed in range(5)]
+    assert mean(f["rmse"] for f in found) == pytest.approx(rmse, rel=0.05)
+    assert mean(f["coverage_90"] for f in found) == pytest.approx(covered, abs=0.04)
+
+
+def test_no_ensemble_comes_near_the_network_on_its_ring():
+    """07_ensembles_and_particles, its lab: means of three seeds."""
+    ring = {"system": "lorenz96", "method": "LETKF", "beside": ("neural",), "members": 40, "radius": 2.0}
+    found = [LabModel(**ring, inflation=1.05, seed=seed).result for seed in range(3)]
+    assert mean(f.attrs["rmse"] for f in found) == pytest.approx(0.56, rel=0.05)
+    assert mean(float(f["beside_rmse"][0]) for f in found) == pytest.approx(0.22, rel=0.05)
+
+
+def test_a_gap_at_the_end_costs_twice_what_one_in_the_middle_does():
+    """11_real_data, its lab: the year from April 2009, seen by twelve buoys."""
+    pytest.importorskip("iris_sample_data")
+    pacific = real.pacific()
+    others = [pacific.block(k) for k in (0, 1, 2, 4)]
+    season, truth = nk.Season.fit(xr.concat(others, "time"), by="month"), pacific.block(3)
+    past = xr.concat([nk.windows(1.3 * season.anomalies(part), steps=pacific.window) for part in others], "sample")
+    shape = (1, truth.sizes["time"], pacific.at.size)
+    reports, _ = pacific.reporting(shape, torch.Generator().manual_seed(0))
+    mask = truth.copy(data=reports.numpy().reshape(truth.shape)).astype(bool)
+    obs = nk.observe(truth, operator=mask, noise_std=pacific.noise, seed=0)
+    fitted = {
+        "smoother": nk.KalmanSmoother.fit(past, modes=2, shrinkage="auto"),
+        "interpolation": nk.OptimalInterpolation.fit(past, order=1, shrinkage="auto"),
+    }
+    model = RecordModel(obs, methods={name: nk.Seasonal(method, season) for name, method in fitted.items()})
+    model.set(method="smoother", beside=("interpolation",))
+
+    def errors(**hidden) -> tuple[float, float]:
+        model.set(**({"share": 0.0, "length": 0} | hidden))
+        return model.result.attrs["rmse"], float(model.result["beside_rmse"][0])
+
+    scattered = mean(errors(share=0.75, seed=seed)[0] for seed in range(10))
+    middle = [errors(begin=begin, length=6)[0] for begin in range(6)]
+    smoother, interpolation = errors(begin=6, length=6)
+    assert scattered == pytest.approx(0.27, abs=0.02) and min(middle) > 0.22 and max(middle) < 0.32
+    assert smoother == pytest.approx(0.55, abs=0.05) and interpolation > 1.25 * smoother
