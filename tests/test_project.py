@@ -38,6 +38,15 @@ def test_conda_and_pip_install_the_same_for_users():
     assert pip == {"pip": ["-e ."]}
 
 
+def test_badges_that_teachers_copy_open_a_notebook_that_there_is():
+    text = (ROOT / "notebooks" / "teaching.md").read_text()
+    opened = re.findall(
+        r"\]\(https://(mybinder|colab)\S+OWNER/REPOSITORY/(?:main\?urlpath=lab/tree|blob/main)/(\S+)\)", text
+    )
+    assert [site for site, _ in opened] == ["mybinder", "colab"]
+    assert all((ROOT / path).is_file() for _, path in opened)
+
+
 def test_ci_runs_the_test_command_of_the_readme():
     commands = re.findall(r"```bash\n(.*?)\n```", (ROOT / "README.md").read_text(), re.S)
     assert len(commands) == 2
