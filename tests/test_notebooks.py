@@ -163,6 +163,10 @@ def test_notebooks_have_the_parts_of_the_series(path):
         assert part in text
     assert cells[1].source == INSTALL
     assert text.startswith("# ") and "## References" in text
+    assert "[glossary](book/glossary.md), [symbols](book/symbols.md)" in cells[0].source
+    assert "*Errors are root mean squares in climatological standard deviations: 1 is the error" in text
+    following = NOTEBOOKS[NOTEBOOKS.index(path) + 1 :]
+    assert not following or f"({following[0].name})" in text.partition("## Summary")[2]
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
     assert "notebook.parameters(\n    globals()," in cells[tagged[0] + 1].source
