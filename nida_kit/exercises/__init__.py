@@ -14,6 +14,7 @@
     model_error                notebook 10
     real_data                  notebook 11
     fields                     notebook 12
+    challenges                 notebook 13
 
 An exercise is three cells of a notebook, tagged `exercise`, `check` and `solution`: a function to complete, a call of
 its check, and a solution that unfolds. `tests/exercises` runs every solution, every empty cell, and typical mistakes.
@@ -24,6 +25,7 @@ Not yet. You return the measurement alone. The prior knows something too: weigh 
 """
 
 from nida_kit.exercises.any_observation import operator
+from nida_kit.exercises.challenges import best_place
 from nida_kit.exercises.ensembles_and_particles import inflation
 from nida_kit.exercises.fields import map_at
 from nida_kit.exercises.four_d_var_and_hybrid import gauss_newton_step
@@ -40,6 +42,7 @@ from nida_kit.exercises.verdict import Verdict
 
 __all__ = [
     "Verdict",
+    "best_place",
     "blend",
     "gauss_newton_step",
     "gaussian_crps",

@@ -19,7 +19,24 @@ def mapping(
     )
 
 
+def buying(returned: str) -> str:
+    """An answer that buys a value there, of the covariance C and an error's std r."""
+    return f"import numpy as np\n\n\ndef best_place(C, r):\n    return {returned}"
+
+
 WRONG: dict[str, list[tuple[str, str]]] = {
+    "best_place": [
+        (buying("np.argmax(np.diag(C))"), "largest spread"),
+        (buying("np.argmax((C**2).sum(0) / np.diag(C))"), "forget the error"),
+        (buying("np.argmax((C**2).sum(0) / (np.diag(C) + r))"), "std squared"),
+        (buying("np.argmax(C.sum(0) / (np.diag(C) + r**2))"), "opposite sign"),
+        (buying("np.argmax((C**2).sum(0))"), "Divide by"),
+        (buying("np.argmin((C**2).sum(0) / (np.diag(C) + r**2))"), "tells least"),
+        (buying("(C**2).sum(0) / (np.diag(C) + r**2)"), "the place itself"),
+        (buying("3"), "lowers the sum of variances by"),
+        (buying("2.5"), "index of one place"),
+        ("best_place = 3", "A function is asked for"),
+    ],
     "kalman_update": [
         ("def kalman_update(mean, std, value, noise_std):\n    return value, noise_std", "measurement alone"),
         (
