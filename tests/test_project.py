@@ -329,3 +329,13 @@ def test_the_pendulum_that_is_shown_is_on_record():
     for name, error, covered, _ in cells_of("Pendulum"):
         row = rows[name]
         assert [error, covered] == [f"{row['mse'] ** 0.5:.4f}", f"{100 * row['coverage_90']:.0f}"], name
+
+
+@pytest.mark.parametrize("figure", ["pendulum_reconstruction", "temperature_steps"])
+def test_each_row_of_a_reconstruction_says_its_error_and_the_errors_fall(figure):
+    record = json.loads((ROOT / "figures" / f"{figure}.json").read_text())
+    said = [
+        float(text.partition("RMSE ")[2]) for panel in record["panels"] for text in panel["texts"] if "RMSE" in text
+    ]
+    assert len(said) == len({text for panel in record["panels"] for text in panel["texts"]}) > 3
+    assert said == sorted(said, reverse=True) and said[0] > 2 * said[-1]
