@@ -12,7 +12,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import statistics
@@ -25,12 +24,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from chromium import LAPTOP, PHONE, launched, need
 from PIL import Image
 from sizes import SMALL
 
@@ -40,21 +39,10 @@ from nida_kit.lab import LineLab
 from nida_kit.lab.view import PLAY
 from nida_kit.plots.line import ACROSS, UP
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PATIENCE = 120  # seconds; other work may share the machine
-LAPTOP, LARGE = (1366, 768), (1920, 1080)  # pixels
-SIZES = (LAPTOP, LARGE, (820, 1100), (390, 844))
+LARGE = (1920, 1080)  # pixels
+SIZES = (LAPTOP, LARGE, (820, 1100), PHONE)
 SEEN = 600  # pixels of a notebook that a laptop shows, below the bars of browser and JupyterLab
 
 
@@ -91,27 +79,10 @@ MEASURED = r"[\d.e+-]+ (ms|s|times)\b"  # in the line of a lab that measures: nu
 # Servers and pages
 
 
-def missing(*modules: str) -> str:
-    """Why these tests cannot run, or nothing."""
-    if absent := [name for name in modules if find_spec(name) is None]:
-        return f"{' and '.join(absent)} not installed: pip install -e '.[notebooks,data,test]'"
-    return "" if CHROMIUM else "there is no chromium: apt-get install chromium"
-
-
-def need(*modules: str) -> None:
-    if reason := missing(*modules):
-        (pytest.fail if os.environ.get("NIDA_BROWSER") == "required" else pytest.skip)(reason)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    need("playwright", "jupyterlab", "papermill")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched("jupyterlab", "papermill") as chromium:
         yield chromium
-        chromium.close()
 
 
 @contextmanager
