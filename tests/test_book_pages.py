@@ -26,6 +26,12 @@ FAULTS = """() => {
         const out = all.filter(e => !held(e)).map(e => `${e.tagName}.${e.className} ${e.innerText?.slice(0, 40)}`)
         faults.push(`${wide} px too wide: ${out.slice(0, 3)}`)
     }
+    // On a laptop, what a cell says is read without scrolling.
+    for (const said of innerWidth > 1000 ? document.querySelectorAll('.cell_output pre, .cell_output table') : []) {
+        const room = said.tagName === 'PRE' ? said.clientWidth : said.closest('.cell_output').clientWidth
+        const past = said.scrollWidth - room
+        if (past > 2 && said.innerText) faults.push(`${past} px past its edge: ${said.innerText.slice(0, 60)}`)
+    }
     for (const image of document.images) image.loading = 'eager'
     return Promise.all([...document.images].map(image => image.decode().catch(() => {
         faults.push(`no picture: ${image.src.slice(0, 80)}`)

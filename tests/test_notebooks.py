@@ -95,6 +95,9 @@ def test_notebooks_run_and_show_their_labs_without_a_kernel(path, which, tmp_pat
     outputs = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
     assert all(len(data.get("text/html", "")) < 1_000_000 for data in outputs)  # what moves, above all
     if which is SMALL:
+        assert [
+            o["text"] for c in notebook.cells for o in c.get("outputs", []) if "Warning:" in o.get("text", "")
+        ] == []
         RUN.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, RUN / path.name)
     exported = {file.suffix for file in (folder / "figures").iterdir()} - {".gif"}  # of some, an animation besides

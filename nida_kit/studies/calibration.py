@@ -45,6 +45,18 @@ from nida_kit.studies.sampling import LastGaussian
 BOUNDS = {"coverage_90": (0.87, 0.93), "coverage_50": (0.45, 0.57), "spread_error_ratio": (0.9, 1.1)}
 """What counts as calibrated here."""
 
+TITLES = {
+    "rmse": "RMSE",
+    "crps": "CRPS",
+    "log_score": "log score",
+    "coverage_90": "90% intervals",
+    "coverage_50": "50% intervals",
+    "spread_error_ratio": "spread over error",
+    "crps_over_particles": "CRPS over particles'",
+    "standard_error": "its standard error",
+}
+"""Of scores, in tables that readers see."""
+
 RANKED = 19  # draws, so 20 ranks: the middle 18 are the 90% interval, the middle 10 that of 50%
 DRAWN = 100  # windows, the first ones, that are drawn for
 CHUNK = 50  # windows that a network draws for at once
@@ -235,7 +247,8 @@ def measure(samples: int, reference: int = 60, members: int = 256, particles: in
 def table(findings: dict[str, Any]) -> pd.DataFrame:
     """The scores of `measure`: a row per law and method, and what is outside the bounds."""
     rows = {
-        (law, name): shown(row["scores"]) | {"outside the bounds": ", ".join(row["outside"]) or "none"}
+        (law, name): shown(row["scores"])
+        | {"outside the bounds": ", ".join(TITLES[key] for key in row["outside"]) or "none"}
         for law, found in findings["laws"].items()
         for name, row in found["methods"].items()
     }
@@ -245,19 +258,20 @@ def table(findings: dict[str, Any]) -> pd.DataFrame:
 def particle_table(beside: dict[str, Any]) -> pd.DataFrame:
     """What `against_particles` returns: a row per method."""
     rows = {
-        name: shown(row["scores"]) | {k: v for k, v in row.items() if k != "scores"} for name, row in beside.items()
+        name: shown(row["scores"]) | {TITLES[k]: v for k, v in row.items() if k != "scores"}
+        for name, row in beside.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
 def shown(scores: dict[str, float]) -> dict[str, float]:
-    """Scores as tables have them: the error is a root mean square.
+    """Scores as tables have them, by their titles: the error is a root mean square.
 
     >>> shown({"mse": 0.25, "crps": 0.3})
-    {'rmse': 0.5, 'crps': 0.3}
+    {'RMSE': 0.5, 'CRPS': 0.3}
     """
-    rest = {name: value for name, value in scores.items() if name != "mse"}
-    return {"rmse": math.sqrt(scores["mse"])} | rest
+    rest = {TITLES[name]: value for name, value in scores.items() if name != "mse"}
+    return {"RMSE": math.sqrt(scores["mse"])} | rest
 
 
 def in_words(name: str, scores: dict[str, float]) -> str:

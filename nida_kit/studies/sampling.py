@@ -204,7 +204,19 @@ def measure(samples: int, members: int = 512, particles: int = 8192) -> dict[str
 def table(findings: dict[str, Any]) -> pd.DataFrame:
     """The scores of `measure`: a row per law and forecast."""
     rows = {(law, name): row for law, found in findings["laws"].items() for name, row in found["forecasts"].items()}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["law", "forecast"])
+    made = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["law", "forecast"])
+    made.columns = [title(column) for column in made.columns]
+    return made
+
+
+def title(column: str) -> str:
+    """Of a score, in tables that readers see.
+
+    >>> title("wasserstein"), title("energy_score_error")
+    ('distance', 'standard error of the energy score')
+    """
+    name = column.removesuffix("_error").replace("wasserstein", "distance").replace("_", " ")
+    return f"standard error of the {name}" if column.endswith("_error") else name
 
 
 def modes_table(findings: dict[str, Any]) -> pd.DataFrame:

@@ -133,4 +133,6 @@ def test_the_study_is_plain_json_and_makes_tables(monkeypatch):
     ]
     beside = found["paper_beside_particles"]
     assert "first 2 " in beside["windows"]
-    assert calibration.particle_table(beside["methods"]).loc["particles", "crps"] > 0
+    assert calibration.particle_table(beside["methods"]).loc["particles", "CRPS"] > 0
+    for made in (calibration.table(found), calibration.particle_table(beside["methods"])):
+        assert not [name for name in made.columns if "_" in name]

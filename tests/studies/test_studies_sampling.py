@@ -112,6 +112,6 @@ def test_the_study_is_plain_json_and_makes_tables(monkeypatch):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     table = sampling.table(found)
     assert table.shape[0] == len(sampling.LAWS) * 6
-    assert table["energy_score"].notna().all() and table["wasserstein"].isna().sum() == len(sampling.LAWS)
+    assert table["energy score"].notna().all() and table["distance"].isna().sum() == len(sampling.LAWS)
     lobes = sampling.modes_table(found)
     assert ((lobes["least"] <= lobes["median"]) & (lobes["median"] <= lobes["most"])).all()
