@@ -260,7 +260,7 @@ def doubtful(name: str, values: np.ndarray) -> str:
     return f"{name} holds {what} fifty times as far from the median as usual. {asked}, or in another unit?"
 
 
-_FAR = 20  # spreads of all others, beyond which a constant is no number of the field
+_FAR = 20  # interquartile ranges of all others, beyond which a constant is no number of the field
 
 
 def no_constant(name: str, values: np.ndarray) -> None:
@@ -274,17 +274,21 @@ def no_constant(name: str, values: np.ndarray) -> None:
     low, high = np.fmin.reduce(values), np.fmax.reduce(values)
     still = low == high
     others = values[:, ~still]
-    if not still.any() or not np.isfinite(others).any():
+    constants = np.unique(low[still])
+    others = others[np.isfinite(others) & ~np.isin(others, constants)]  # gaps at sea have the fill of land, too
+    if not still.any() or not others.size:
         return
-    far = still & (np.abs(low - np.nanmean(others)) > _FAR * np.nanstd(others))
+    quarter, middle, three = np.quantile(others, [0.25, 0.5, 0.75])  # a few fills of another kind move no quartile
+    usual = (three - quarter) or others.std(dtype=float)  # most of it is 0 where it seldom rains
+    far = still & (np.abs(low - middle) > _FAR * usual)
     if not far.any():
         return
     found, times = np.unique(low[far], return_counts=True)
     k = times.argmax()
     shown, more = _exactly(found[k]), f", and others at {far.sum() - times[k]}" if len(found) > 1 else ""
     raise ValueError(
-        f"{name} holds {shown} at all times at {counted(times[k], 'point')} of {far.size}{more}, more than {_FAR} "
-        f"standard deviations from all other points: a fill value, most likely. Land is NaN at all times: "
+        f"{name} holds {shown} at all times at {counted(times[k], 'point')} of {far.size}{more}, {_FAR} times as far "
+        f"from the median of all others as usual: a fill value, most likely. Land is NaN at all times: "
         f"{name}.where({name} != {shown}). If it is what the field is there, leave these points out all the same, for "
         "nothing is to be learnt where nothing changes."
     )

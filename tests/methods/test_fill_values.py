@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 
 import nida_kit as nk
+from nida_kit import checks
 
 PAST = nk.QuasiGeostrophic(cells=9).simulate(samples=30, steps=12, dt=5.0, seed=0)
 SEA = xr.ones_like(PAST[0, 0], bool)
@@ -29,6 +30,24 @@ def test_a_constant_far_from_all_else_is_named_and_what_to_do(way, fill):
     with pytest.raises(ValueError, match=r"at all times at 12 points of 81") as error:
         WAYS[way](PAST.where(SEA, fill))
     assert float(str(error.value).split("!= ")[1].split(")")[0]) == fill
+
+
+@pytest.mark.parametrize("fill", [-999.0, 1e20])
+@pytest.mark.parametrize("gap", [-999.0, 1e20])
+def test_gaps_at_sea_hide_no_fill_value_of_land(fill, gap):
+    past = PAST.where(SEA, fill)
+    past[::4, :, 5, 5] = gap
+    for way in ("by patterns", "by a model"):
+        with pytest.raises(ValueError, match=r"at all times at 12 points of 81"):
+            WAYS[way](past)
+
+
+def test_a_fill_value_is_found_where_most_of_a_field_is_zero():
+    rain = np.where(np.random.default_rng(0).random((200, 30)) < 0.1, 5.0, 0.0)
+    checks.no_constant("rain", rain)
+    rain[:, :3] = -999.0
+    with pytest.raises(ValueError, match="holds -999 at all times at 3 points of 30"):
+        checks.no_constant("rain", rain)
 
 
 def test_land_that_is_told_beside_the_past_may_hold_any_number():
