@@ -300,12 +300,11 @@ def no_fill(name: str, values, attrs: Mapping) -> None:
         for fill in np.ravel(attrs.get(key, [])):
             if np.asarray(fill).dtype.kind not in "iuf":
                 continue
-            values = np.asarray(values)  # what is not in memory is read where it may hold some
             same = values == (values.dtype.type(fill) if values.dtype.kind == "f" else fill)
-            if same.any():
+            if found := int(same.sum()):  # what is not in memory is read where it may hold some, chunk by chunk
                 raise ValueError(
-                    f"{name} declares {key}={_exactly(fill)}, and {same.sum():,} of {counted(same.size, 'value')} "
-                    f"{'is' if same.sum() == 1 else 'are'} that, not NaN: open the file by xr.open_dataset(path), "
+                    f"{name} declares {key}={_exactly(fill)}, and {found:,} of {counted(same.size, 'value')} "
+                    f"{'is' if found == 1 else 'are'} that, not NaN: open the file by xr.open_dataset(path), "
                     f"without mask_and_scale=False, or take {name}.where({name} != {_exactly(fill)})."
                 )
 

@@ -54,6 +54,7 @@ def _check_labelled(*arrays: xr.DataArray) -> None:
         if not isinstance(array, xr.DataArray):
             raise ValueError(f"Scores compare xr.DataArrays, not a {type(array).__name__}: pass result['mean'], say.")
         checks.real("What scores compare", array)
+        checks.no_fill(str(array.name or "x"), array, array.attrs)
 
 
 def _matched(dim: Dims, *arrays: xr.DataArray, spread: int | None = None) -> tuple[xr.DataArray, ...]:

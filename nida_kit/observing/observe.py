@@ -193,6 +193,7 @@ def _check_asked(truth, every, offset, times, fraction, seed) -> None:
             "of a grid."
         )
     checks.real("truth", truth)
+    checks.no_fill("truth", truth, truth.attrs)
     if taken := [name for name in (*truth.dims, *truth.coords) if name in OBSERVED]:
         raise ValueError(
             f"truth has a dim or coordinate {taken[0]!r}, a name that observations use themselves: rename it, "

@@ -157,7 +157,9 @@ def read_rows(
     if not kept.any():
         raise ValueError(f"There is no value left: of those that there are none has in {flag_name!r} the flag {flag}.")
     if isinstance(data, xr.Dataset):
-        checks.no_fill(f"data[{value_name!r}]", value[kept], data[value_name].attrs)
+        for name in (value_name, error_name):
+            if name is not None:
+                checks.no_fill(f"data[{name!r}]", source[name].to_numpy()[kept], data[name].attrs)
     if infinite := np.isinf(value[kept]).sum():
         raise ValueError(f"{value_name!r} holds {counted(infinite, 'infinite value')}; make them NaN, or drop them.")
     error = _errors(source, names.error, error_name, kept)

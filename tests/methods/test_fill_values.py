@@ -81,8 +81,27 @@ def test_values_that_are_declared_missing_are_refused_wherever_they_come_in(name
     )
     with pytest.raises(ValueError, match=rf"{name}=-1, and 1 of 2 values is that"):
         nk.grid(points, method)
+    lost = points.assign(noise_std=("obs", np.float32([0.1, 1e20]), {name: 1e20})).drop_attrs()
+    lost["noise_std"].attrs[name] = 1e20
+    with pytest.raises(ValueError, match=rf"'noise_std'\] declares {name}=1e\+20, and 1 of 2 values is that"):
+        nk.grid(lost, method)
     good = method.assimilate(obs.assign(value=obs["value"].where(obs["value"] != -1.0)))
     assert np.isfinite(good["mean"]).all()
+
+
+def test_no_truth_is_observed_or_scored_with_values_that_it_declares_missing():
+    truth = PAST[:2, :3].where(SEA, -999.0).assign_attrs(missing_value=-999.0)
+    said = "truth declares missing_value=-999, and 72 of 486 values are that"
+    with pytest.raises(ValueError, match=said):
+        nk.observe(truth, noise_std=0.1)
+    draws = truth.expand_dims(member=2)
+    for score in (nk.rmse, nk.resolved_scales, lambda x, y: nk.crps_ensemble(draws.drop_attrs(), y)):
+        with pytest.raises(ValueError, match=said):
+            score(truth.drop_attrs(), truth.rename("truth"))
+    with pytest.raises(ValueError, match=said):
+        nk.rmse(truth.drop_attrs(), truth.rename("truth").chunk(sample=1))
+    sea = truth.where(SEA)
+    assert nk.rmse(0 * sea, sea) > 0
 
 
 def test_what_a_file_decodes_goes_in(tmp_path):
