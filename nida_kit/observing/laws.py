@@ -30,17 +30,24 @@ def check_law(law: Law) -> Law:
         ValueError: none, or one that lacks arguments or has some that it does not know.
     """
     checks.function("law", law, "Try law=functools.partial(nk.mixture, scale=...).")
-    name = getattr(getattr(law, "func", law), "__name__", type(law).__name__)
-    name = f"nk.{name}" if getattr(law, "func", law) in (regular, mixture, combinations, field_mixture) else name
+    function = law.func if isinstance(law, partial) else law
+    name = getattr(function, "__name__", type(function).__name__)
+    name = f"nk.{name}" if function in (regular, mixture, combinations, field_mixture) else name
+    try:
+        own = list(inspect.signature(function).parameters)
+    except ValueError as error:  # a compiled function tells none
+        if not inspect.isbuiltin(function):
+            return law
+        raise ValueError(
+            f"law={name} is a built-in function, and a law is one of a shape (B, T, n) and a generator. Try "
+            "law=functools.partial(nk.mixture, scale=...)."
+        ) from error
     try:
         signature = inspect.signature(law)
-    except ValueError as error:  # of built-in functions there is none
-        if isinstance(law, partial):
-            own = list(inspect.signature(law.func).parameters)
-            raise ValueError(
-                f"law={name} was given arguments that it does not have, {[*law.args, *law.keywords]}: it has {own}."
-            ) from error
-        return law
+    except ValueError as error:
+        unknown = [each for each in law.keywords if each not in own]
+        said = f"arguments that it does not have, {unknown}" if unknown else f"wrong ones: {error.__cause__}"
+        raise ValueError(f"law={name} was given {said}. It has {own}.") from error
     lacking = [p.name for p in signature.parameters.values() if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
     if lacking:
         own = ", ".join(f"{each}=..." for each in lacking)
