@@ -41,7 +41,7 @@ class FieldMix(nn.Module):
 
 
 class FieldClimate(nn.Module):
-    """A climatology as buffers, so that it travels with the weights."""
+    """A climatology as buffers, so that it travels with the weights; its calibration stays in double precision."""
 
     def __init__(self, climatology: FieldClimatology):
         super().__init__()
@@ -49,19 +49,27 @@ class FieldClimate(nn.Module):
         for name in ("mean", "spread", "modes", "lags"):
             self.register_buffer(name, getattr(climatology, name).float().clone())
         self.register_buffer("mask", climatology.mask)
-        told = [climatology.wider, climatology.unresolved]
-        self.register_buffer("told", torch.tensor(told, dtype=torch.float64))
+        self.told = climatology.wider, climatology.unresolved  # no buffer, which .float() rounds and MPS cannot hold
         self._made: tuple[list, FieldClimatology] | None = None
 
     def __call__(self) -> FieldClimatology:
-        own = [self.mean, self.spread, self.modes, self.lags, self.told]
-        state = [(id(x), x._version) for x in own]  # other numbers, in place or not, make another one
+        own = [self.mean, self.spread, self.modes, self.lags]
+        state = [self.told, *((id(x), x._version) for x in own)]  # other numbers, in place or not, make another one
         if self._made is None or self._made[0] != state:
-            wider, unresolved = self.told.tolist()
-            told = {"mask": self.mask, "wider": wider, "unresolved": unresolved}
-            made = FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags, **told)
+            told = dict(zip(("wider", "unresolved"), self.told, strict=True))
+            made = FieldClimatology(self.mean, self.spread, self.shape, self.modes, self.lags, mask=self.mask, **told)
             self._made = state, made
         return self._made[1]
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}told"] = torch.tensor(self.told, dtype=torch.float64)
+
+    def _load_from_state_dict(self, state_dict, prefix, *more):
+        if f"{prefix}mean" in state_dict:  # a climatology, which older ones keep without its calibration
+            told = state_dict.pop(f"{prefix}told", None)
+            self.told = (1.0, 0.0) if told is None else tuple(told.tolist())
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
 
 class FieldPrior(nn.Module):

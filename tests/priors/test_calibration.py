@@ -1,5 +1,6 @@
 """The spread of a field's climatology holds what few records, or few scales, do not know."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -150,4 +151,9 @@ def test_calibration_is_kept_by_a_network_and_in_its_file(tmp_path):
     assert told(prior.climatology) == told(again.climatology) == told(of_file) == (1.3, 0.2)
     other = nk.FieldPrior(replace(climatology, wider=1.0), steps=3, width=4, deep=4)
     other.load_state_dict(prior.state_dict())
+    assert told(other.climatology) == told(copy.deepcopy(other).float().climatology) == (1.3, 0.2)
+    assert not any(x.dtype == torch.float64 for x in (*other.parameters(), *other.buffers()))
+    other.load_state_dict(dict(other.named_parameters()), strict=False)
     assert told(other.climatology) == (1.3, 0.2)
+    other.load_state_dict({k: v for k, v in prior.state_dict().items() if k != "climate.told"})  # an older one
+    assert told(other.climatology) == (1.0, 0.0)
