@@ -399,6 +399,8 @@ def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> 
 
 # Scales
 
+_LEAST = 3  # times, or points along x, of which there are spectra
+
 
 def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     """Which scales of a field an estimate resolves, as the ocean data challenges score maps (2020a, 2022b).
@@ -436,7 +438,7 @@ def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     """
     mean, truth = _matched(None, mean, truth)
     own = state_dims(truth)
-    if COMPONENT in own or not own or TIME not in truth.dims or min(truth.sizes[d] for d in (TIME, own[-1])) < 3:
+    if COMPONENT in own or not own or TIME not in truth.dims or min(truth.sizes[d] for d in (TIME, own[-1])) < _LEAST:
         raise ValueError(
             f"Scales are those of fields (..., time, y, x) with three times and three points along x or more; truth "
             f"has {dict(truth.sizes)}."
@@ -480,31 +482,33 @@ def _no_line(land: xr.DataArray) -> str:
     """What to say where each line along the last dim has land, `(*own)`: which part of a plane has none."""
     said = (
         f"Each line along {land.dims[-1]!r} has land or other missing values, so that lambda_x, lambda_t and "
-        "spectral_score are NaN: select a part without them, of mean and of truth"
+        "spectral_score are NaN"
     )
-    if land.ndim != 2 or land.all():
-        return f"{said}, .sel(...)."
-    box = [f"{d}=slice({s.start}, {s.stop})" for d, s in zip(land.dims, _largest_open(land.values), strict=True)]
-    return f"{said}; the largest rectangle is .isel({', '.join(box)})."
+    part = f"{said}: select a part without them, of mean and of truth"
+    if land.ndim != 2:
+        return f"{part}, .sel(...)."
+    box = _largest_open(land.values)
+    if box is None:
+        return f"{said}, and none has {_LEAST} points side by side without them, of which there were spectra."
+    slices = (f"{d}=slice{ends}" for d, ends in zip(land.dims, box, strict=True))
+    return f"{part}; the largest rectangle is .isel({', '.join(slices)})."
 
 
-def _largest_open(land: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the largest rectangle without land, of a plane."""
-    height, most, found = (
-        np.zeros(land.shape[1] + 1, int),
-        0,
-        (slice(0, 0), slice(0, 0)),
-    )  # land after all
-    for i, row in enumerate(land):
-        height[:-1] = np.where(row, 0, height[:-1] + 1)
-        open_since: list[int] = []  # columns from which on rectangles of rising height go on
-        for j, h in enumerate(height):
-            while open_since and height[open_since[-1]] >= h:
-                tall = height[open_since.pop()]
-                left = open_since[-1] + 1 if open_since else 0
-                if tall * (j - left) > most:
-                    most, found = tall * (j - left), (slice(i + 1 - tall, i + 1), slice(left, j))
-            open_since.append(j)
+def _largest_open(land: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Where rows and columns of the largest rectangle without land begin and end, if there is one with scales along x.
+
+    Of each height the longest run of columns is looked for, above which land has no point.
+    """
+    most, found, shut, column = 0, None, land, np.arange(land.shape[1])
+    for tall in range(1, len(land) + 1):
+        shut = shut[: len(land) - tall + 1] | land[tall - 1 :]
+        run = column - np.maximum.accumulate(np.where(shut, column, -1), axis=1)  # of columns that end at each
+        i, j = np.unravel_index(run.argmax(), run.shape)
+        wide = int(run[i, j])
+        if wide < _LEAST:
+            break
+        if tall * wide > most:
+            most, found = tall * wide, ((int(i), int(i) + tall), (int(j) + 1 - wide, int(j) + 1))
     return found
 
 

@@ -590,6 +590,18 @@ def test_where_each_line_has_land_the_way_out_is_told_and_right():
     assert part[0, 0].size == max(sizes)
 
 
+@pytest.mark.parametrize("wide", [1, 2, 3])
+def test_a_rectangle_too_narrow_for_scales_is_not_told(wide):
+    truth = nk.QuasiGeostrophic(cells=17).simulate(samples=1, steps=6, dt=5.0, seed=0)
+    truth[..., wide :: wide + 1] = np.nan  # tall, and that wide
+    truth[..., :2, 4:8] = np.nan
+    with pytest.warns(UserWarning, match="Each line along 'x' has land") as caught:
+        nk.resolved_scales(0.9 * truth, truth)
+    said = str(caught[0].message)
+    assert ("none has 3 points side by side" in said) == (wide < 3)
+    assert ("the largest rectangle is .isel(y=slice(0, 17), x=slice(0, 3))." in said) == (wide == 3)
+
+
 def test_scales_are_those_of_the_lines_without_land():
     truth = nk.QuasiGeostrophic(cells=17).simulate(samples=2, steps=6, dt=5.0, seed=0)
     sea = truth["y"] > 0.4
