@@ -82,8 +82,8 @@ def _maps(ds: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def _land(maps: dict[str, xr.DataArray]) -> np.ndarray:
-    """1 where no map of the field has a value at any time, NaN elsewhere."""
-    known = [maps[title].notnull().any(TIME).values for title in (TRUTH, MEAN) if title in maps]
+    """1 where neither the field nor an observation has a value at any time, NaN elsewhere."""
+    known = [maps[title].notnull().any(TIME).values for title in _STATES if title in maps]
     return np.where(np.any(known, axis=0), np.nan, 1.0)
 
 
@@ -251,7 +251,8 @@ def update_plane(made: Plane, ds: xr.Dataset, moment: int = -1, along: Hashable 
         made.land.set_data(land)  # grey as in all maps, and so white is what was not seen
         some = np.isfinite(land).any()
         made.land.axes.set_facecolor("white" if some else UNKNOWN)
-        made.land.axes.set_title(f"{SEEN} (land is grey)" if some else SEEN, fontsize="medium")
+        grey = "land is grey" if TRUTH in maps else "grey has no value"  # without the truth it may be lost
+        made.land.axes.set_title(f"{SEEN} ({grey})" if some else SEEN, fontsize="medium")
         if STD in made.seen:
             made.seen[STD].set_data(x[columns], y[rows])
     if along is not None:

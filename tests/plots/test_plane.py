@@ -184,6 +184,17 @@ def test_among_observations_land_is_grey_and_what_was_not_seen_is_white():
     np.testing.assert_array_equal(pixels(made.figure), pixels(plots.make_plane(plots.figure(2), ds, 0).figure))
 
 
+def test_what_an_estimate_lost_is_not_called_land():
+    ds = dataset(1)
+    lost = ds.assign(mean=ds["mean"].where(ds["x"] > 0.5))
+    for shown, said in ((lost, SEEN), (lost.drop_vars("truth"), f"{SEEN} (grey has no value)")):
+        made = plots.make_plane(plots.figure(2), shown, moment=0)
+        assert made.land.axes.get_title() == said
+    grey = np.isfinite(made.land.get_array().filled(np.nan))
+    seen = ds["value"].isel(sample=0).notnull().any("time").values
+    assert grey.any() and not (grey & seen).any()
+
+
 def test_land_is_grey_and_stretches_no_colours():
     sea, ds = FIELD["x"] > 0.4, dataset(1)
     made = [plots.make_plane(plots.figure(plots.rows_of(x)), x) for x in (ds.where(sea), ds.sel(x=sea))]
