@@ -115,7 +115,7 @@ def _coordinates(truth: xr.DataArray, points: xr.Dataset, own: Sequence[Hashable
     return at
 
 
-_TOLD = 3  # points that are named
+_TOLD, _LISTED = 3, 20  # points that are named by their places, and by their numbers
 
 
 def _without_value(
@@ -132,24 +132,36 @@ def _without_value(
     """
     lost = lost.any([d for d in lost.dims if d not in at[0].dims])
     names, at = (TIME, *own), [a.transpose(*lost.dims) for a in at]
-    if TIME not in points.variables:  # moored: a point is one at all times
+    if TIME not in points.variables and TIME not in points.dims:  # moored: a point is one at all times
         lost, names = lost.any(TIME), own
         at = [a.isel({TIME: 0}) for a in at[1:]]
     first = [[shown(a.values[lost.values][k], 5) for a in at] for k in range(min(_TOLD, int(lost.sum())))]
     listed = ", ".join(f"({', '.join(each)})" for each in first) + (", ..." if int(lost.sum()) > _TOLD else "")
-    others = [str(d) for d in truth.dims if d not in own]
-    places = ", ".join(f"{d}=points.{d}" for d in own)
-    some = "np.isfinite(near)"
-    keep = (
-        f"points.where({some}, drop=True)"
-        if lost.ndim == 1
-        else f"points.assign_coords({own[0]}=points.{own[0]}.where({some}))"
-    )
     return (
         f"truth holds NaN or infinite values around {int(lost.sum())} of {checks.counted(lost.size, 'point')}, as on "
-        f"land and beside it: ({', '.join(map(str, names))}) = {listed}. Leave those out: near = truth.mean({others}, "
-        f"skipna=False).interp({places}), then at={keep}."
+        f"land and beside it: ({', '.join(map(str, names))}) = {listed}. Leave those out: "
+        f"{_others(lost, truth, points, names)}."
     )
+
+
+def _others(lost: xr.DataArray, truth: xr.DataArray, points: xr.Dataset, names: Sequence[Hashable]) -> str:
+    """Code that leaves points out: by their numbers, or where they are many by the weight of land in their values.
+
+    Args:
+        lost: which, on the dims of the points.
+        truth: the field.
+        points: as they came.
+        names: of the dims along which values are interpolated.
+    """
+    if lost.ndim == 1 and int(lost.sum()) <= _LISTED:
+        return f"at=points.drop_isel({lost.dims[0]}={np.flatnonzero(lost).tolist()})"
+    along = [d for d in names if truth.sizes[d] > 1]
+    others = [str(d) for d in truth.dims if d not in along and (d in names or d not in lost.dims)]
+    places = ", ".join(f"{d}={'points' if d in points.variables else 'truth'}.{d}" for d in along)
+    anywhere = f".any({others})" if others else ""
+    sea, x = "~(land > 1e-9)", names[-1]
+    keep = f"where({sea}, drop=True)" if lost.ndim == 1 else f"assign_coords({x}=points.{x}.where({sea}))"
+    return f"land = (~np.isfinite(truth)){anywhere}.astype(float).interp({places}), then at=points.{keep}"
 
 
 def _time_axis(steps: xr.DataArray, given: np.ndarray, attrs: dict) -> Axis:

@@ -120,21 +120,45 @@ def test_land_beside_a_point_is_not_looked_at():
 MOORED = xr.Dataset(coords={"y": ("obs", [0.2, 0.5, 0.7]), "x": ("obs", [0.3, 0.8, 0.1])})
 
 
+def left_out_as_told(truth, points):
+    """The message, and the values at what is left of the points when one does as it says."""
+    with pytest.raises(ValueError, match="Leave those out") as error:
+        nk.observe(truth, at=points, noise_std=0.1)
+    land, keep = re.search(r"Leave those out: (?:land = (.*), then )?at=(.*)\.$", str(error.value)).groups()
+    names = {"truth": truth, "points": points, "np": np}
+    if land:
+        names["land"] = eval(land, names)
+    return str(error.value), nk.observe(truth, at=eval(keep, names), noise_std=1e-9)["value"]
+
+
 @pytest.mark.parametrize(
-    "points", [at_random(np.random.default_rng(0), 20), at_random(np.random.default_rng(0), 3, 20), MOORED]
+    "points",
+    [at_random(np.random.default_rng(0), n) for n in (20, 100)] + [at_random(np.random.default_rng(0), 3, 20), MOORED],
 )
 def test_points_over_land_are_counted_and_the_way_to_leave_them_out_is_right(points):
     truth = TRUTH.where(TRUTH["x"] > 0.5)
     lost = int((points["x"] < 0.5625).sum())  # up to the first point at sea
-    with pytest.raises(ValueError, match=rf"around {lost} of {points['x'].size} points") as error:
-        nk.observe(truth, at=points, noise_std=0.1)
-    assert ("(y, x) = (0.2, 0.3), (0.7, 0.1). " if points is MOORED else ", ...") in str(error.value)
-    near, keep = re.search(r"near = (.*), then at=(.*)\.$", str(error.value)).groups()
-    names = {"truth": truth, "points": points, "np": np}
-    names["near"] = eval(near, names)
-    seen = nk.observe(truth, at=eval(keep, names), noise_std=1e-9)["value"]
+    said, seen = left_out_as_told(truth, points)
+    assert f"around {lost} of {points['x'].size} points" in said
+    assert ("(y, x) = (0.2, 0.3), (0.7, 0.1). " if points is MOORED else ", ...") in said
     values_of_a_point = 27 if points is MOORED else 1 if "sample" in points.dims else 3
     assert int(seen.notnull().sum()) == values_of_a_point * (points["x"].size - lost)
+
+
+@pytest.mark.parametrize("shape", [(20,), (200,), (3, 40)])
+def test_points_on_lines_of_the_grid_are_kept_beside_land_and_before_a_gap_in_time(shape):
+    points = at_random(np.random.default_rng(1), *shape)
+    points = points.assign_coords({d: (points[d] / h).round() * h for d, h in (("y", 1 / 16), ("x", 1 / 16))})
+    third = xr.DataArray(np.arange(3) == 2, dims="sample")
+    ice = TRUTH.where((TRUTH["x"] > 0.5) | (TRUTH["time"] <= 20) & ((TRUTH["y"] < 0.5) | ~third))
+    own = (points["x"] > 0.5) | (points["time"] <= 20) & ((points["y"] < 0.5) | ~third)
+    kept = own if "sample" in points.dims else own.all("sample")
+    said, seen = left_out_as_told(ice, points)
+    assert ("drop_isel" in said) == (shape == (20,)) and f"around {int((~kept).sum())} of {kept.size} points" in said
+    expected = nk.observe(TRUTH, at=points, noise_std=1e-9)["value"].where(kept)
+    if kept.ndim == 1:
+        expected = expected.isel(obs=kept.values)
+    np.testing.assert_allclose(seen.transpose(*expected.dims), expected, atol=1e-7)
 
 
 POINTS = at_random(np.random.default_rng(0), 20)
