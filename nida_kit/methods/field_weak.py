@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -66,7 +67,9 @@ class FieldFourDVar(Method):
         iterations: of conjugate gradients in each outer loop. None goes on until they have converged, 200 at most. Few
             of them stay near the first guess, which is one's choice where it is better than what start and model are
             known by.
-        draws: of which std is made; its own relative error is about 1 / sqrt(18 draws) where neighbours are alike.
+        draws: of which std is made; its own relative error is about 1 / sqrt(18 draws) where neighbours are alike, for
+            their squares are averaged over neighbours. Beside a value that was seen it is too large, and small
+            structures of it are smoothed; where one was, it is no larger than that value's error.
     """
 
     def __init__(
@@ -174,8 +177,11 @@ class LaplaceOfField:
 
     @property
     def std(self) -> Float[Tensor, "*batch T n"]:
-        """Marginal standard deviations."""
-        return self._drawn.std
+        """Marginal standard deviations; where a value was seen, no larger than its own error."""
+        std, seen = self._drawn.std, self.observations
+        if not seen.direct:
+            return std
+        return torch.minimum(std, torch.where(seen.seen, seen.noise_std, math.inf).to(std))
 
     def sample(self, noise: Float[Tensor, "layers *draws T n"]) -> Float[Tensor, "*draws T n"]:
         """Draws from unit normal noise."""

@@ -214,10 +214,7 @@ class FieldClimatology(OfField):
         return fine.flatten(1).mT.contiguous()
 
     def packed(self) -> dict[str, Tensor]:
-        """As a file keeps it: modes in bytes, of each one's largest value, and lags in half precision.
-
-        What that loses is far below what the modes leave over. A 500th of each mode's variance is taken to have no
-        memory, so that rounding never leaves a negative variance.
+        """As a file keeps it.
 
         Raises:
             ValueError: on a finer grid than that of the past.
@@ -228,37 +225,50 @@ class FieldClimatology(OfField):
                 f"A file keeps the grid of the past, {own}, and this prior was taken to {self.shape}: save the one it "
                 "came from, and take that to the finer grid when it is read, pretrained(path, labels=...)."
             )
+        kept = {name: getattr(self, name) for name in ("mean", "spread", "modes", "lags")}
+        kept |= {"told": torch.tensor([self.wider, self.unresolved], dtype=torch.float64)}
+        return kept | ({} if self.mask is None else {"mask": self.mask})
+
+    def in_bytes(self) -> dict[str, Tensor]:
+        """The same in an eighth of the size, beside a network: modes in bytes, lags in half precision; others single.
+
+        What that loses is far below what the modes leave over. A 500th of each mode's variance is taken to have no
+        memory, so that rounding never leaves a negative variance. Where errors are told as a hundredth of the spread,
+        it changes answers.
+
+        Raises:
+            ValueError: on a finer grid than that of the past.
+        """
         amplitude = self.modes.abs().amax((1, 2)) / 127
         lags = self.lags.clone()
         if not torch.equal(lags, lags.half().to(lags)):  # which those of a file are already
             lags[0] += 2e-3 * torch.eye(len(amplitude)).to(lags)
-        return {
+        return self.packed() | {
             "mean": self.mean.float(),
             "spread": self.spread.float(),
             "modes": (self.modes / amplitude[:, None, None]).round().to(torch.int8),
             "amplitude": amplitude.float(),
             "lags": lags.half(),
-            "told": torch.tensor([self.wider, self.unresolved], dtype=torch.float64),
-        } | ({} if self.mask is None else {"mask": self.mask})
+        }
 
     @classmethod
     def unpacked(cls, tensors: Mapping[str, Tensor]) -> FieldClimatology:
-        """Of what `packed` gave.
+        """Of what `packed` or `in_bytes` gave.
 
         Raises:
             ValueError: tensors that do not fit each other.
         """
-        mean, spread, modes, amplitude, lags = (
-            tensors[k].float() for k in ("mean", "spread", "modes", "amplitude", "lags")
-        )
+        mean, spread, modes, lags = (tensors[k] for k in ("mean", "spread", "modes", "lags"))
         r, *shape = modes.shape
         n = math.prod(shape)
-        wanted = {"mean": (1, n), "spread": (n,), "amplitude": (r,), "lags": (len(lags), r, r)}
-        wanted |= {"mask": (n,)} if "mask" in tensors else {}
+        wanted = {"mean": (1, n), "spread": (n,), "lags": (len(lags), r, r)}
+        wanted |= {name: size for name, size in (("amplitude", (r,)), ("mask", (n,))) if name in tensors}
         for name, own in wanted.items():
             if tuple(tensors[name].shape) != own or len(shape) != 2:
                 raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)} where {own} is needed")
-        return cls(mean, spread, tuple(shape), modes * amplitude[:, None, None], lags, **_kept(tensors))
+        if "amplitude" in tensors:
+            modes, lags = modes.float() * tensors["amplitude"].float()[:, None, None], lags.float()
+        return cls(mean, spread, tuple(shape), modes, lags, **_kept(tensors))
 
     @cached_property
     def rest(self) -> Float[Tensor, " n"]:

@@ -115,11 +115,14 @@ def _tensors(prior: Network | Kept) -> dict[str, Tensor]:
         own = {k: v for k, v in prior.state_dict().items() if not k.startswith("climate.")}
         for name, weight in [(k, v) for k, v in own.items() if v.ndim > 1]:
             own[name], own[name + _UNIT] = _in_bytes(weight)
-        return own | _tensors(prior.climatology)
+        return own | _of_climate(prior.climatology.in_bytes())
     if isinstance(prior, Network):
         return prior.state_dict()
-    own = prior.packed() if isinstance(prior, OfField) else {k: getattr(prior, k) for k in _TENSORS}
-    return {f"climate.{k}": v for k, v in own.items()}
+    return _of_climate(prior.packed() if isinstance(prior, OfField) else {k: getattr(prior, k) for k in _TENSORS})
+
+
+def _of_climate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"climate.{name}": tensor for name, tensor in tensors.items()}
 
 
 _UNIT = ".unit"  # of weights that are kept in bytes

@@ -98,6 +98,13 @@ def test_the_method_gives_the_mean_and_about_the_spread_of_dense_algebra():
     assert (found / expected - 1).square().mean().sqrt() < 0.16
 
 
+def test_no_value_that_was_seen_is_known_worse_than_by_its_own_error():
+    few = nk.observe(TRUTH, fraction=0.05, noise_std=0.05, seed=4)
+    std = nk.FieldFourDVar(Advection(), OI, model_error=Q, draws=4).assimilate(few)["std"]
+    seen = few["value"].notnull()
+    assert float(std.where(seen).max()) <= 0.05 < float(std.where(~seen).min())
+
+
 def test_draws_spread_as_dense_algebra_says():
     drawn = nk.FieldFourDVar(Advection(), OI, model_error=Q).sample(OBS, 100, seed=3)
     mean, std = dense()

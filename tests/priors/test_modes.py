@@ -130,19 +130,25 @@ def test_a_taper_keeps_far_places_apart():
     torch.testing.assert_close(C.diagonal(), away.square().mean(0), rtol=1e-3, atol=1e-3)
 
 
-def test_a_file_keeps_it(tmp_path):
+def test_a_file_keeps_it_bit_for_bit(tmp_path):
     labels = nk.GridLabels({"y": range(7), "x": range(8)})
-    method = nk.OptimalInterpolation(CLIMATE, labels, 1.0)
-    nk.save(method, tmp_path / "field.safetensors")
+    told = replace(CLIMATE, wider=1.3, unresolved=0.1)
+    nk.save(nk.OptimalInterpolation(told, labels, 1.0), tmp_path / "field.safetensors")
     again = nk.OptimalInterpolation.load(tmp_path / "field.safetensors")
-    torch.testing.assert_close(again.climatology.mean.double(), CLIMATE.mean, rtol=1e-6, atol=1e-6)
-    before, after = CLIMATE.given(statement()).mean, again.climatology.given(statement()).mean
-    assert (before - after).abs().max() < 0.04 * CLIMATE.spread.max()
+    for name in ("mean", "spread", "modes", "lags"):
+        assert torch.equal(getattr(again.climatology, name), getattr(told, name))
+    assert (again.climatology.wider, again.climatology.unresolved) == (1.3, 0.1)
     assert again.settings["longest_window"] == STEPS
-    nk.save(again, tmp_path / "again.safetensors")  # and what came from a file loses nothing more
-    twice = nk.OptimalInterpolation.load(tmp_path / "again.safetensors").climatology
-    torch.testing.assert_close(twice.lags, again.climatology.lags, rtol=0, atol=0)
-    torch.testing.assert_close(twice.modes, again.climatology.modes, rtol=1e-6, atol=0)
+
+
+def test_in_bytes_it_loses_little_and_but_once():
+    once = FieldClimatology.unpacked(CLIMATE.in_bytes())
+    torch.testing.assert_close(once.mean.double(), CLIMATE.mean, rtol=1e-6, atol=1e-6)
+    before, after = CLIMATE.given(statement()).mean, once.given(statement()).mean
+    assert (before - after).abs().max() < 0.04 * CLIMATE.spread.max()
+    twice = FieldClimatology.unpacked(once.in_bytes())
+    torch.testing.assert_close(twice.lags, once.lags, rtol=0, atol=0)
+    torch.testing.assert_close(twice.modes, once.modes, rtol=1e-6, atol=0)
 
 
 def test_finer_grids_are_those_of_which_it_knows_some_points():
