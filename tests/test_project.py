@@ -188,13 +188,26 @@ def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
 def test_what_two_layers_and_four_windows_take_is_on_record():
     study, text = notebook.record("ocean"), " ".join(section("An ocean seen along tracks").split())
     said = text.split("two layers and methods know one")[1]
-    names = ("optimal interpolation", "NIDA", "weak 4D-Var", "hybrid, 3 iterations", "LETKF, 40 members")
+    names = ("optimal interpolation", "NIDA", "weak 4D-Var", "LETKF, 40 members")
     rows = [study["two layers"][name] for name in names]
     errors, covers, memory = re.split(r"their intervals cover|Four windows take", said)
     assert re.findall(r"\d\.\d+", errors) == [f"{row['error'] ** 0.5:.3f}" for row in rows]
     assert re.findall(r"\d+", covers.split("%")[0]) == [f"{100 * row['coverage']:.0f}" for row in rows]
     took = study["memory of four windows, GB"]
     assert re.findall(r"\d\.\d+", memory) == [f"{took[name]:.2f}" for name in ("NIDA", *names[:1], "weak 4D-Var")]
+
+
+def test_the_errors_of_4d_var_by_its_iterations_are_on_record():
+    study, heading = notebook.record("ocean"), "4D-Var of the ocean by its iterations"
+    laws, rows = study["4D-Var, by iterations"].values(), cells_of(heading)
+    assert [row[:2] for row in rows] == [
+        [start.removeprefix("from "), n] for start in next(iter(laws)) for n in next(iter(next(iter(laws)).values()))
+    ]
+    for name, n, *errors in rows:
+        assert errors == [f"{law[f'from {name}'][n] ** 0.5:.3f}" for law in laws], (name, n)
+    said = section(heading).split("windows NIDA has")[1].split(". After")[0]
+    alone = [law["NIDA, on those windows"]["error"] ** 0.5 for law in study["laws"].values()]
+    assert re.findall(r"\d\.\d+", said) == [f"{error:.3f}" for error in alone]
 
 
 def test_what_history_is_worth_is_on_record():
