@@ -200,9 +200,8 @@ def test_what_two_layers_and_four_windows_take_is_on_record():
 def test_the_errors_of_4d_var_by_its_iterations_are_on_record():
     study, heading = notebook.record("ocean"), "4D-Var of the ocean by its iterations"
     laws, rows = study["4D-Var, by iterations"].values(), cells_of(heading)
-    assert [row[:2] for row in rows] == [
-        [start.removeprefix("from "), n] for start in next(iter(laws)) for n in next(iter(next(iter(laws)).values()))
-    ]
+    starts = next(iter(laws))
+    assert [row[:2] for row in rows] == [[start.removeprefix("from "), n] for start in starts for n in starts[start]]
     for name, n, *errors in rows:
         assert errors == [f"{law[f'from {name}'][n] ** 0.5:.3f}" for law in laws], (name, n)
     said = section(heading).split("windows NIDA has")[1].split(". After")[0]
