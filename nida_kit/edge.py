@@ -41,6 +41,7 @@ from nida_kit.state import (
     SAMPLE,
     TIME,
     Labels,
+    StateLabels,
     declared_units,
     grid_dims,
     reserved,
@@ -758,7 +759,8 @@ def read_trajectory(
     if land is not None:
         values = values[..., nearest_at_sea(~land, state.shape)]
     if not np.isfinite(values).all():
-        raise ValueError(f"{what} holds NaN or infinite values; every time and component is needed.")
+        place = "component" if isinstance(state, StateLabels) else "point" if land is None else "point at sea"
+        raise ValueError(f"{what} holds NaN or infinite values; every time and {place} is needed.")
     shape = [x.sizes.get(dim, 1) for dim in like.dims]
     return torch.from_numpy(values.reshape(*shape, *values.shape[-2:])).expand(*like.value.shape[:-1], state.size)
 

@@ -191,7 +191,7 @@ def test_a_trajectory_without_the_leading_dimensions_serves_all_windows():
         (TRUTH.isel(time=slice(3)), "other times"),
         (TRUTH.assign_coords(time=TRUTH["time"] + 1), "other times"),
         (TRUTH.isel(sample=[0, 1, 1]), "3 along 'sample', the observations 2"),
-        (TRUTH.where(TRUTH["time"] > 0), "NaN or infinite"),
+        (TRUTH.where(TRUTH["time"] > 0), "NaN or infinite values; every time and component is"),
     ],
 )
 def test_trajectories_that_do_not_fit_are_a_named_value_error(x, said):

@@ -116,10 +116,7 @@ def observe(
     if not seen.any():
         raise ValueError("Nothing is observed: name some components, and widen times, fraction or the mask.")
     if not np.isfinite(exact.values[seen]).all():
-        raise ValueError(
-            "truth holds NaN or infinite values where it is observed; leave those out, by times or a mask: of a field "
-            "with land operator=sea, where sea = truth.isel(sample=0, time=0).notnull()."
-        )
+        raise ValueError(_without_value(operator))
 
     if noise_covariance is None:
         said = _read_noise(noise_std, exact, seen)
@@ -136,6 +133,19 @@ def observe(
     attrs = pattern | {"fraction": fraction, "seed": seed}
     name = NOISE if noise_covariance is None else COVARIANCE
     return storable(xr.Dataset({"value": observed, name: said}, attrs=attrs))
+
+
+def _without_value(operator) -> str:
+    """What to say of values that are observed and that truth does not have, as those of a field on land."""
+    said = "truth holds NaN or infinite values where it is observed; leave those out"
+    if operator is None:
+        return f"{said}, by times= or a mask, as of a field with land: operator=np.isfinite(truth)."
+    if is_direct(operator):
+        return f"{said} of the mask: operator=np.isfinite(truth) & mask, a labelled one."
+    return (
+        f"{said}, by times=, or by an operator that reads none of them: lambda x: x[..., sea], say, with sea = "
+        "torch.from_numpy(np.isfinite(truth.values)) of one time."
+    )
 
 
 def _observe_points(

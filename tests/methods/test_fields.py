@@ -195,6 +195,7 @@ def test_windows_of_an_operator_do_not_lie_along_the_state():
         (TRUTH.isel(x=0), "needs the dim and coordinate 'x'"),
         (TRUTH.isel(x=slice(3)), "along 'x' the coordinates"),
         (TRUTH.assign_coords(x=TRUTH["x"] + 0.05), "along 'x' the coordinates"),
+        (TRUTH.where(TRUTH["x"] > TRUTH["x"][0]), "every time and point is needed"),
     ],
 )
 def test_a_first_guess_of_another_field_is_a_named_value_error(guess, said):

@@ -98,6 +98,34 @@ def test_a_gap_at_sea_is_no_land():
         nk.OptimalInterpolation.fit_field(past, steps=STEPS)
 
 
+@pytest.mark.parametrize("truth", [TRUTH, TRUTH[0], TRUTH.where(TRUTH["y"] > 0, np.inf)])
+def test_a_truth_with_land_is_told_a_mask_that_leaves_it_out(truth):
+    with pytest.raises(ValueError, match="by times= or a mask, as of a field with land") as error:
+        nk.observe(truth, noise_std=1.0)
+    operator = str(error.value).split("operator=")[1].rstrip(".")
+    obs = nk.observe(truth, noise_std=1.0, operator=eval(operator, {"np": np, "truth": truth}))
+    assert obs["value"].notnull().equals(np.isfinite(truth))
+
+
+def test_a_truth_with_land_under_a_mask_or_an_operator_is_told_another_way_out():
+    mask = xr.ones_like(SEA)
+    with pytest.raises(ValueError, match=r"of the mask: operator=np.isfinite\(truth\) & mask, a labelled one"):
+        nk.observe(TRUTH, noise_std=1.0, operator=mask)
+    assert nk.observe(TRUTH, noise_std=1.0, operator=np.isfinite(TRUTH) & mask)["value"].notnull().any()
+    sea = torch.from_numpy(np.isfinite(TRUTH.values))[0, 0]
+    with pytest.raises(ValueError, match="an operator that reads none of them"):
+        nk.observe(TRUTH, noise_std=1.0, operator=lambda x: x[..., ~sea])
+    assert nk.observe(TRUTH, noise_std=1.0, operator=lambda x: x[..., sea])["value"].notnull().all()
+
+
+def test_a_first_guess_with_gaps_is_told_of_times_and_points():
+    of = fitted("fit_field")
+    method = nk.NeuralIncremental(nk.FieldPrior(of.climatology, steps=STEPS, width=8, deep=8), of.labels, DT)
+    first = of.assimilate(OBS)["mean"]
+    with pytest.raises(ValueError, match="every time and point at sea is needed"):
+        method.assimilate(OBS, first_guess=first.where(first["x"] > 0.5))
+
+
 def test_land_comes_back_from_a_file(tmp_path):
     for name in ("fit_field", "fit_scales"):
         method = fitted(name)
