@@ -126,16 +126,24 @@ def main() -> None:
 OPTIONS = {"noise_std": "error"} | {name: name for name in ("start", "dt", "steps", "error", "flag", "robust")}
 """By the argument of Python that texts of the package name."""
 
+GIVEN = r"(?<!^)\b{}=('\w+'|-?\d[\d.e+-]*\b)"
+"""What a text gives to an argument. What it begins with came from the user, and is no advice."""
+
 
 def in_a_shell(said: object) -> str:
-    """A text, and which options the arguments are that it names.
+    """A text, and which options the arguments are that it names, with the last value that it gives them.
 
     >>> in_a_shell("How large are the errors? obs.assign(noise_std=0.4).")
-    'How large are the errors? obs.assign(noise_std=0.4). In a shell noise_std= is --error.'
+    'How large are the errors? obs.assign(noise_std=0.4). In a shell noise_std=0.4 is --error 0.4.'
+    >>> in_a_shell("dt=3 is no step of the prior: give dt=5, and a start=.")
+    'dt=3 is no step of the prior: give dt=5, and a start=. In a shell start= is --start, dt=5 is --dt 5.'
     """
-    named = [
-        f"{argument}= is --{name}" for argument, name in OPTIONS.items() if re.search(rf"\b{argument}=", str(said))
-    ]
+    named = []
+    for argument, option in OPTIONS.items():
+        if re.search(rf"\b{argument}=", str(said)):
+            value = found[-1] if (found := re.findall(GIVEN.format(argument), str(said))) else ""
+            option = f"{option} {value}".replace("'", "").strip()
+            named.append(f"{argument}={value} is --{option}")
     return f"{said} In a shell {', '.join(named)}." if named else str(said)
 
 

@@ -175,7 +175,10 @@ def test_a_netcdf_file_of_irregular_values_is_told_the_option_that_grids_it(fold
     words = "reconstruct", "irregular.nc", "out.nc", "--prior", "pendulum"
     with pytest.raises(ValueError, match=r"own, along \['obs', 'component'\].* dt=0.1, ") as error:
         run(*words)
-    assert "dt= is --dt" in cli.in_a_shell(error.value)
+    assert cli.in_a_shell(error.value).endswith("start= is --start, dt=0.1 is --dt 0.1, steps= is --steps.")
+    with pytest.raises(ValueError, match=r"works with 0.1: give dt=0.1\.") as error:
+        run(*words, "--dt", "3")
+    assert cli.in_a_shell(error.value).endswith("In a shell dt=0.1 is --dt 0.1.")
     assert "3 observed values" in run(*words, "--dt", "0.1")
 
 
@@ -197,6 +200,7 @@ def test_dates_count_the_steps_of_equations_without_a_unit_and_come_back(folder)
 def test_texts_of_arguments_say_which_options_these_are_in_a_shell():
     heard = cli.in_a_shell("Cut the table by start= and steps=. nk.Cycled(f(x), model_steps=3, window=8) cuts.")
     assert heard.endswith("cuts. In a shell start= is --start, steps= is --steps.")
+    assert cli.in_a_shell("dt='MS' is none: try dt='6h'.").endswith(" In a shell dt='6h' is --dt 6h.")
     assert cli.in_a_shell("df.assign(what='x').") == "df.assign(what='x')."
 
 
@@ -252,7 +256,7 @@ def test_in_a_shell_wrong_input_is_a_line_on_the_error_stream_and_the_code_2(fol
     assert done.returncode == 2 and done.stderr.startswith("nida: 'none.nc' is no file") and not done.stdout
     assert "Traceback" not in done.stderr
     (folder / "bare.csv").write_text("time,what,value\n0.0,angle,1.0\n")
-    assert "error= is --error" in nida("reconstruct", "bare.csv", "a.nc", "--prior", "pendulum").stderr
+    assert "error=0.4 is --error 0.4" in nida("reconstruct", "bare.csv", "a.nc", "--prior", "pendulum").stderr
     assert nida("reconstruct").returncode == 2
 
 

@@ -337,7 +337,7 @@ def read_step(dt, kind: str, units: str, known: float | None) -> Step:
     same = step == own if isinstance(step, Months) or isinstance(own, Months) else abs(step - own) <= 1e-3 * own
     if not same:
         raise ValueError(
-            f"dt={dt!r} is another time step than that of like=, which works with {known:g}: leave dt away."
+            f"dt={dt!r} is another time step than that of like=, which works with {known:g}: give dt={known:g}."
         )
     return step
 

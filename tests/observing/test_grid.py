@@ -712,7 +712,7 @@ def test_what_cannot_be_used_is_refused_with_words(name):
 
 def test_a_method_s_step_is_not_overruled():
     method = nk.NeuralIncremental.pretrained("lorenz63_small")
-    with pytest.raises(ValueError, match=r"another time step.*works with 0\.05"):
+    with pytest.raises(ValueError, match=r"another time step.*works with 0\.05: give dt=0\.05"):
         nk.grid(TABLE.assign(what="x"), method, dt=0.1)
 
 
