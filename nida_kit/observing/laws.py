@@ -22,6 +22,14 @@ from nida_kit.observing.operators import Operator, as_operator
 
 Law = Callable[[tuple[int, int, int], torch.Generator], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Operator]]
 
+_SPREAD = "prior.climatology.spread"
+_MIXTURE = f"functools.partial(nk.mixture, scale={_SPREAD})"
+_SERVES = {"law": _MIXTURE, "other": _MIXTURE, "scale": _SPREAD, "share": "0.5"}  # any prior, as arguments
+_GIVES = (
+    "A law gives a pair of tensors (B, T, n): where there are values, of booleans, and noise_std, the standard "
+    f"deviations of their errors; or these (B, T, p) and an operator. Try law={_MIXTURE}."
+)
+
 
 def check_law(law: Law) -> Law:
     """A function that a shape and a generator are enough for.
@@ -29,10 +37,8 @@ def check_law(law: Law) -> Law:
     Raises:
         ValueError: none, or one that lacks arguments or has some that it does not know.
     """
-    checks.function("law", law, "Try law=functools.partial(nk.mixture, scale=...).")
-    function = law.func if isinstance(law, partial) else law
-    name = getattr(function, "__name__", type(function).__name__)
-    name = f"nk.{name}" if function in (regular, mixture, combinations, field_mixture) else name
+    checks.function("law", law, f"Try law={_MIXTURE}.")
+    function, name = law.func if isinstance(law, partial) else law, _name(law)
     try:
         own = list(inspect.signature(function).parameters)
     except ValueError as error:  # a compiled function tells none
@@ -40,7 +46,7 @@ def check_law(law: Law) -> Law:
             return law
         raise ValueError(
             f"law={name} is a built-in function, and a law is one of a shape (B, T, n) and a generator. Try "
-            "law=functools.partial(nk.mixture, scale=...)."
+            f"law={_MIXTURE}."
         ) from error
     try:
         signature = inspect.signature(law)
@@ -50,19 +56,72 @@ def check_law(law: Law) -> Law:
         raise ValueError(f"law={name} was given {said}. It has {own}.") from error
     lacking = [p.name for p in signature.parameters.values() if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
     if lacking:
-        own = ", ".join(f"{each}=..." for each in lacking)
+        given = law.keywords if isinstance(law, partial) else {}
+        own = ", ".join(f"{each}={_shown(each, given.get(each))}" for each in [*lacking, *given])
         raise ValueError(
             f"law={name} lacks {lacking}, and a training calls it with a shape and a generator alone: give "
-            f"law=functools.partial({name}, {own}), with all of its arguments."
+            f"law=functools.partial({name}, {own})."
         )
     try:
         signature.bind((1, 1, 1), None)
     except TypeError as error:
         raise ValueError(
             f"law={name} is called with a shape (B, T, n) and a generator, law(shape, generator): "
-            f"{checks.sentence(error)} Try law=functools.partial(nk.mixture, scale=...)."
+            f"{checks.sentence(error)} Try law={_MIXTURE}."
         ) from error
     return law
+
+
+def _name(law: Law) -> str:
+    function = law.func if isinstance(law, partial) else law
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"nk.{name}" if function in (regular, mixture, combinations, field_mixture) else name
+
+
+def _shown(name: str, value) -> str:
+    """An argument in code: as it was given, if that can be told, or one that serves."""
+    if callable(value) and getattr(value, "__name__", "").isidentifier() and value is not mixture:
+        return value.__name__
+    short = isinstance(value, int | float | str | list | tuple | dict) and len(repr(value)) < 80
+    return repr(value) if short else _SERVES.get(name, "...")
+
+
+def drawn(law: Law, shape: tuple[int, int, int], generator: torch.Generator) -> tuple[Tensor, Tensor, Operator | None]:
+    """What a law gives, checked: where there are values, the standard deviations of their errors, and the operator.
+
+    Raises:
+        ValueError: it fails, gives something else, or errors that are not positive and finite where it sees.
+    """
+    name, shape = _name(law), tuple(shape)
+    given = checks.called(f"law={name} fails", law, shape, generator)
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        what = f"{len(given)} things" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
+        raise ValueError(f"law={name} gave {what}. {_GIVES}")
+    seen, noise_std, operator = (*given, None)[:3]
+    for what, part in (("where there are values", seen), ("noise_std", noise_std)):
+        fits = isinstance(part, Tensor) and (part.dtype == torch.bool if part is seen else part.is_floating_point())
+        if not fits:
+            kind = f"of {part.dtype}" if isinstance(part, Tensor) else f"as a {type(part).__name__}"
+            raise ValueError(f"law={name} gave {what} {kind}. {_GIVES}")
+    same = seen.ndim == 3 and seen.shape == (shape if operator is None else (*shape[:2], *seen.shape[2:3]))
+    if not same or noise_std.shape != seen.shape:
+        raise ValueError(
+            f"law={name} gave the shapes {tuple(seen.shape)} and {tuple(noise_std.shape)} for windows of {shape}; of "
+            f"what is the same for all, x.expand(shape) has theirs. {_GIVES}"
+        )
+    if operator is not None and not callable(operator):
+        raise ValueError(
+            f"law={name} gave an operator that is a {type(operator).__name__}, and it is a function of states "
+            "(..., n): of a matrix H (p, n) give lambda x: x @ H.mT."
+        )
+    wrong = noise_std[seen]
+    wrong = wrong[~(wrong.isfinite() & (wrong > 0))]
+    if len(wrong):
+        raise ValueError(
+            f"law={name} gave noise_std={wrong[0].item():g} where it sees, as {checks.counted(len(wrong), 'error')} of "
+            f"{int(seen.sum()):,}: standard deviations are positive and finite, of an exact value small ones."
+        )
+    return seen, noise_std, operator
 
 
 def regular(
@@ -80,22 +139,42 @@ def regular(
     >>> seen, noise_std = nk.regular((2, 32, 3), generator, components=[0], every=8, noise_std=0.4)
     >>> seen.sum((-2, -1)).tolist()  # four values of x in each of two windows
     [4, 4]
+
+    Args:
+        shape: `(B, T, n)`.
+        generator: of random numbers.
+        components: which, by their numbers from 0 on.
+        every: steps from one to the next.
+        noise_std: one for all, or what broadcasts over the shape, `(n,)` say.
+
+    Raises:
+        ValueError: components that there are not, or numbers out of range.
     """
     batch, steps, n = shape
+    every, components = checks.count("every", every, 1), _components(components, n)
+    std = checks.numbers("noise_std", noise_std, "a number, or one for each component").detach().cpu()
+    fits = std.ndim <= 3 and all(own in (1, size) for own, size in zip(std.shape[::-1], shape[::-1], strict=False))
+    if not fits or not _positive(std.expand(shape)[..., components]):
+        raise checks.refused(
+            "noise_std", noise_std, f"a number or {n} of them, positive and finite where it sees", "Try noise_std=1.0."
+        )
     offset = torch.randint(every, (batch, 1), generator=generator)
     when = (torch.arange(steps) - offset) % every == 0
     which = torch.zeros(n, dtype=torch.bool)
-    which[list(components)] = True
-    return when[:, :, None] & which, torch.as_tensor(noise_std, dtype=torch.float64).expand(shape)
+    which[components] = True
+    return when[:, :, None] & which, std.expand(shape)
 
 
 def either(
     shape: tuple[int, int, int], generator: torch.Generator, *, law: Law, other: Law, share: float
 ) -> tuple[Bool[Tensor, "B T n"], Float[Tensor, "B T n"]]:
     """One law for a random share of the windows, another one for the rest."""
-    first, second = (check_law(each)(shape, generator) for each in (law, other))
+    share = checks.share("share", share)
+    (seen, std, h), (other_seen, other_std, g) = (drawn(check_law(each), shape, generator) for each in (law, other))
+    if h is not None or g is not None:
+        raise ValueError("law or other gives an operator, and a batch has one: both are of what is seen of components.")
     chosen = torch.rand(shape[0], 1, 1, generator=generator) < share
-    return tuple(torch.where(chosen, a, b) for a, b in zip(first, second, strict=True))
+    return torch.where(chosen, seen, other_seen), torch.where(chosen, std, other_std)
 
 
 def mixture(
@@ -119,10 +198,13 @@ def mixture(
     hold a random `count` of values at random places. Of all windows, half see `least` random components and the other
     half a random set of `least` to n: sparse laws, where there is most to learn, come often. The noise is log-uniform
     within `noise`, in units of `scale` (n,), the climatological standard deviations.
+
+    Raises:
+        ValueError: another number of components, or numbers out of range.
     """
     batch, steps, n = shape
-    if not 1 <= least <= n:
-        raise ValueError(f"least={least} must lie from 1 to the {n} components.")
+    scale, least = _scale(scale, n), checks.count("least", least, 1, n)
+    (low, high), spacing, count = _levels("noise", noise), _range("spacing", spacing), _range("count", count)
 
     def coin(share: float) -> Tensor:
         return torch.rand(batch, 1, generator=generator) < share
@@ -136,9 +218,8 @@ def mixture(
     values = torch.randint(count[0], count[1] + 1, (batch, 1), generator=generator)
     scattered = ((places.argsort(1).argsort(1) < values) & (places < 2)).view(shape)
     seen = torch.where(coin(2 / 3)[:, :, None], grid, scattered)
-    low, high = noise
     level = low * (high / low) ** torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64)
-    return seen, (level * scale.double()).expand(shape)
+    return seen, (level * scale).expand(shape)
 
 
 def combinations(
@@ -163,15 +244,19 @@ def combinations(
         law: of the components.
         scale: of each.
         share: of the batches.
+
+    Raises:
+        ValueError: a law that gives an operator or cannot be used, another number of components, or numbers out of
+            range.
     """
-    share, law = checks.share("share", share), check_law(law)
+    share, law, scale = checks.share("share", share), check_law(law), _scale(scale, shape[-1])
     if torch.rand((), generator=generator) >= share:
         return law(shape, generator)
-    seen, noise_std, *operator = law(shape, generator)
-    if operator:
+    seen, noise_std, operator = drawn(law, shape, generator)
+    if operator is not None:
         raise ValueError("law gives an operator of its own: combinations are of what a law sees of the components.")
     Q, R = torch.linalg.qr(torch.randn(shape[-1], shape[-1], generator=generator, dtype=torch.float64))
-    return seen, noise_std / scale, as_operator((Q * R.diagonal().sign()).mT / scale.double())
+    return seen, noise_std / scale, as_operator((Q * R.diagonal().sign()).mT / scale)
 
 
 KINDS = ("tracks", "random", "lines")
@@ -223,8 +308,8 @@ def field_mixture(
     if not pairs or max(most for _, most in pairs) > n:
         raise ValueError(f"counts={dict(counts)} must name one kind or more, with up to the {n} values of a step.")
     least, most = torch.tensor(pairs).mT
-    noise = noise_std if isinstance(noise_std, tuple | list) else (noise_std, noise_std)
-    low, high = (checks.positive("noise_std", x) for x in noise)
+    noise = noise_std if isinstance(noise_std, tuple | list) else [checks.positive("noise_std", noise_std)] * 2
+    low, high = _levels("noise_std", noise)
 
     def uniform(*size: int) -> Tensor:
         return torch.rand(batch, *size, generator=generator, dtype=torch.float64)
@@ -252,3 +337,33 @@ def _range(name: str, pair) -> list[int]:
     if len(found) != 2 or found[0] > found[1]:
         raise checks.refused(name, pair, "two whole numbers, the least and the most", f"Try {name}=(30, 75).")
     return found
+
+
+def _levels(name: str, pair) -> tuple[float, float]:
+    """The least and the largest standard deviation."""
+    found = checks.array(name, pair, "two positive numbers, the least and the largest")
+    if found.shape != (2,) or not 0 < found[0] <= found[1] < math.inf:
+        raise checks.refused(name, pair, "two positive, finite numbers, the least first", f"Try {name}=(0.02, 0.2).")
+    return float(found[0]), float(found[1])
+
+
+def _scale(scale, n: int) -> Float[Tensor, " n"]:
+    """The climatological standard deviations, in double precision."""
+    expected = f"{n} positive, finite numbers, the climatological standard deviations of the {n} components"
+    found = checks.numbers("scale", scale, expected).detach().cpu()  # where laws are drawn
+    if found.shape != (n,) or not _positive(found):
+        raise checks.refused("scale", scale, expected, f"Try scale={_SPREAD}.")
+    return found
+
+
+def _components(components, n: int) -> list[int]:
+    """Their numbers."""
+    found = checks.several("components", components)
+    if not found or not all(type(each) is int and 0 <= each < n for each in found):
+        whole = f"a list of whole numbers from 0 to {n - 1}, one or more of the {n} components"
+        raise checks.refused("components", components, whole, "Try components=[0].")
+    return found
+
+
+def _positive(x: Tensor) -> bool:
+    return bool((x.isfinite() & (x > 0)).all())

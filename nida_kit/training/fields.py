@@ -34,7 +34,7 @@ from nida_kit.linalg.rows import Diagonal
 from nida_kit.linalg.solvers import Truncated
 from nida_kit.methods.interpolation import first_guess_of
 from nida_kit.methods.neural import steps_of_field
-from nida_kit.observing.laws import Law, check_law
+from nida_kit.observing.laws import Law, check_law, drawn
 from nida_kit.observing.observations import Observations
 from nida_kit.priors.drawn import Drawn
 from nida_kit.priors.field import FieldPrior
@@ -142,7 +142,7 @@ class Interpolated:
             progress: show a progress bar.
 
         Raises:
-            ValueError: numbers out of range, or a law that lacks arguments or gives an operator.
+            ValueError: numbers out of range, or a law that cannot be used or gives an operator.
         """
         count, alike = checks.count("count", count, 1), checks.count("alike", alike, 1)
         if count % alike:
@@ -152,8 +152,8 @@ class Interpolated:
         found: list[tuple[Tensor, ...]] = []
         for _ in tqdm(range(0, count, alike), disable=not progress, desc="first guesses"):
             x = windows(alike, generator).float()
-            seen, noise_std, *operator = law((1, *x.shape[1:]), generator)
-            if operator:
+            seen, noise_std, operator = drawn(law, (1, *x.shape[1:]), generator)
+            if operator is not None:
                 raise ValueError("law gives an operator, and networks of fields are trained on values of the field.")
             noise_std = noise_std.float()[:, :1, :1]
             value = x + noise_std * torch.randn(x.shape, generator=generator)

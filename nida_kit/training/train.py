@@ -380,7 +380,7 @@ def train(
 
     Raises:
         ValueError: a checkpoint that is damaged or of another training, windows or a loss that are not finite, or a law
-            that lacks arguments.
+            that lacks arguments, fails, or gives what cannot be used.
 
     >>> import nida_kit as nk, functools, torch
     >>> past = torch.from_numpy(nk.Pendulum().simulate(samples=60, steps=6, dt=0.1, seed=0).values)

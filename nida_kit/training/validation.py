@@ -17,7 +17,7 @@ from nida_kit import schedule as schedules
 from nida_kit.gaussian import Gaussian
 from nida_kit.loop import incremental
 from nida_kit.methods.interpolation import first_guess_of
-from nida_kit.observing.laws import Law, check_law
+from nida_kit.observing.laws import Law, check_law, drawn
 from nida_kit.observing.observations import Observations
 from nida_kit.observing.operators import apply_operator, identity
 from nida_kit.priors.paper import Network
@@ -27,11 +27,21 @@ BETTER = 0.01  # by which share the error must be below that of optimal interpol
 
 
 def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator) -> Observations:
-    """Observations of a batch under a law."""
-    seen, noise_std, *other = law(tuple(x.shape), generator)
-    operator = other[0] if other else identity
+    """Observations of a batch under a law.
+
+    Raises:
+        ValueError: the law fails, or gives what cannot be used.
+    """
+    seen, noise_std, operator = drawn(law, x.shape, generator)
+    operator = identity if operator is None else operator
     noise = torch.randn(seen.shape, generator=generator, dtype=x.dtype)
-    value = apply_operator(operator, x) + noise_std * noise
+    exact = apply_operator(operator, x)
+    if exact.shape != seen.shape:
+        raise ValueError(
+            f"law gave an operator of {exact.shape[-1]} values for each time, and says of {seen.shape[-1]} whether "
+            "they are seen: give as many columns as the operator gives values."
+        )
+    value = exact + noise_std * noise
     return Observations(value.where(seen, torch.nan), noise_std, operator)
 
 

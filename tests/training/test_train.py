@@ -1,5 +1,6 @@
 """Training: repeatable to the bit, downhill, and with the gradients of what it minimises."""
 
+import functools
 from dataclasses import replace
 from functools import partial
 
@@ -249,7 +250,7 @@ SCALE = torch.ones(2, dtype=torch.float64)
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (partial(combinations, scale=SCALE), r"nk.combinations lacks \['law'\].*partial\(nk.combinations, law=...\)"),
+        (partial(combinations, scale=SCALE), r"nk.combinations lacks \['law'\]"),
         (partial(combinations, law=mixture, scale=SCALE), r"nk.mixture lacks \['scale'\]"),
         (partial(regular, components=[0]), r"nk.regular lacks \['every', 'noise_std'\].*every=..., noise_std=..."),
         (partial(mixture, scale=SCALE, spacings=(2, 3)), r"does not have, \['spacings'\]\. It has \['shape'"),
@@ -262,6 +263,88 @@ SCALE = torch.ones(2, dtype=torch.float64)
 def test_a_law_that_lacks_arguments_is_refused_in_words(wrong, said):
     with pytest.raises(ValueError, match=said):
         train(small_prior(), fixed(WINDOWS), wrong, SMALL, progress=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        mixture,
+        combinations,
+        partial(combinations, scale=torch.ones(3, dtype=torch.float64), share=0.25),
+        partial(combinations, law=law),
+    ],
+)
+def test_the_line_that_a_law_is_told_works_as_it_is(wrong):
+    prior = small_prior()
+    with pytest.raises(ValueError, match="lacks") as error:
+        train(prior, fixed(WINDOWS), wrong, SMALL, progress=False)
+    line = str(error.value).split("give law=")[1].rstrip(".")
+    found = eval(line, {"functools": functools, "nk": nk, "prior": prior, "law": law})
+    assert (
+        found.func is wrong
+        or found.keywords.items() >= {name: value for name, value in wrong.keywords.items() if name != "scale"}.items()
+    )
+    assert train(prior, fixed(WINDOWS), found, SMALL, progress=False)["loss"].notnull().all()
+
+
+SPREAD = torch.tensor([8.0, 9.0, 8.6], dtype=torch.float64)
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (partial(mixture, scale=SPREAD * NAN), "scale=.*must be 3 positive, finite numbers.*prior.climatology.spread"),
+        (partial(mixture, scale=-SPREAD), "scale=.*must be 3 positive, finite"),
+        (partial(mixture, scale=1.0), "scale=1.0 must be 3 positive, finite"),
+        (partial(mixture, scale=SPREAD[:2]), "scale=.*must be 3 positive, finite"),
+        (partial(mixture, scale=SPREAD, noise=(-0.2, -0.02)), r"noise=\(-0.2, -0.02\) must be two positive"),
+        (partial(mixture, scale=SPREAD, noise=(0.2, 0.02)), "the least first"),
+        (partial(mixture, scale=SPREAD, noise=0.2), "noise=0.2 must be two positive"),
+        (partial(mixture, scale=SPREAD, spacing=(0, 2)), "spacing=0 must be a whole number"),
+        (partial(mixture, scale=SPREAD, count=(4, 2)), "count=.*the least and the most"),
+        (partial(mixture, scale=SPREAD, least=4), "least=4 must be a whole number from 1 to 3"),
+        (partial(regular, components=[0], every=4, noise_std=NAN), "noise_std=nan must be a number or 3 of them"),
+        (partial(regular, components=[0], every=4, noise_std=SPREAD[:2]), "noise_std=.* must be a number or 3"),
+        (partial(regular, components=[5], every=4, noise_std=0.1), r"components=\[5\] must be .* from 0 to 2.*\[0\]"),
+        (partial(regular, components=[], every=4, noise_std=0.1), "one or more of the 3 components"),
+        (partial(regular, components=[0], every=0, noise_std=0.1), "every=0 must be a whole number of at least 1"),
+        (partial(combinations, law=law, scale=-SPREAD), "nk.combinations fails: scale=.*must be 3 positive"),
+        (partial(combinations, law=lambda shape, generator: None, scale=SPREAD, share=1.0), "gave a NoneType"),
+        (partial(either, law=law, other=law, share=2.0), "share=2.0"),
+        (lambda shape, generator: None, "gave a NoneType.*a pair of tensors.*nk.mixture"),
+        (lambda shape, generator: (torch.ones(shape),) * 4, "gave 4 things"),
+        (lambda shape, generator: shape[5], "fails: IndexError"),
+        (lambda shape, generator: (torch.ones(shape), torch.ones(shape)), "where there are values of torch.float32"),
+        (lambda shape, generator: (torch.ones(shape) > 0, 0.1), "gave noise_std as a float"),
+        (
+            lambda shape, generator: (torch.ones(shape) > 0, torch.ones(3)),
+            r"and \(3,\) for windows of \(4, 6, 3\).*expand",
+        ),
+        (lambda shape, generator: (torch.ones(2) > 0, torch.ones(2), torch.sin), r"shapes \(2,\) and \(2,\)"),
+        (
+            lambda shape, generator: (torch.ones(shape) > 0, 0 * torch.ones(shape)),
+            "noise_std=0 where it sees, as 72 errors",
+        ),
+        (lambda shape, generator: (*law(shape, generator), torch.eye(3)), "an operator that is a Tensor.* H.mT"),
+        (lambda shape, generator: (*law(shape, generator), lambda x: x[..., :2]), "operator of 2 values.*says of 3"),
+    ],
+)
+def test_a_law_of_nonsense_is_refused_in_words(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        train(small_prior(), fixed(WINDOWS), wrong, SMALL, progress=False)
+
+
+def test_what_a_law_says_of_errors_where_it_does_not_see_does_not_matter():
+    def gaps(shape, generator):
+        seen, noise_std = law(shape, generator)
+        return seen, noise_std.where(seen, NAN)
+
+    some, alike = (observe_law(WINDOWS, each, torch.Generator().manual_seed(0)) for each in (gaps, law))
+    torch.testing.assert_close(some.value, alike.value, rtol=0, atol=0, equal_nan=True)
+    std = torch.tensor([0.5, NAN, NAN])
+    _, noise_std = regular((2, 4, 3), torch.Generator(), components=[0], every=2, noise_std=std)
+    assert (noise_std[..., 0] == 0.5).all()
 
 
 def test_a_prior_is_trained_on_combinations_too():

@@ -204,7 +204,10 @@ def test_a_checkpoint_without_the_same_validation_is_another_training(tmp_path):
     [
         (HELD_OUT, "must be windows and a law"),
         ((HELD_OUT, "law"), "law='law' must be a function"),
-        ((HELD_OUT, nk.mixture), r"law=nk.mixture lacks \['scale'\].*functools.partial\(nk.mixture, scale=...\)"),
+        (
+            (HELD_OUT, nk.mixture),
+            r"law=nk.mixture lacks \['scale'\].*functools.partial\(nk.mixture, scale=prior.climatology.spread\)",
+        ),
         ((HELD_OUT.numpy(), law), r"ndarray, must be a tensor \(N, T, 3\)"),
         ((HELD_OUT[..., :2], law), r"\(30, 6, 2\), must be a tensor \(N, T, 3\)"),
         ((HELD_OUT[:0], law), "of finite values"),
