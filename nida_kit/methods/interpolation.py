@@ -133,7 +133,8 @@ class OptimalInterpolation(Method):
         Raises:
             ValueError: records that are too short, have gaps, or are not on a plane.
         """
-        records, values, labels = _fields_of(records)
+        given, (records, values, labels) = records, _fields_of(records)
+        _check_gaps(given, values, labels)
         steps = checks.count("steps", steps, 1)
         own, windows = held_out(values, steps, 4 * steps)
         if windows is None:
@@ -164,7 +165,8 @@ class OptimalInterpolation(Method):
         Raises:
             ValueError: records that are too short or too few, have gaps, or are not on a plane.
         """
-        records, values, labels = _fields_of(records)
+        given, (records, values, labels) = records, _fields_of(records)
+        _check_gaps(given, values, labels)
         return cls(EnsembleClimatology.fit(values, steps, members, octaves), labels, time_step(records["time"]))
 
     @classmethod
@@ -199,8 +201,9 @@ class OptimalInterpolation(Method):
         Raises:
             ValueError: records that are too short, have gaps, or are not on an even plane; a mask without sea.
         """
-        records, values, labels = _fields_of(records)
+        given, (records, values, labels) = records, _fields_of(records)
         sea = None if sea is None else mask_of(labels.ordered("sea", sea), labels.shape)
+        _check_gaps(given, values, labels, sea)
         steps = checks.count("steps", steps, 1)
         own, windows = held_out(values, steps, 4 * steps, FEW)
         climatology = MultiscaleClimatology.fit(own, steps, sea, draws=draws, tolerance=tolerance)
@@ -385,6 +388,36 @@ def _fields_of(records: xr.DataArray) -> tuple[xr.DataArray, Float[Tensor, "N T 
     if len(labels.shape) != 2:
         raise ValueError(f"A field on a plane has two dims, and these records have {list(labels.dims)}.")
     return records, values.unflatten(-1, labels.shape), labels
+
+
+def _check_gaps(
+    records: xr.DataArray, values: Float[Tensor, "N T y x"], labels: Labels, sea: Bool[Tensor, "y x"] | None = None
+) -> None:
+    """Raises a ValueError where a point at sea has no value at some time, with code for the dims that there are.
+
+    Args:
+        records: as they were given.
+        values: of them.
+        labels: of the field.
+        sea: where there is a field; None is wherever there is a value at any time.
+    """
+    known = values.isfinite()
+    asked = (~values.isnan()).any(0).any(0) if sea is None else sea
+    gaps = asked & ~known.all(0).all(0)
+    if not gaps.any():
+        return
+    over = [str(d) for d in records.dims if d not in labels.dims]
+    whole = f"np.isfinite(records).all({over if len(over) > 1 else over[0]!r})"
+    land = f"records.where({whole})" if sea is None else f"sea=sea & {whole}"
+    fill = ""
+    inside, each = known[..., gaps], known[..., gaps].sum(1)
+    if not values[..., gaps].isinf().any() and bool((each > 1).all()):
+        ends = "" if bool(inside[:, [0, -1]].all()) else ".interpolate_na('time', 'nearest', fill_value='extrapolate')"
+        fill = f"Fill gaps at sea, records.interpolate_na('time'){ends}, or make"
+    raise ValueError(
+        f"Records of a field must be finite and without gaps; {int(gaps.sum())} of {gaps.numel()} points have a gap. "
+        f"Land is NaN at all times. {fill or 'Make'} such points land, {land}."
+    )
 
 
 class ClimatologicalForecast(OptimalInterpolation):

@@ -98,6 +98,51 @@ def test_a_gap_at_sea_is_no_land():
         nk.OptimalInterpolation.fit_field(past, steps=STEPS)
 
 
+def with_gaps(past, *where):
+    past = past.where(SEA).copy()
+    for at in where:
+        past.loc[at] = np.nan
+    return past
+
+
+Y, X, TIMES = PAST["y"][10], PAST["x"][10], PAST["time"]
+GAPPY = {
+    "inside": with_gaps(PAST, {"sample": 3, "y": Y, "x": X, "time": TIMES[3:6]}),
+    "at both ends": with_gaps(PAST, {"sample": 3, "y": Y, "x": X, "time": TIMES[[0, 1, 5, -1]]}),
+    "a whole record": with_gaps(PAST, {"sample": 3, "y": Y, "x": X}),
+    "one record": with_gaps(PAST, {"sample": 3, "y": Y, "x": X, "time": TIMES[[0, 5]]})[3],
+    "infinite": PAST.where(SEA).where(TIMES.isin(TIMES[3:]) | (PAST["y"] != Y) | (PAST["x"] != X), np.inf),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("gap", GAPPY)
+def test_what_records_with_gaps_are_told_leaves_none(gap, name):
+    fit, records = getattr(nk.OptimalInterpolation, name), GAPPY[gap]
+    with pytest.raises(ValueError, match="without gaps; 1 of 289 points have a gap") as error:
+        fit(records, steps=STEPS, **FITS[name])
+    names = {"np": np, "records": records}
+    *fill, land = (
+        f"records.{each.split(', or make')[0].rstrip('.')}" for each in str(error.value).split(" records.")[1:]
+    )
+    assert bool(fill) == (gap not in ("a whole record", "infinite"))
+    for line in fill:
+        filled = eval(line, names)
+        assert (np.isfinite(filled) == SEA).all() and filled.where(records.notnull()).equals(records)
+        assert filled.max() <= records.max()  # nothing runs away at the ends
+    without = eval(land, names)
+    assert (np.isfinite(without).any("time") == np.isfinite(without).all("time")).all()
+    assert fit(without, steps=STEPS, **FITS[name]).land.sum() == (~SEA).sum() + 1
+
+
+def test_a_gap_within_a_given_mask_of_the_sea_is_told_a_smaller_one():
+    records = GAPPY["a whole record"]
+    with pytest.raises(ValueError, match=r"Make such points land, sea=sea & np.isfinite\(records\).all\(") as error:
+        nk.OptimalInterpolation.fit_scales(records, steps=STEPS, sea=SEA)
+    sea = eval(str(error.value).split("sea=")[1].rstrip("."), {"np": np, "records": records, "sea": SEA})
+    assert nk.OptimalInterpolation.fit_scales(records, steps=STEPS, sea=sea).land.sum() == (~SEA).sum() + 1
+
+
 @pytest.mark.parametrize("truth", [TRUTH, TRUTH[0], TRUTH.where(TRUTH["y"] > 0, np.inf)])
 def test_a_truth_with_land_is_told_a_mask_that_leaves_it_out(truth):
     with pytest.raises(ValueError, match="by times= or a mask, as of a field with land") as error:
