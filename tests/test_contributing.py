@@ -308,7 +308,8 @@ def test_the_error_law_colours_and_weighs_as_its_covariance():
 CELLS = [
     (
         "markdown",
-        "# A toy\n\n**Objectives**\n\n- see that it runs.\n\n**Prerequisites:** none.\n\n**Time to learn:** 1 min.",
+        "# A toy\n\n**Objectives**\n\n- see that it runs.\n\n**Prerequisites:** none.\n\n"
+        "**Words and symbols:** [glossary](book/glossary.md), [symbols](book/symbols.md).\n\n**Time to learn:** 1 min.",
     ),
     ("code", 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "nida_kit[notebooks,data]"'),
     ("parameters", "noise_std: float = 1.0  # 0.3 to 3: of the measurement"),
@@ -320,6 +321,10 @@ CELLS = [
     ("code", "%matplotlib inline\nfrom nida_kit.lab import LineLab"),
     ("code", "lab = LineLab(noise_std=noise_std)\nlab"),
     ("markdown", "## Questions\n\n1. Does it run?\n\n<details><summary>Solutions</summary>\n\n1. Yes.\n\n</details>"),
+    (
+        "markdown",
+        "*Errors are root mean squares in climatological standard deviations: 1 is the error of the mean of the past.*",
+    ),
     ("markdown", "## Summary\n\n- It runs.\n\n## References\n\n- None."),
 ]
 

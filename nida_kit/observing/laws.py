@@ -12,6 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 
 import torch
 from jaxtyping import Bool, Float
@@ -359,10 +360,10 @@ def _scale(scale, n: int) -> Float[Tensor, " n"]:
 def _components(components, n: int) -> list[int]:
     """Their numbers."""
     found = checks.several("components", components)
-    if not found or not all(type(each) is int and 0 <= each < n for each in found):
+    if not found or not all(isinstance(i, Integral) and not isinstance(i, bool) and 0 <= i < n for i in found):
         whole = f"a list of whole numbers from 0 to {n - 1}, one or more of the {n} components"
         raise checks.refused("components", components, whole, "Try components=[0].")
-    return found
+    return [int(each) for each in found]
 
 
 def _positive(x: Tensor) -> bool:
