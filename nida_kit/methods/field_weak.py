@@ -128,9 +128,8 @@ class FieldFourDVar(Method):
         prior = self._prior(dt, observations.times)
         x = prior.forecast(prior.held(first_guess.to(like)[..., :1, :]), first_guess.shape[-2])
         means, reached = [x], []
-        for _ in range(self.outer):
-            (posterior,) = incremental(prior, [0.0], observations, Gaussian.flat(means[-1]))
-            means.append(prior.along(posterior))
+        for posterior in incremental(prior, [0.0] * self.outer, observations, Gaussian.flat(x), prior.update):
+            means.append(posterior.estimate)
             reached.append(posterior.reached)
         return [LaplaceOfField(prior, observations, mean, self.draws) for mean in means], of_solver(reached)
 

@@ -25,6 +25,7 @@ from nida_kit.linalg.fields import Modes, Propagated
 from nida_kit.linalg.rows import Diagonal, Differential, Stack
 from nida_kit.linalg.solvers import Solver, to_a_tolerance
 from nida_kit.priors.modes import FieldClimatology
+from nida_kit.statement import Statement
 
 # Climatological standard deviations by which a first state from elsewhere may be wrong: about those of NIDA's and of
 # optimal interpolation's. On validation windows of the gyre 0.1 to 0.4 end alike.
@@ -93,8 +94,12 @@ class FieldPhysics:
         """-log density up to a constant: half the squared whitened residuals."""
         return self._residual(x, self._errors(x.shape[-2])).square().sum((-2, -1)) / 2
 
-    def along(self, posterior: Gaussian) -> Float[Tensor, "*batch T n"]:
-        """A posterior's mean, its errors run through the model itself instead of through its slopes; differentiable.
+    def update(self, local: Gaussian, observations: Statement) -> Gaussian:
+        """The loop's update (`loop.incremental`): conditioned on the observations, and run through the model."""
+        return self.along(local.condition(observations.around(local.centre)))
+
+    def along(self, posterior: Gaussian) -> Gaussian:
+        """A posterior whose mean has its errors run through the model, not through its slopes; differentiable.
 
         Each step's error is tiny beside the field. So what slopes have wrong, the square of a move, would pass for
         errors that the prior holds to be next to impossible.
@@ -112,14 +117,14 @@ class FieldPhysics:
                 create_graph=torch.is_grad_enabled(),
             )
             states.append(after - ahead - moved + self.advance(states[-1], t))
-        return torch.cat(states, -2)
+        return posterior.at(torch.cat(states, -2))
 
     def held(self, start: Float[Tensor, "*batch 1 n"]) -> Float[Tensor, "*batch 1 n"]:
         """A first state that another method found, as far as the climatology holds it.
 
-        That is the mean of x_1, if the state is known with an error of a fifth of the spread in each value. What no
-        mode has, a hundredth of the spread may be of it, and ten hundredths cost more than all that is observed: the
-        search would be about how to lose them.
+        That is the mean of x_1, if the state is x_1 with an error of a fifth of the spread in each value. Of what no
+        mode holds, the climatology allows a hundredth of the spread or little more. A tenth of it would cost more than
+        all observations, and the search would be about how to lose it.
 
         Args:
             start: that state.

@@ -57,7 +57,7 @@ LOCAL = {"radius": 10, "block": 2, "dtype": torch.float32}
 TRIED = 60  # cycles of the experiment on which the share is chosen
 STEPS = 8  # of NIDA's windows
 TRUST = 0.45  # in NIDA's estimate beside a forecast, chosen on another experiment, of 65 x 65 points
-HYBRID = {"window": 16, "seen_std": 6.0, "model_error": 0.05, "iterations": 25}  # the window chosen on another one
+HYBRID = {"window": 16, "seen_std": 6.0, "model_error": 0.05, "iterations": 25}  # chosen on another experiment
 
 
 class Still(System):
@@ -182,8 +182,8 @@ class Hybrid:
         prior = FieldPhysics(self.step, known, self.model_error, self.solver)
         x = prior.forecast(start, observations.value.shape[-2])
         check_finite(x)
-        (posterior,) = incremental(prior, [0.0], observations, Gaussian.flat(x))
-        return prior.along(posterior)
+        (posterior,) = incremental(prior, [0.0], observations, Gaussian.flat(x), prior.update)
+        return posterior.estimate
 
     def on_from(self, last: Tensor, observations: Observations, window: int) -> Tensor:
         """The trajectory of whole windows after a state `(1, n)` of the time before the first of them."""

@@ -169,7 +169,7 @@ def test_an_answer_has_the_errors_that_slopes_gave_it_however_far_it_moved():
     generator = prior.around(x).generator
     z = normal(2, *generator.noise, seed=6)
     moved = Gaussian(x, Stack((Diagonal(torch.ones_like(z)),)), (-z,), generator)  # its mean is z
-    found = errors_of(prior.along(moved), prior) - errors_of(x, prior)
+    found = errors_of(prior.along(moved).estimate, prior) - errors_of(x, prior)
     torch.testing.assert_close(found, generator.errors.push(z), rtol=0, atol=1e-6)
     torch.testing.assert_close(moved.estimate, x + generator.push(z), rtol=0, atol=1e-6)
 
@@ -179,7 +179,7 @@ def test_of_a_linear_model_errors_run_through_it_lead_to_the_mean_and_so_do_grad
     observations = Observations(value, torch.full_like(value, 0.3).detach())
     x, weight = normal(2, STEPS, N, seed=8), normal(2, STEPS, N, seed=9)
     posterior = physics().around(x).condition(observations.around(x))
-    found, expected = physics().along(posterior), posterior.estimate
+    found, expected = physics().along(posterior).estimate, posterior.estimate
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
     slopes, right = (torch.autograd.grad((m * weight).sum(), value, retain_graph=True)[0] for m in (found, expected))
     torch.testing.assert_close(slopes, right, rtol=0, atol=1e-6 * float(right.nan_to_num().abs().max()))
