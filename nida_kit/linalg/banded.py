@@ -10,10 +10,8 @@ Two factorisations serve everything:
 * **LAPACK's banded Cholesky** (CPU). A whole batch is *one* banded matrix, its windows laid end to end: no entry
   couples them, so one call factorises all of them, in time linear in T. Its gradient is implicit: if A x = b, then
   grad_b = A^-1 grad_x and grad_A = -grad_b x', one more solve with the same factor.
-* **Odd-even elimination** (any device; cyclic reduction, Hockney 1965). Eliminating every second time step leaves a
-  block-tridiagonal matrix of half the length: log2(T) batched operations instead of T small ones. Read backwards it
-  gives the inverse's blocks (selected inversion, Takahashi et al. 1973) and samples. A band that fills more than half
-  of the matrix is one single step, a dense Cholesky.
+* **Odd-even elimination** (any device; `odd_even`): a batched operation for all windows at once, which also gives the
+  inverse's blocks and samples. A band that fills more than half of the matrix is one single step, a dense Cholesky.
 
 Numbers are float64 inside whatever comes in: observation errors of 1e-3 beside climatological spreads of 10 give
 condition numbers that float32 cannot factorise.
@@ -25,7 +23,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +30,8 @@ from jaxtyping import Float
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.functional import pad
+
+from nida_kit.linalg.odd_even import OddEven
 
 FEW = 5_000_000  # products of a dense inverse that take less time than the calls of an elimination
 PART = 1_000_000  # numbers that are inverted at once: far beyond the processor's caches it takes twice as long
@@ -140,7 +139,7 @@ class BlockBanded:
         b = b.expand(*batch, *b.shape[-2:])
         if self._lapack:
             return _Solve.apply(blocks.double(), b.double()).to(b)
-        return self._by_elimination(_odd_even_solve, b)
+        return self._by_elimination(OddEven.solve, b)
 
     def solver(self) -> Callable[[Tensor], Tensor]:
         """The map b -> A^-1 b without gradients, for any number of b: A is factorised once. Errors as in `solve`.
@@ -148,14 +147,14 @@ class BlockBanded:
         Where A has gradients, its variances will be wanted too, and the elimination that gives them serves here.
         """
         if not self._lapack or self.blocks.requires_grad:
-            return lambda b: self._by_elimination(_odd_even_solve, b).detach()
+            return lambda b: self._by_elimination(OddEven.solve, b).detach()
         return _Lapack(self.blocks.detach().double()).solve
 
     def logdet(self) -> Float[Tensor, "*batch"]:
         """Log det A, differentiable; its gradient is A^-1 within the band. Errors as in `solve`."""
         if self._lapack:
             return _LogDet.apply(self.blocks.double()).to(self.blocks)
-        return _odd_even_logdet(*self._elimination).to(self.blocks)
+        return self._elimination.logdet().view(self.blocks.shape[:-4]).to(self.blocks)
 
     def selected_inverse(self) -> Float[Tensor, "*batch T w n n"]:
         """The blocks of A^-1 within the band of A, laid out as `blocks`; linear in T, differentiable."""
@@ -178,8 +177,8 @@ class BlockBanded:
         root, failed = torch.linalg.cholesky_ex(self.double().dense())
         if failed.any():
             return None  # the elimination says where
-        main = torch.cholesky_inverse(root).diagonal(dim1=-2, dim2=-1)
-        return main.unflatten(-1, (steps, n)).to(self.blocks)
+        inverse = torch.linalg.solve_triangular(root, torch.eye(steps * n).to(root).expand_as(root), upper=False)
+        return inverse.square().sum(-2).unflatten(-1, (steps, n)).to(self.blocks)
 
     def lost(self) -> Float[Tensor, "*batch"]:
         """What rounding may change in each window's worst variance, relative to it.
@@ -191,7 +190,7 @@ class BlockBanded:
 
     def sample(self, noise: Float[Tensor, "*#batch T n"]) -> Float[Tensor, "*#batch T n"]:
         """Draws with covariance A^-1 from unit normal `noise`, differentiable (a linear map of the noise)."""
-        return self._by_elimination(_odd_even_sample, noise)
+        return self._by_elimination(OddEven.sample, noise)
 
     def double(self) -> BlockBanded:
         """The same matrix in float64."""
@@ -203,17 +202,18 @@ class BlockBanded:
         return self.blocks.device.type == "cpu" and self._size < self.steps
 
     @cached_property
-    def _elimination(self) -> tuple[list[_Level], Tensor]:
-        """All levels of the odd-even elimination, in groups and in float64; errors as in `solve`."""
-        matrix = self.double()
+    def _elimination(self) -> OddEven:
+        """In groups and in float64; errors as in `solve`."""
+        matrix, windows = self.double(), math.prod(self.blocks.shape[:-4])
         try:
-            return _eliminate_all(*matrix._tridiagonal())
+            return OddEven(*(blocks.reshape(windows, *blocks.shape[-3:]) for blocks in matrix._tridiagonal()))
         except torch.linalg.LinAlgError as error:
             _factorise(matrix.blocks.cpu())  # says which window and time step it is
             raise ValueError(_not_positive_definite("some window")) from error
 
     def _inverse(self) -> tuple[Tensor, Tensor]:
-        return _odd_even_inverse(*self._elimination)
+        batch = self.blocks.shape[:-4]
+        return tuple(blocks.reshape(*batch, *blocks.shape[1:]) for blocks in self._elimination.inverse())
 
     def _of_parts(self, of: Callable[[BlockBanded], Tensor]) -> Tensor:
         """What is worked out of each window; without gradients of a few at a time, so that all of it fits in memory."""
@@ -229,9 +229,16 @@ class BlockBanded:
             _factorise(self.blocks.double().cpu())  # says which window of all it is
             raise
 
-    def _by_elimination(self, algorithm, x: Tensor) -> Tensor:
-        """What one of the algorithms below makes of `(..., T, n)`."""
-        return self._split(algorithm(*self._elimination, self._group(x.double()))).to(x)
+    def _by_elimination(self, algorithm: Callable[[OddEven, Tensor], Tensor], x: Tensor) -> Tensor:
+        """What it makes of `(..., T, n)`; axes of x that A lacks are more columns."""
+        known = self.blocks.shape[:-4]
+        needed = np.broadcast_shapes(known, x.shape[max(0, x.ndim - 2 - len(known)) : -2])
+        if needed != known:  # each window of an axis of length one that x has longer is one of its own
+            return BlockBanded(self.blocks.expand(*needed, *self.blocks.shape[-4:]))._by_elimination(algorithm, x)
+        x = x.expand(*np.broadcast_shapes(known, x.shape[:-2]), *x.shape[-2:])
+        groups = self._group(x.double())
+        columns = groups.reshape(-1, math.prod(known), *groups.shape[-2:]).movedim(0, -1)
+        return self._split(algorithm(self._elimination, columns).movedim(-1, 0).reshape(groups.shape)).to(x)
 
     # A wider band is block-tridiagonal in groups of w time steps. These go there and back.
 
@@ -299,6 +306,9 @@ def _within(steps: int, width: int) -> Tensor:
 
 def apply(matrix: Float[Tensor, "*#batch p n"], v: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch p"]:
     """A matrix times a vector, for each of a batch."""
+    more = v.ndim + 1 - matrix.ndim
+    if more > 0:  # of one matrix all vectors are columns
+        return (matrix @ v.flatten(0, more - 1).movedim(0, -1)).movedim(-1, 0).unflatten(0, v.shape[:more])
     return (matrix @ v.unsqueeze(-1)).squeeze(-1)
 
 
@@ -419,130 +429,3 @@ class _LogDet(torch.autograd.Function):
         inverse = BlockBanded(blocks).selected_inverse()
         inverse[..., 1:, :, :] *= 2  # each block below the diagonal stands for its mirror image too
         return inverse * grad[..., None, None, None, None]
-
-
-# Odd-even elimination of a block-tridiagonal matrix: main (..., T, m, m), lower[t] = A[t + 1, t] (..., T - 1, m, m)
-
-
-class _Level(NamedTuple):
-    """What the elimination of every second step leaves behind.
-
-    Attributes:
-        steps: before it.
-        factor: Cholesky factors of the eliminated steps.
-        covariance: of them, given their neighbours.
-        left: regression of each kept step's left neighbour on it, x_left = -left x_kept + ...
-        right: of its right neighbour.
-    """
-
-    steps: int
-    factor: Tensor
-    covariance: Tensor
-    left: Tensor
-    right: Tensor
-
-
-def _eliminate_all(main: Tensor, lower: Tensor) -> tuple[list[_Level], Tensor]:
-    """All levels, and the Cholesky factor of the step that is left."""
-    levels = []
-    while main.shape[-3] > 1:
-        level, main, lower = _eliminate(main, lower)
-        levels.append(level)
-    return levels, torch.linalg.cholesky(main)
-
-
-def _eliminate(main: Tensor, lower: Tensor) -> tuple[_Level, Tensor, Tensor]:
-    """Eliminate time steps 0, 2, 4, ...; keep 1, 3, 5, ... and their matrix."""
-    steps = main.shape[-3]
-    if main.shape[-3] % 2 == 0:  # one independent unit-variance step at the end, which nothing else sees
-        identity = torch.eye(main.shape[-1]).to(main).expand_as(main[..., :1, :, :])
-        main = torch.cat([main, identity], -3)
-        lower = torch.cat([lower, torch.zeros_like(identity)], -3)
-    factor = torch.linalg.cholesky(main[..., ::2, :, :])
-    covariance = torch.cholesky_inverse(factor)
-    from_left, from_right = lower[..., ::2, :, :], lower[..., 1::2, :, :].mT
-    left = covariance[..., :-1, :, :] @ from_left.mT
-    right = covariance[..., 1:, :, :] @ from_right.mT
-    kept = main[..., 1::2, :, :] - from_left @ left - from_right @ right
-    between = -from_left[..., 1:, :, :] @ right[..., :-1, :, :]
-    return _Level(steps, factor, covariance, left, right), (kept + kept.mT) / 2, between
-
-
-def _neighbours(from_left: Tensor, from_right: Tensor, dim: int) -> Tensor:
-    """Sum what kept steps send to their eliminated neighbours: to the left one (j) and the right one (j + 1)."""
-    zero = torch.zeros_like(from_left.narrow(dim, 0, 1))
-    return torch.cat([from_left, zero], dim) + torch.cat([zero, from_right], dim)
-
-
-def _interleave(even: Tensor, odd: Tensor, steps: int, dim: int) -> Tensor:
-    """even[0], odd[0], even[1], ... along `dim`, cut to `steps`."""
-    odd = torch.cat([odd, torch.zeros_like(even.narrow(dim, 0, even.shape[dim] - odd.shape[dim]))], dim)
-    return torch.stack([even, odd], dim).flatten(dim - 1, dim).narrow(dim, 0, steps)
-
-
-def _odd_even_inverse(levels: list[_Level], root: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse's main and lower blocks."""
-    inverse = torch.cholesky_inverse(root)
-    beside = inverse[..., :0, :, :]
-    for steps, _, covariance, left, right in reversed(levels):
-        # Covariances of an eliminated step with the kept step at its right (`left` weights) and at its left (`right`
-        # weights).
-        with_right = -(left @ inverse)
-        with_left = -(right @ inverse)
-        if inverse.shape[-3] > 1:
-            with_right = with_right - pad(right[..., :-1, :, :] @ beside.mT, (0, 0, 0, 0, 1, 0))
-            with_left = with_left - pad(left[..., 1:, :, :] @ beside, (0, 0, 0, 0, 0, 1))
-        eliminated = covariance - _neighbours(with_right @ left.mT, with_left @ right.mT, -3)
-        inverse = _interleave(eliminated, inverse, steps, -3)
-        beside = _interleave(with_right.mT, with_left, steps - 1, -3)
-    return inverse, beside
-
-
-def _odd_even_solve(levels: list[_Level], root: Tensor, b: Tensor) -> Tensor:
-    """A^-1 b for b (..., T, m)."""
-    evens = []
-    for level in levels:
-        even, odd = _halves(b, level.steps)
-        evens.append(even)
-        b = odd - apply(level.left.mT, even[..., :-1, :]) - apply(level.right.mT, even[..., 1:, :])
-    x = torch.cholesky_solve(b.unsqueeze(-1), root).squeeze(-1)
-    for level, even in zip(reversed(levels), reversed(evens), strict=True):
-        x = _interleave(apply(level.covariance, even) - _pulled(level, x), x, level.steps, -2)
-    return x
-
-
-def _halves(b: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """The eliminated and the kept steps of b."""
-    return pad(b, (0, 0, 0, 1 - steps % 2))[..., ::2, :], b[..., 1::2, :]
-
-
-def _pulled(level: _Level, x: Tensor) -> Tensor:
-    """By how much kept steps x move their eliminated neighbours."""
-    return _neighbours(apply(level.left, x), apply(level.right, x), -2)
-
-
-def _odd_even_logdet(levels: list[_Level], root: Tensor) -> Tensor:
-    """Log det A: the sum over all eliminated steps."""
-    return sum((_logdet(level.factor) for level in levels), _logdet(root))
-
-
-def _logdet(factor: Tensor) -> Tensor:
-    """Of the product of F F' over the time steps' Cholesky factors F."""
-    return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
-
-
-def _odd_even_sample(levels: list[_Level], root: Tensor, noise: Tensor) -> Tensor:
-    """Draw the kept steps from their marginal, then each eliminated step given its two neighbours."""
-    evens = []
-    for level in levels:
-        even, noise = _halves(noise, level.steps)
-        evens.append(even)
-    x = _unwhitened(root, noise)
-    for level, even in zip(reversed(levels), reversed(evens), strict=True):
-        x = _interleave(_unwhitened(level.factor, even) - _pulled(level, x), x, level.steps, -2)
-    return x
-
-
-def _unwhitened(factor: Tensor, noise: Tensor) -> Tensor:
-    """F'^-1 noise, whose covariance is (F F')^-1."""
-    return torch.linalg.solve_triangular(factor.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)

@@ -186,10 +186,10 @@ class KalmanSmoother(PhysicalMethod):
     def estimate(self, observations, dt, first_guess):
         physics, value = self.physics(dt, observations.times), observations.value
         if first_guess is None and observations.linear and physics.looks_linear():
-            anywhere = physics.start_mean.expand(*value.shape[:-1], -1)
+            anywhere = physics.start_mean.expand(value.shape[-2], -1)  # one linearisation serves all windows
             posterior = _smoothed(physics, observations, anywhere)
             if physics.is_linear_between(anywhere, posterior.mean):
-                return Reconstruction([posterior], [0.0], anywhere)
+                return Reconstruction([posterior], [0.0], anywhere.expand_as(value))
         around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess
         return Reconstruction([_smoothed(physics, observations, around)], [0.0], around)
 

@@ -109,7 +109,7 @@ class Physics:
         _, J = linearise(lambda x: self.advanced(x, 0), x)
         return bool(((J - J[:1]).abs() <= 1e-12 * J.abs().amax(0)).all())
 
-    def is_linear_between(self, a: Float[Tensor, "*batch T n"], b: Float[Tensor, "*batch T n"]) -> bool:
+    def is_linear_between(self, a: Float[Tensor, "*#batch T n"], b: Float[Tensor, "*#batch T n"]) -> bool:
         """Whether M is its own linearisation at one trajectory as far as the other."""
         forecast, J = linearise(self._moved, a[..., :-1, :])
         expected = forecast + apply(J, b[..., :-1, :] - a[..., :-1, :])

@@ -11,7 +11,8 @@ from scipy.linalg import lapack
 from torch.autograd import gradcheck
 
 from nida_kit.linalg import banded
-from nida_kit.linalg.banded import BlockBanded, _odd_even_logdet, _odd_even_solve
+from nida_kit.linalg.banded import BlockBanded
+from nida_kit.linalg.odd_even import OddEven
 
 CASES = [(steps, width, batch) for steps in (1, 2, 5, 8) for width in range(steps) for batch in ((), (3,), (2, 1))]
 every_case = pytest.mark.parametrize(("steps", "width", "batch"), CASES)
@@ -115,8 +116,8 @@ def test_sample_maps_unit_noise_to_the_inverse_covariance(steps, width, batch):
 @every_case
 def test_odd_even_elimination_equals_lapack(steps, width, batch):
     A, b = draw_matrix(steps, width, batch), draw(*batch, steps, 2)
-    assert_same(A._by_elimination(_odd_even_solve, b), A.solve(b))
-    assert_same(_odd_even_logdet(*A._elimination), A.logdet())
+    assert_same(A._by_elimination(OddEven.solve, b), A.solve(b))
+    assert_same(A._elimination.logdet().view(A.blocks.shape[:-4]), A.logdet())
 
 
 @given(st.data())
@@ -135,7 +136,7 @@ def test_any_shape_solves_samples_and_keeps_its_variances(data):
 def test_blocks_of_any_size_are_solved(n, width):
     A, b = draw_matrix(5, width, (2,), n), draw(2, 5, n)
     assert_same(A.solve(b).flatten(-2), torch.linalg.solve(A.dense(), b.flatten(-2)))
-    assert_same(A._by_elimination(_odd_even_solve, b), A.solve(b))
+    assert_same(A._by_elimination(OddEven.solve, b), A.solve(b))
     assert_same(A.logdet(), torch.linalg.slogdet(A.dense()).logabsdet)
 
 
@@ -161,9 +162,9 @@ def test_a_single_step_may_come_with_a_wider_band(blocks_per_row):
 
 DIFFERENTIABLE = {
     "solve": lambda A, b: A.solve(b),
-    "odd-even solve": lambda A, b: A._by_elimination(_odd_even_solve, b),
+    "odd-even solve": lambda A, b: A._by_elimination(OddEven.solve, b),
     "logdet": lambda A, b: A.logdet(),
-    "odd-even logdet": lambda A, b: _odd_even_logdet(*A._elimination),
+    "odd-even logdet": lambda A, b: A._elimination.logdet().view(A.blocks.shape[:-4]),
     "variances": lambda A, b: A.variances,
     "selected_inverse": lambda A, b: A.selected_inverse(),
     "sample": lambda A, b: A.sample(b),
