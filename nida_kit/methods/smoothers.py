@@ -189,7 +189,7 @@ class KalmanSmoother(PhysicalMethod):
             anywhere = physics.start_mean.expand(value.shape[-2], -1)  # one linearisation serves all windows
             posterior = _smoothed(physics, observations, anywhere)
             if physics.is_linear_between(anywhere, posterior.mean):
-                return Reconstruction([posterior], [0.0], anywhere.expand_as(value))
+                return Reconstruction([posterior], [0.0], anywhere.expand_as(posterior.mean))
         around = extended_kalman_filter(physics, observations) if first_guess is None else first_guess
         return Reconstruction([_smoothed(physics, observations, around)], [0.0], around)
 

@@ -92,6 +92,21 @@ def lorenz():
     return truth, nk.observe(truth, every=3, noise_std=1.0, seed=4, operator=cube)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_linear_model_is_smoothed_whatever_number_of_values_is_seen(count):
+    system = nk.LinearOscillator()
+    operator = np.random.default_rng(0).normal(size=(count, 2))
+    truth = system.simulate(samples=3, steps=9, dt=0.2, model_noise_std=0.1, seed=0)
+    obs = nk.observe(truth, every=2, noise_std=0.1, seed=1, operator=operator)
+    method = nk.KalmanSmoother(system, model_noise_std=0.1)
+    found = method.assimilate(obs, operator=operator)
+    walked = method.assimilate(obs, 0 * truth, operator=operator)  # linearised around zero, which is exact as well
+    for name in ("mean", "std"):
+        np.testing.assert_allclose(found[name], walked[name], rtol=1e-8, atol=1e-10)
+    first_guess = method.assimilate(obs, operator=operator, trace=True)["first_guess"]
+    assert {"time": 9, "component": 2}.items() <= first_guess.sizes.items()
+
+
 def test_4d_var_ends_where_the_gradient_of_its_cost_vanishes_also_for_a_nonlinear_operator(lorenz):
     _, obs = lorenz
     method = nk.WeakFourDVar(nk.Lorenz63(), 0.2, iterations=100, tolerance=1e-14)
