@@ -11,6 +11,7 @@ spends its time on calls.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -41,8 +42,16 @@ class Layout(Protocol):
         """A b."""
 
     @staticmethod
-    def inverse_root(a: Tensor) -> Tensor:
-        """F^-1 of the Cholesky factor a = F F'; a `torch.linalg.LinAlgError` if there is none."""
+    def factor(a: Tensor) -> Tensor:
+        """What the rest needs of the Cholesky factor a = F F'; a `torch.linalg.LinAlgError` if there is none."""
+
+    @staticmethod
+    def inverse_root(factor: Tensor) -> Tensor:
+        """F^-1."""
+
+    @staticmethod
+    def solved(factor: Tensor, b: Tensor) -> Tensor:
+        """a^-1 b."""
 
 
 class ByBlocks:
@@ -63,9 +72,17 @@ class ByBlocks:
         return a @ b
 
     @staticmethod
-    def inverse_root(a):
-        factor = torch.linalg.cholesky(a)
-        return torch.linalg.solve_triangular(factor, torch.eye(a.shape[-1]).to(a).expand_as(a), upper=False)
+    def factor(a):
+        return torch.linalg.cholesky(a)
+
+    @staticmethod
+    def inverse_root(factor):
+        unit = torch.eye(factor.shape[-1]).to(factor).expand_as(factor)
+        return torch.linalg.solve_triangular(factor, unit, upper=False)
+
+    @staticmethod
+    def solved(factor, b):
+        return torch.cholesky_solve(b, factor)
 
 
 class ByNumbers:
@@ -91,7 +108,8 @@ class ByNumbers:
         return found
 
     @staticmethod
-    def inverse_root(a):
+    def factor(a):
+        """Its inverse, already."""
         columns: list[Tensor] = []  # of the factor, from the diagonal on
         for j in range(a.shape[1]):
             rest = a[:, j:, j]
@@ -105,6 +123,14 @@ class ByNumbers:
             rows.append(rest[:, :1] / column[:, :1, None])
             rest = torch.addcmul(rest[:, 1:], column[:, 1:, None], rows[-1], value=-1)
         return torch.cat(rows, 1)
+
+    @staticmethod
+    def inverse_root(factor):
+        return factor
+
+    @staticmethod
+    def solved(factor, b):
+        return ByNumbers.product(ByNumbers.turned(factor), ByNumbers.product(factor, b))
 
 
 class _Level(NamedTuple):
@@ -137,14 +163,20 @@ class OddEven:
     """
 
     def __init__(self, main: Float[Tensor, "B T m m"], lower: Float[Tensor, "B T1 m m"]):
-        small = main.shape[-1] <= SMALL and len(main) >= MANY and not main.is_cuda
+        # Slopes of so many small products take longer than the products of BLAS.
+        small = main.shape[-1] <= SMALL and len(main) >= MANY and not (main.is_cuda or main.requires_grad)
         self.layout: type[Layout] = ByNumbers if small else ByBlocks
         self.levels, self.size = [], main.shape[-1]
         main, lower = self.layout.arranged(main), self.layout.arranged(lower)
         while len(main) > 1:
             level, main, lower = self._eliminated(main, lower)
             self.levels.append(level)
-        self.root = self.layout.inverse_root(main)
+        self.factor = self.layout.factor(main)
+
+    @cached_property
+    def _root(self) -> Tensor:
+        """F^-1 of the last step."""
+        return self.layout.inverse_root(self.factor)
 
     def _eliminated(self, main: Tensor, lower: Tensor) -> tuple[_Level, Tensor, Tensor]:
         """Without time steps 0, 2, 4, ...: steps 1, 3, 5, ... and their matrix."""
@@ -153,7 +185,7 @@ class OddEven:
             unit = self.layout.arranged(torch.eye(self.size).to(main)[None, None])
             unit = unit.expand_as(main[:1])
             main, lower = torch.cat([main, unit]), torch.cat([lower, torch.zeros_like(unit)])
-        root = self.layout.inverse_root(main[::2])
+        root = self.layout.inverse_root(self.layout.factor(main[::2]))
         covariance = product(turned(root), root)
         from_left, from_right = lower[::2], turned(lower[1::2])
         left, right = product(covariance[:-1], turned(from_left)), product(covariance[1:], turned(from_right))
@@ -164,7 +196,7 @@ class OddEven:
     def inverse(self) -> tuple[Float[Tensor, "B T m m"], Float[Tensor, "B T1 m m"]]:
         """The inverse's main and lower blocks."""
         product, turned = self.layout.product, self.layout.turned
-        inverse = product(turned(self.root), self.root)
+        inverse = product(turned(self._root), self._root)
         beside = inverse[:0]
         for level in reversed(self.levels):
             # Covariances of an eliminated step with the kept steps at its right (`left` weights) and at its left.
@@ -187,7 +219,7 @@ class OddEven:
             even, odd = _halves(b)
             evens.append(product(level.covariance, even))
             b = odd - product(turned(level.left), even[:-1]) - product(turned(level.right), even[1:])
-        return self._filled(product(turned(self.root), product(self.root, b)), evens)
+        return self._filled(self.layout.solved(self.factor, b), evens)
 
     def sample(self, noise: Float[Tensor, "B T m k"]) -> Float[Tensor, "B T m k"]:
         """Draws of covariance A^-1: the kept steps from their marginal, then each other given its neighbours."""
@@ -196,7 +228,7 @@ class OddEven:
         for level in self.levels:
             even, noise = _halves(noise)
             evens.append(product(turned(level.root), even))
-        return self._filled(product(turned(self.root), noise), evens)
+        return self._filled(product(turned(self._root), noise), evens)
 
     def _filled(self, x: Tensor, evens: list[Tensor]) -> Float[Tensor, "B T m k"]:
         """All steps, from the last one that was kept and what eliminated ones are without their neighbours."""
@@ -209,7 +241,7 @@ class OddEven:
 
     def logdet(self) -> Float[Tensor, " B"]:
         """Log det A: the sum over all eliminated steps."""
-        roots = [*(level.root for level in self.levels), self.root]
+        roots = [*(level.root for level in self.levels), self._root]
         return -2 * sum(self.layout.restored(x).diagonal(dim1=-2, dim2=-1).log().sum((-2, -1)) for x in roots)
 
 
