@@ -11,6 +11,7 @@ same weights to the members' past.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -28,7 +29,7 @@ from nida_kit.methods.ensemble import (
     whitened,
 )
 from nida_kit.methods.method import stream
-from nida_kit.methods.sequential import DOUBLE, observed_times
+from nida_kit.methods.sequential import DOUBLE, stops
 from nida_kit.observing.observations import Observations
 from nida_kit.systems.system import System
 
@@ -95,19 +96,19 @@ class EnKF(Ensemble):
 
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
-        E, forecast, analysis = self.first_inside(observations, dt, generator), [], []
-        observed = set(observed_times(observations))
-        for t in range(observations.value.shape[-2]):
-            if t:
-                E, _ = self.forecast_inside(E, dt, observations.times, t, generator)
-            forecast.append(keep(E))
-            if t not in observed:
-                analysis.append(forecast[-1])
-                continue
-            here = observations.at(t)
-            E, _ = self.seen_inside(E, here, t)
-            E = self.analysed(E, here, generator)
-            analysis.append(keep(E))
+        E = self.first_inside(observations, dt, generator)
+        forecast, analysis = [*keep(E.unsqueeze(0))], []
+        for t, observed in stops(observations):
+            while len(forecast) <= t:
+                states, _ = self.forecasts_inside(E, dt, observations.times, len(forecast), t, generator)
+                forecast += keep(states)
+                E = states[-1]
+            analysis += forecast[len(analysis) :]
+            if observed:
+                here = observations.at(t)
+                E, _ = self.seen_inside(E, here, t)
+                E = self.analysed(E, here, generator)
+                analysis[-1:] = keep(E.unsqueeze(0))
         return {"forecast": forecast, "analysis": analysis}
 
     def analysed(self, E: Float[Tensor, "W N n"], here: Observations, generator: torch.Generator) -> Tensor:
@@ -216,39 +217,41 @@ class EnKS(EnKF):
     def ensembles(self, observations, dt, keep):
         generator = stream(self.seed)
         E = self.first_inside(observations, dt, generator)
-        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": [], "smoothed": []}
-        past: list[Tensor] = []  # ensembles that may still change
+
+        def kept(past: list[Tensor]) -> Sequence:
+            return keep(torch.stack(past)) if past else []
+
+        forecast, analysis, smoothed = [*keep(E.unsqueeze(0))], [], []
+        past = [E]  # ensembles that may still change, up to this one
         starts: list[int] = []  # how many of them are from before each recent analysis
-        observed = set(observed_times(observations))
-        for t in range(observations.value.shape[-2]):
-            if t:
-                E, changed = self.forecast_inside(E, dt, observations.times, t, generator)
-                past = _followed(past, changed)
-            found["forecast"].append(keep(E))
-            if t in observed:
-                here = observations.at(t)
-                if self.lag == 0:  # the filter: no analysis acts on earlier times
-                    found["smoothed"] += [keep(x) for x in past]
-                    past, starts = [], []
-                elif self.lag is not None and len(starts) > self.lag:
-                    done = starts.pop(0)
-                    found["smoothed"] += [keep(x) for x in past[:done]]
-                    past, starts = past[done:], [s - done for s in starts]
-                E, changed = self.seen_inside(E, here, t)
-                past = _followed(past, changed)
-                W = self.weights(E, here, generator)
-                if past:
-                    past = list(combined(W, torch.stack(past)))
-                E = combined(W, E)
-                past.append(E)
-                starts.append(len(past))
-                E = inflated(E, self.inflation)
-                found["analysis"].append(keep(E))
-            else:
-                past.append(E)
-                found["analysis"].append(found["forecast"][-1])
-        found["smoothed"] += [keep(x) for x in past]
-        return found
+        for t, observed in stops(observations):
+            while len(forecast) <= t:
+                states, changed = self.forecasts_inside(E, dt, observations.times, len(forecast), t, generator)
+                forecast += keep(states)
+                E = states[-1]
+                past = [*_followed([*past, *states[:-1]], changed), E]
+            analysis += forecast[len(analysis) :]
+            if not observed:
+                continue
+            here, past = observations.at(t), past[:-1]
+            if self.lag == 0:  # the filter: no analysis acts on earlier times
+                smoothed += kept(past)
+                past, starts = [], []
+            elif self.lag is not None and len(starts) > self.lag:
+                done = starts.pop(0)
+                smoothed += kept(past[:done])
+                past, starts = past[done:], [s - done for s in starts]
+            E, changed = self.seen_inside(E, here, t)
+            past = _followed(past, changed)
+            W = self.weights(E, here, generator)
+            if past:
+                past = list(combined(W, torch.stack(past)))
+            E = combined(W, E)
+            past.append(E)
+            starts.append(len(past))
+            E = inflated(E, self.inflation)
+            analysis[-1:] = keep(E.unsqueeze(0))
+        return {"forecast": forecast, "analysis": analysis, "smoothed": [*smoothed, *kept(past)]}
 
 
 def _followed(past: list[Float[Tensor, "W N n"]], W: Float[Tensor, "W N N"] | None) -> list[Float[Tensor, "W N n"]]:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -63,8 +63,8 @@ STRAYS = (
     "nk.Transformed(system, torch.log, torch.exp)."
 )
 
-Keep = Callable[[Float[Tensor, "W N n"]], Any]
-"""What is kept of an ensemble."""
+Keep = Callable[[Float[Tensor, "K W N n"]], Sequence]
+"""What is kept of each of K times' ensembles."""
 
 
 @lru_cache
@@ -164,8 +164,8 @@ class Ensemble(Sequential):
         """What is kept of each time's ensembles: of the `forecast`, the `analysis`, and what is `smoothed`, if any."""
 
     def walk(self, observations, dt):
-        def keep(E: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.std_mean(self.system.as_observed(E), -2)
+        def keep(E: Tensor) -> list[tuple[Tensor, Tensor]]:
+            return list(zip(*torch.std_mean(self.system.as_observed(E), -2), strict=True))
 
         kept = {name: zip(*x, strict=True) for name, x in self.ensembles(observations, dt, keep).items()}
         return {name: Moments(torch.stack(mean, 1), torch.stack(std, 1)) for name, (std, mean) in kept.items()}
@@ -208,38 +208,44 @@ class Ensemble(Sequential):
                 f"None of {self.members} start states of {self.system.name} is finite: give more members=, or another "
                 "start law, nk.Started(system, mean, std)."
             )
-        return self.redrawn(E, fine, lambda E: self._goes_on(E, dt, observations.times[0]), 0)[0]
+        return self.redrawn(E, fine, lambda E: self._goes_on(E, dt, observations.times), 0)[0]
 
-    def advanced(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Float[Tensor, "W N n"]:
-        """M of each member, in the model's dtype."""
+    def advanced(self, E: Float[Tensor, "W N n"], dt: float, times: Float[Tensor, " K"]) -> Float[Tensor, "k W N n"]:
+        """M of each member, in the model's dtype, one step after the first of these times, or after more of them."""
         if self.dtype == DOUBLE:
-            return advance_without_slopes(self.system, dt, E, t)
+            return advance_without_slopes(self.system, dt, E, times)
         what, advice = f"The model fails in {self.dtype}", "Its own numbers must follow those of x, numbers.to(x)."
-        return checks.called(what, advance_without_slopes, self.system, dt, E.to(self.dtype), t, advice=advice).to(
+        return checks.called(what, advance_without_slopes, self.system, dt, E.to(self.dtype), times, advice=advice).to(
             DOUBLE
         )
 
-    def forecast(
-        self, E: Float[Tensor, "W N n"], dt: float, t: Tensor, generator: torch.Generator
-    ) -> Float[Tensor, "W N n"]:
-        """The members one step after time t."""
-        E = self.advanced(E, dt, t)
-        if not self.noise.zero:
-            E = E + self.noise.colour(torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE))
-        return E
+    def forecasts_inside(
+        self,
+        E: Float[Tensor, "W N n"],
+        dt: float,
+        times: Float[Tensor, " T"],
+        t: int,
+        until: int,
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, "k W N n"], Float[Tensor, "W N N"] | None]:
+        """The members at the t-th time and, as far as that takes no more than the model, at those up to another.
 
-    def forecast_inside(
-        self, E: Float[Tensor, "W N n"], dt: float, times: Float[Tensor, " T"], t: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "W N N"] | None]:
-        """The members at the t-th time, those that left the domain redrawn; and of which members, as `redrawn` says."""
-        E = self.forecast(E, dt, times[t - 1], generator)
-        if all_finite(E):
-            return E, None
-        return self.redrawn(E, E.isfinite().all(-1), lambda E: self._goes_on(E, dt, times[t]), 2 * t)
+        Those that left the domain at the last of them are redrawn; and of which members, as `redrawn` says.
+        """
+        if self.noise.zero:
+            found = self.advanced(E, dt, times[t - 1 : until])
+        else:
+            found = self.advanced(E, dt, times[t - 1 : t])
+            found = found + self.noise.colour(torch.randn(E.shape[-2:], generator=generator, dtype=DOUBLE))
+        if all_finite(found):
+            return found, None
+        last, t = found[-1], t + len(found) - 1
+        last, changed = self.redrawn(last, last.isfinite().all(-1), lambda E: self._goes_on(E, dt, times[t:]), 2 * t)
+        return torch.cat([found[:-1], last.unsqueeze(0)]), changed
 
-    def _goes_on(self, E: Float[Tensor, "W N n"], dt: float, t: Tensor) -> Bool[Tensor, "W N"]:
-        """Whether members are in the domain of the model still one step after time t."""
-        return self.advanced(E, dt, t).isfinite().all(-1)
+    def _goes_on(self, E: Float[Tensor, "W N n"], dt: float, times: Float[Tensor, " K"]) -> Bool[Tensor, "W N"]:
+        """Whether members are in the domain of the model still one step after the first of these times."""
+        return self.advanced(E, dt, times[:1])[0].isfinite().all(-1)
 
     def seen_inside(
         self, E: Float[Tensor, "W N n"], here: Observations, t: int

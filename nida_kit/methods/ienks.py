@@ -95,7 +95,7 @@ class IEnKS(Ensemble):
                 _, path = self.led(combined(W, E), cycle, observations, dt, 2 * cycle.begin + 1)
             if cycle.following <= cycle.end:
                 E = inflated(path[cycle.following - cycle.begin], self.inflation)
-            return [keep(x) for x in before], [keep(x) for x in path]
+            return keep(before), keep(path)
 
         windows = cycles(observed_times(observations), self.lag, observations.value.shape[-2])
         return analyse_windows(windows, self.lag is None, analyse)
@@ -105,7 +105,7 @@ class IEnKS(Ensemble):
 
     def led(
         self, E: Float[Tensor, "W N n"], cycle: Cycle, observations: Observations, dt: float, k: int
-    ) -> tuple[Float[Tensor, "W N n"], list[Float[Tensor, "W N n"]]]:
+    ) -> tuple[Float[Tensor, "W N n"], Float[Tensor, "T W N n"]]:
         """The members now and one step after each time of a window, those that leave the domain on the way redrawn.
 
         Args:
@@ -117,33 +117,37 @@ class IEnKS(Ensemble):
         """
         times = observations.times[cycle.begin : cycle.end]
 
-        def stays(path: list[Tensor]) -> Tensor:
-            seen = [] if not cycle.used else [self.predicted(path, cycle, observations)]
-            return torch.stack([x.isfinite().all(-1) for x in (*path, *seen)]).all(0)
+        def stays(path: Tensor) -> Tensor:
+            fine = path.isfinite().all(-1).all(0)
+            return fine & self.predicted(path, cycle, observations).isfinite().all(-1) if cycle.used else fine
 
         path = self.path(E, times, dt)
         E, changed = self.redrawn(E, stays(path), lambda E: stays(self.path(E, times, dt)), k)
         return E, path if changed is None else self.path(E, times, dt)
 
-    def path(self, E: Float[Tensor, "W N n"], times: Float[Tensor, " T1"], dt: float) -> list[Float[Tensor, "W N n"]]:
+    def path(self, E: Float[Tensor, "W N n"], times: Float[Tensor, " T1"], dt: float) -> Float[Tensor, "T W N n"]:
         """The members now and one step after each of these times."""
         states = [E]
-        for t in times:
-            states.append(self.advanced(states[-1], dt, t))
-        return states
+        while len(states) <= len(times):
+            states += self.advanced(states[-1], dt, times[len(states) - 1 :])
+        return torch.stack(states)
 
-    def used(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> list[tuple[Tensor, Observations]]:
+    def used(
+        self, path: Float[Tensor, "T W N n"], cycle: Cycle, observations: Observations
+    ) -> list[tuple[Tensor, Observations]]:
         """The states of the members at the times whose observations a window uses, and these."""
         if self.lag is None:
-            return [(torch.stack(path, -2), for_members(observations))]
+            return [(path.movedim(0, -2), for_members(observations))]
         return [(path[t - cycle.begin], observations.at(t)) for t in cycle.used]
 
-    def predicted(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> Float[Tensor, "W N p"]:
+    def predicted(
+        self, path: Float[Tensor, "T W N n"], cycle: Cycle, observations: Observations
+    ) -> Float[Tensor, "W N p"]:
         """What each member says of the observations that a window uses, 0 where there is none."""
         parts = [here.predicted(x).where(here.seen, 0.0) for x, here in self.used(path, cycle, observations)]
         return torch.cat([part.flatten(2) for part in parts], -1)
 
-    def seen(self, path: list[Tensor], cycle: Cycle, observations: Observations) -> tuple[Tensor, Tensor]:
+    def seen(self, path: Float[Tensor, "T W N n"], cycle: Cycle, observations: Observations) -> tuple[Tensor, Tensor]:
         """What each member says of the observations that a window uses, and they themselves, whitened.
 
         A member that left the domain says what the others say on average, so that it does not count.
@@ -165,7 +169,7 @@ class IEnKS(Ensemble):
     def solved(
         self,
         E: Float[Tensor, "W N n"],
-        path: list[Float[Tensor, "W N n"]],
+        path: Float[Tensor, "T W N n"],
         cycle: Cycle,
         observations: Observations,
         dt: float,

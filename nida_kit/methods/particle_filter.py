@@ -27,7 +27,7 @@ from nida_kit.methods.sequential import (
     for_members,
     model_noise,
     noise_settings,
-    observed_times,
+    stops,
     survivors,
 )
 from nida_kit.reconstruction import Moments
@@ -81,28 +81,34 @@ class ParticleFilter(Sequential):
 
     def walk(self, observations, dt):
         generator = stream(self.seed)
-        windows, steps = len(observations.value), observations.value.shape[-2]
+        windows, times = len(observations.value), observations.times
         x = self.system.start(self.particles, generator, DOUBLE, CPU).expand(windows, -1, -1)
         x, log_weights = _without_strays(x, torch.zeros(windows, self.particles, dtype=DOUBLE))
-        found: dict[str, list[Tensor]] = {"forecast": [], "analysis": []}
-        observed = set(observed_times(observations))
-        for t in range(steps):
-            if t:
-                x = advance_without_slopes(self.system, dt, x, observations.times[t - 1])
+        forecast, analysis = [self._moments(x, log_weights)], []
+        for t, observed in stops(observations):
+            while (k := len(forecast)) <= t:
+                states = advance_without_slopes(self.system, dt, x, times[k - 1 : t if self.noise.zero else k])
                 if not self.noise.zero:
-                    x = x + self.noise.colour(torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE))
-                x, log_weights = _without_strays(x, log_weights)
-            found["forecast"].append(_weighted_moments(self.system.as_observed(x), log_weights))
-            if t not in observed:
-                found["analysis"].append(found["forecast"][-1])
-                continue
-            here = observations.at(t)
-            misfit = for_members(here).misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
-            check_some_count(misfit - log_weights)
-            log_weights = (log_weights - misfit).log_softmax(-1)
-            found["analysis"].append(_weighted_moments(self.system.as_observed(x), log_weights))
-            x, log_weights = self._resampled(x, log_weights, generator)
+                    states = states + self.noise.colour(torch.randn(x.shape[-2:], generator=generator, dtype=DOUBLE))
+                states, kept = _without_strays(states, log_weights.expand(len(states), -1, -1))
+                forecast += self._moments(states, kept)
+                x, log_weights = states[-1], kept[-1]
+            analysis += forecast[len(analysis) :]
+            if observed:
+                here = for_members(observations.at(t))
+                misfit = here.misfit(x.unsqueeze(-2)).nan_to_num(nan=math.inf, posinf=math.inf)
+                check_some_count(misfit - log_weights)
+                log_weights = (log_weights - misfit).log_softmax(-1)
+                analysis[-1] = self._moments(x, log_weights)
+                x, log_weights = self._resampled(x, log_weights, generator)
+        found = {"forecast": forecast, "analysis": analysis}
         return {name: Moments(*torch.stack(moments, 1).unbind(-2)) for name, moments in found.items()}
+
+    def _moments(self, x: Float[Tensor, "*batch N n"], log_weights: Float[Tensor, "*batch N"]) -> Tensor:
+        """Mean and standard deviation of particles as they are observed, `(..., 2, n)`."""
+        x, w = self.system.as_observed(x), log_weights.softmax(-1).unsqueeze(-2)
+        mean = w @ x
+        return torch.cat([mean, (w @ (x - mean).square_()).sqrt_()], -2)
 
     def _resampled(self, x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"], generator: torch.Generator):
         """The windows where few particles count, resampled."""
@@ -120,7 +126,7 @@ class ParticleFilter(Sequential):
         return torch.where(poor[:, None, None], moved, x), log_weights.where(~poor[:, None], 0.0)
 
 
-def _without_strays(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> tuple[Tensor, Tensor]:
+def _without_strays(x: Float[Tensor, "*batch N n"], log_weights: Float[Tensor, "*batch N"]) -> tuple[Tensor, Tensor]:
     """Particles that left the model's domain weigh nothing; another stands in their place, so that sums stay finite.
 
     Raises:
@@ -149,10 +155,3 @@ def unbiased_covariance(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W
     p = largest.unsqueeze(-1)
     scale = 1 + p - (1 - p) * v.square().sum(-1)[:, None, None]
     return (covariance + p * ahead.unsqueeze(-1) * ahead.unsqueeze(-2)) / scale
-
-
-def _weighted_moments(x: Float[Tensor, "W N n"], log_weights: Float[Tensor, "W N"]) -> Float[Tensor, "W two n"]:
-    """Mean and standard deviation."""
-    w = log_weights.softmax(-1).unsqueeze(-2)
-    mean = w @ x
-    return torch.cat([mean, (w @ (x - mean).square_()).sqrt_()], -2)

@@ -145,7 +145,7 @@ class ParticleSmoother(Simulations):
             log_evidence = log_evidence + log_p.logsumexp(0) - math.log(len(x))
             states.append(x)
             log_weights.append(log_p.log_softmax(0))
-            forecasts.append(advance_without_slopes(self.system, dt, x, window.times[t]))
+            forecasts.append(advance_without_slopes(self.system, dt, x, window.times[t : t + 1])[0])
             # Drawn at all times, so that windows observed at different times meet the same numbers.
             uniform = torch.rand(1, generator=generator, dtype=DOUBLE)
             noise = torch.randn(x.shape, generator=generator, dtype=DOUBLE)

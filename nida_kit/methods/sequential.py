@@ -33,6 +33,7 @@ from nida_kit.systems.system import System, as_system
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64
 FEW = 3000  # numbers, for which a call costs more than what it computes
+FAR = 100  # steps of them that are done at once
 
 
 def by_times(observations: Observations) -> Iterator[tuple[Int[Tensor, " W"], Observations]]:
@@ -47,6 +48,12 @@ def by_times(observations: Observations) -> Iterator[tuple[Int[Tensor, " W"], Ob
 def observed_times(observations: Observations) -> list[int]:
     """The steps at which anything is observed."""
     return (~observations.value.isnan()).any(-1).flatten(0, -2).any(0).nonzero().squeeze(-1).tolist()
+
+
+def stops(observations: Observations) -> list[tuple[int, bool]]:
+    """The steps at which anything is observed, and the last one; and whether something is."""
+    observed, last = observed_times(observations), observations.value.shape[-2] - 1
+    return [(t, True) for t in observed] + [(last, False)] * (observed[-1:] != [last])
 
 
 class Sequential(Method):
@@ -129,13 +136,22 @@ def advance(system: System, dt: float, x: Float[Tensor, "*batch n"], t: Tensor) 
 
 
 def advance_without_slopes(
-    system: System, dt: float, x: Float[Tensor, "*batch n"], t: Tensor
-) -> Float[Tensor, "*batch n"]:
-    """The same: of few numbers by NumPy, where the system takes its arrays."""
-    if x.numel() < FEW and system.steps_arrays:
-        with np.errstate(all="ignore"):  # as torch: methods see for themselves what is not finite
-            return torch.from_numpy(advance(system, dt, x.numpy(), t))
-    return advance(system, dt, x, t)
+    system: System, dt: float, x: Float[Tensor, "*batch n"], times: Float[Tensor, " K"]
+) -> Float[Tensor, "k *batch n"]:
+    """The states one step after each of these times or only the first ones, all of them finite but for the last.
+
+    Many numbers go one step. Few go on by NumPy, where the system takes its arrays, and nothing else is done meanwhile.
+    """
+    if x.numel() >= FEW or not system.steps_arrays:
+        return advance(system, dt, x, times[0]).unsqueeze(0)
+    state = np.asfortranarray(x.numpy())  # each component in one piece
+    states = np.empty((min(len(times), FAR), *x.shape), state.dtype)
+    with np.errstate(all="ignore"):  # as torch: methods see for themselves what is not finite
+        for k in range(len(states)):
+            states[k] = state = system.in_substeps(state, dt)
+            if not math.isfinite(state.sum()) and not np.isfinite(state).all():
+                return torch.from_numpy(states[: k + 1])
+    return torch.from_numpy(states)
 
 
 def for_members(observations: Observations) -> Observations:
@@ -171,7 +187,7 @@ _OVERFLOW = (
 )
 
 
-def survivors(fine: Bool[Tensor, "W N"], operator: bool = False) -> Int[Tensor, "W N"]:
+def survivors(fine: Bool[Tensor, "*batch N"], operator: bool = False) -> Int[Tensor, "*batch N"]:
     """Which member stands in each place: itself if it is fine, else one of the others, which take turns.
 
     Args:

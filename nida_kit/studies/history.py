@@ -93,13 +93,13 @@ class LocalThreeDVar(LETKF):
         deviations = self.share * (states - mean)
         for t in range(observations.value.shape[-2]):
             if t:
-                mean = self.advanced(mean, dt, observations.times[t - 1])
+                mean = self.advanced(mean, dt, observations.times[t - 1 : t])[0]
             E, here = mean + deviations, observations.at(t)
-            found["forecast"].append(keep(E))
+            found["forecast"] += keep(E.unsqueeze(0))
             if not here.value.isnan().all():
                 E = self.analysed(E, here, generator)
                 mean = E.mean(-2, keepdim=True)
-            found["analysis"].append(keep(E))
+            found["analysis"] += keep(E.unsqueeze(0))
         return found
 
 

@@ -55,6 +55,8 @@ from nida_kit.linalg.jacobian import WITHOUT_SLOPES, check_slopes
 from nida_kit.notes import recorded, warn
 from nida_kit.state import Labels
 
+AT_ONCE = 2**16  # numbers of states that a thread steps together: they stay in a processor's cache
+
 
 def runge_kutta(
     tendency, x: Float[Tensor, "*batch n"], dt: float, t: Tensor | None = None
@@ -84,18 +86,14 @@ def of_arrays_too(tendency):
 
 
 def split(x):
-    """The components of a state `(..., n)`, a tensor or a NumPy array."""
-    return x.unbind(-1) if isinstance(x, Tensor) else [x[..., i] for i in range(x.shape[-1])]
+    """The components of a state `(..., n)`; those of a NumPy array have its other axes in reverse order."""
+    return x.unbind(-1) if isinstance(x, Tensor) else x.T
 
 
 def joined(parts):
     """The state of these components, the reverse of `split`."""
-    if isinstance(parts[0], Tensor):
-        return torch.stack(parts, -1)
-    state = np.empty((*parts[0].shape, len(parts)), parts[0].dtype)
-    for i, part in enumerate(parts):
-        state[..., i] = part
-    return state
+    # So each component of the next state that is made of this one lies in one piece.
+    return torch.stack(parts, -1) if isinstance(parts[0], Tensor) else np.array(parts).T
 
 
 class System(ABC):
@@ -270,8 +268,25 @@ class System(ABC):
                 f"The states have the shape {tuple(x.shape)}; those of {self.name} end in {self.shape}: leading axes "
                 "are a batch."
             )
+        t, groups = self.times_of(x, t), [x]
+        if isinstance(x, Tensor) and x.device.type == "cpu" and x.numel() > AT_ONCE and self._treats_states_alike:
+            few = max(1, AT_ONCE * torch.get_num_threads() // math.prod(self.shape))
+            groups = x.reshape(-1, *self.shape).split(few)
+        if len(groups) == 1:
+            return self.in_substeps(x, dt, t)
+        times = [None] * len(groups) if t is None else t.reshape(-1, *[1] * len(self.shape)).split(few)
+        parts = [self.in_substeps(some, dt, its) for some, its in zip(groups, times, strict=True)]
+        return torch.cat(parts).reshape(x.shape)
+
+    @property
+    def _treats_states_alike(self) -> bool:
+        """Whether no parameter has axes, which may be those of a batch: then some states go without the others."""
+        return all(not getattr(value, "ndim", 0) for name, value in vars(self).items() if name[0] != "_")
+
+    def in_substeps(self, x, dt: float, t: Tensor | None = None):
+        """The same of what was checked: states of its shape, and their times as the tendency takes them."""
         substeps = self._substeps(dt)
-        t, h = self.times_of(x, t), dt / substeps
+        h = dt / substeps
         for k in range(substeps):
             x = runge_kutta(self.tendency, x, h, None if t is None else t + k * h)
         return x

@@ -56,6 +56,9 @@ class _Wrapped(System):
     def step(self, x, dt, t=None):
         return self.system.step(x, dt, t) if self.depends_on_time else self.system.step(x, dt)
 
+    def in_substeps(self, x, dt, t=None):
+        return self.system.in_substeps(x, dt, t)
+
     def as_observed(self, x):
         return self.system.as_observed(x)
 
@@ -106,6 +109,9 @@ class Folded(_Wrapped):
 
     def step(self, x, dt, t=None):
         return self._fold(super().step(self._unfold(x), dt, t))
+
+    def in_substeps(self, x, dt, t=None):
+        return self._fold(super().in_substeps(self._unfold(x), dt, t))
 
     def start(self, samples, generator, dtype, device):
         return self._fold(self.system.start(samples, generator, dtype, device))
@@ -476,6 +482,8 @@ class Transformed(_Wrapped):
         if _has_own_step(self.system):
             return self.forward(super().step(self.inverse(x), dt, t))
         return System.step(self, x, dt, t)
+
+    in_substeps = System.in_substeps  # of its own tendency
 
     def start(self, samples, generator, dtype, device):
         return self.forward(self.system.start(samples, generator, dtype, device))

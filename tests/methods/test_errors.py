@@ -221,7 +221,8 @@ def test_members_are_moved_by_errors_of_the_full_covariance():
     generator = torch.Generator().manual_seed(0)
     method = nk.EnKF(SYSTEM, members=20_000, model_noise_covariance=Q)
     E = method.first(1, generator)
-    errors = method.forecast(E, DT, torch.tensor(BEGIN), generator) - SYSTEM.step(E, DT, BEGIN)
+    forecast, _ = method.forecasts_inside(E, DT, torch.tensor([BEGIN, BEGIN + DT]), 1, 1, generator)
+    errors = forecast[0] - SYSTEM.step(E, DT, BEGIN)
     np.testing.assert_allclose(np.cov(errors[0].numpy().T), Q, atol=5 * 0.03 / 20_000**0.5)
 
 

@@ -128,7 +128,7 @@ def test_two_ways_out_at_one_time_meet_different_random_numbers():
     y, times = torch.zeros(1, 4, 2).double(), torch.arange(4).double()
     observations = Observations(y, torch.ones_like(y), times=times)
     with pytest.warns(UserWarning, match="redrawn"):
-        _, of_model = method.forecast_inside(E, 0.1, times, 2, torch.Generator())
+        _, of_model = method.forecasts_inside(E, 0.1, times, 2, 2, torch.Generator())
         _, of_operator = method.seen_inside(E, observations.at(2), 2)
     assert (of_model[0, 5] - of_operator[0, 5]).abs().max() > 0.1
 

@@ -14,7 +14,7 @@ from torch.autograd import gradcheck
 
 import nida_kit as nk
 from nida_kit.methods.sequential import advance, advance_without_slopes
-from nida_kit.systems.system import as_system, runge_kutta
+from nida_kit.systems.system import AT_ONCE, as_system, runge_kutta
 
 SYSTEMS = [nk.Lorenz63, nk.Pendulum, nk.LinearOscillator, lambda **how: nk.Lorenz96(sites=6, **how)]
 every_system = pytest.mark.parametrize("make", SYSTEMS, ids=["Lorenz63", "Pendulum", "LinearOscillator", "Lorenz96"])
@@ -673,9 +673,64 @@ def test_arrays_step_as_tensors_do_to_the_last_bit():
     system = nk.Started(nk.Lorenz63(), [1.5, -1.5, 25.0], 2.0)
     x = system.start(7, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu")).expand(2, -1, -1)
     assert system.steps_arrays
+    object.__setattr__(system.system, "longest_substep", 0.01)  # it counts, not the one that was wrapped
     for dtype in (torch.float64, torch.float32):
-        few, many = (step(system, 0.05, x.to(dtype), None) for step in (advance_without_slopes, advance))
-        assert few.dtype == dtype and torch.equal(few, many)
+        few = advance_without_slopes(system, 0.05, x.to(dtype), torch.zeros(3))
+        one = advance(system, 0.05, x.to(dtype), torch.zeros(()))
+        two = advance(system, 0.05, one, torch.zeros(()))
+        assert few.dtype == dtype and torch.equal(few[:2], torch.stack([one, two])) and len(few) == 3
+
+
+def test_many_states_are_stepped_as_each_alone_each_at_its_time():
+    class Driven(nk.System):
+        labels = nk.GridLabels({"y": range(120), "x": range(130)}, units="K")
+        longest_substep = 0.05
+
+        def tendency(self, x, t):
+            return t.sin() - x.roll(1, -1)
+
+        def start(self, samples, generator, dtype, device):
+            return torch.randn(samples, *self.shape, generator=generator, dtype=dtype, device=device)
+
+    system = Driven()
+    x = system.start(10, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu")).unflatten(0, (5, 2))
+    t = torch.linspace(0, 3, 5, dtype=torch.float64)[:, None]
+    assert x.numel() > 2 * AT_ONCE
+    alone = [system.step(each, 0.1, its) for each, its in zip(x.flatten(0, 1), t.expand(5, 2).flatten(), strict=True)]
+    torch.testing.assert_close(system.step(x, 0.1, t).flatten(0, 1), torch.stack(alone))
+
+
+def test_arrays_are_stepped_as_far_as_all_are_finite():
+    system, times = nk.Lorenz63(), torch.zeros(9)
+    x = torch.tensor([[1.0, 1.0, 1.0], [400.0, 400.0, 400.0]], dtype=torch.float64)
+    found = advance_without_slopes(system, 0.05, x, times)
+    assert 1 < len(found) < len(times)
+    assert found[:-1].isfinite().all() and found[-1, 0].isfinite().all() and not found[-1, 1].isfinite().all()
+
+
+def test_no_step_is_made_beyond_the_first_that_is_not_finite(monkeypatch):
+    system, made = nk.Lorenz63(), []
+    monkeypatch.setattr(nk.Lorenz63, "in_substeps", lambda self, x, dt, t=None: made.append(0) or x * np.inf)
+    found = advance_without_slopes(system, 0.05, torch.ones(1, 3, dtype=torch.float64), torch.zeros(9))
+    assert len(found) == len(made) == 1
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray])
+def test_many_states_with_parameters_of_their_own_or_as_arrays_are_stepped_at_once(kind):
+    count = AT_ONCE // 3 * torch.get_num_threads() + 10
+    x = kind(np.ones((count, 3)))
+    system = nk.Lorenz63(rho=torch.linspace(20, 30, count).double()) if kind is torch.as_tensor else nk.Lorenz63()
+    found = system.step(x, 0.05)
+    assert found.shape == x.shape and type(found) is type(x)
+    alone = nk.Lorenz63(rho=30.0 if kind is torch.as_tensor else 28.0).step(x[-1:], 0.05)
+    np.testing.assert_allclose(found[-1:], alone, rtol=1e-12)
+
+
+def test_a_folded_field_takes_the_same_substeps_as_steps():
+    field = as_system(Advection(), slopes=False)
+    x = field.start(2, torch.Generator().manual_seed(0), torch.float64, torch.device("cpu"))
+    assert x.shape[-1] == NX * NY
+    assert torch.equal(field.in_substeps(x, 0.1), field.step(x, 0.1))
 
 
 def test_a_tendency_of_ones_own_and_parameters_that_are_tensors_are_stepped_as_tensors():
@@ -691,4 +746,4 @@ def test_a_tendency_of_ones_own_and_parameters_that_are_tensors_are_stepped_as_t
     x = torch.full((1, 3), 2.0, dtype=torch.float64)
     for system in (Own(), OwnStep(), nk.Lorenz63(rho=torch.tensor(28.0)), nk.Lorenz63(rho=np.float64(28)), logarithm):
         assert not system.steps_arrays
-        assert torch.equal(advance_without_slopes(system, 0.05, x, None), system.step(x, 0.05))
+        assert torch.equal(advance_without_slopes(system, 0.05, x, torch.zeros(3)), system.step(x, 0.05)[None])
