@@ -300,15 +300,28 @@ def test_the_growth_of_costs_that_is_shown_is_on_record():
     assert told == [(f"{seconds[n]:.2g}", f"{n:,}") for n in (400, 4000, 100_000)]
 
 
-def test_what_more_training_is_worth_is_on_record():
-    laws, said = notebook.record("further")["laws"], section("More training")
-    order = ("paper", "two", "random", "noisy", "sum", "bursts", "rare")
-    for row in laws.values():
-        cells = [f"{row[law]['mse'] ** 0.5:.3f} ({row[law]['coverage_50']:.0%})" for law in order]
-        assert f"| {' | '.join(cells)} |" in said
-    for law, verb in (("sum", "falls"), ("paper", "grows")):
-        ratio = (laws["with combinations"][law]["mse"] / laws["shipped"][law]["mse"]) ** 0.5
-        assert f"{verb} to {ratio:.2f} times" in said
+def test_the_errors_on_fresh_windows_that_are_shown_are_on_record():
+    study = notebook.record("fresh")
+    rows = [row for system in ("lorenz63", "pendulum") for row in study[system].values()]
+    assert len(rows) == 11
+    for (_, *shown), row in zip(cells_of("On fresh windows"), rows, strict=True):
+        covered = [f"{100 * row[key]:.0f}" for key in ("coverage_90", "coverage_50")]
+        ratio = f"{row['expected_over_limit'] ** 0.5:.2f}"
+        assert shown == [f"{row['mse'] ** 0.5:.4f}", f"{row['limit'] ** 0.5:.4f}", ratio, *covered]
+
+
+def test_the_draws_and_the_starts_that_are_told_are_on_record():
+    laws = notebook.record("sampling")["laws"]
+    order = ("NIDA, last Gaussian", "NIDA, incremental, 4 temperatures", "particles, other random numbers")
+    found = [laws[law]["forecasts"][name]["wasserstein"] for law in ("paper", "z only") for name in order]
+    assert re.findall(r"\d+\.\d+", section("Draws")) == [f"{x:.2f}" for x in found]
+    rows = [law["methods"]["NIDA"]["incremental_sampling"] for law in notebook.record("calibration")["laws"].values()]
+    held = sorted(round(100 * row["coverage_90"]) for row in rows)
+    assert f"middle 90% hold {held[0]} to {held[-1]}% of the truth" in section("Draws")
+    cost = notebook.record("cost")["time_to_accuracy"]["shipped"]
+    said = " ".join(section("4D-Var from many starts").split())
+    assert f"error of {cost['reached_mse'] ** 0.5:.3f} beside {cost['mse'] ** 0.5:.3f}" in said
+    assert f"for {cost['ratio_batch']:.0f} times the seconds in a batch and {cost['ratio_alone']:.0f} times" in said
 
 
 def test_how_long_a_training_takes_is_on_record():
@@ -333,6 +346,17 @@ def test_the_peers_that_are_shown_are_on_record():
     words = r"EnKF \((.*) times its milliseconds.*\((.*)\), faster for the iEnKS \((.*)\) and .*\((.*), and (.*) on"
     told = re.search(words, said)
     assert list(told.groups()) == [alone(x) for x in ("EnKF", "particle", "iEnKS", "LETKF, 7", "LETKF, 25")]
+
+
+def test_the_figure_of_errors_against_seconds_has_the_errors_on_record():
+    points = notebook.record("accuracy")["points"]
+    rows = notebook.record("classical")["laws"]["x every 8th step, noise 0.05"]["methods"]
+    for kind, name in {"NIDA": "NIDA", "NIDA, then 4D-Var": "hybrid, 3 steps"}.items():
+        ((_, error),) = points["Lorenz-63, 3 x 32 values"][kind]
+        assert error == pytest.approx(rows[name]["mse"] ** 0.5, abs=1e-4)
+    ocean = notebook.record("ocean")["laws"]["tracks, 75 a step"]
+    errors = sorted(error for _, error in points["ocean, 65 x 65 x 8 values"]["NIDA, then 4D-Var"])
+    assert errors == [pytest.approx(ocean["hybrid, 3 iterations"]["error"] ** 0.5, abs=1e-4)]
 
 
 def test_the_pendulum_that_is_shown_is_on_record():

@@ -220,7 +220,8 @@ class NeuralIncremental(Method):
 
         So draws may part early, at high temperature, and fall into different modes of a posterior that no Gaussian
         holds. As in one-step training, the prior sees a state on the way from the first guess to a possible truth, with
-        the first guess's spread. Of a field, draws are those of the last Gaussian.
+        the first guess's spread. They are nearer to each other than draws of the posterior (`studies.calibration` says
+        by how much): for intervals take `std`. Of a field, draws are those of the last Gaussian.
         """
         observations, start = self._start(observations, first_guess)
         if isinstance(self.prior, FieldPrior):

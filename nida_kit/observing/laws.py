@@ -251,11 +251,12 @@ def combinations(
             range.
     """
     share, law, scale = checks.share("share", share), check_law(law), _scale(scale, shape[-1])
-    if torch.rand((), generator=generator) >= share:
-        return law(shape, generator)
+    combines = torch.rand((), generator=generator) < share
     seen, noise_std, operator = drawn(law, shape, generator)
-    if operator is not None:
+    if operator is not None:  # said in every batch, so that no long training ends in one that combines
         raise ValueError("law gives an operator of its own: combinations are of what a law sees of the components.")
+    if not combines:
+        return seen, noise_std
     Q, R = torch.linalg.qr(torch.randn(shape[-1], shape[-1], generator=generator, dtype=torch.float64))
     return seen, noise_std / scale, as_operator((Q * R.diagonal().sign()).mT / scale)
 

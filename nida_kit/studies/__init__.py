@@ -7,7 +7,7 @@ The JSON of `peers` is in `figures/`, for no notebook reads it.
     training      what matters in training, by ablation on validation windows
     epochs        error against training epoch, a line per temperature
     until         how long a training takes to an error
-    further       what more training of the shipped prior is worth
+    fresh         shipped priors on windows that no other study draws, beside the limit
     few           a prior from few windows of a real record
     real          two real records, reconstructed where values were withheld
     calibration   whether the spread is a probability forecast

@@ -57,7 +57,7 @@ LOCAL = {"radius": 10, "block": 2, "dtype": torch.float32}
 TRIED = 60  # cycles of the experiment on which the share is chosen
 STEPS = 8  # of NIDA's windows
 TRUST = 0.45  # in NIDA's estimate beside a forecast, chosen on another experiment, of 65 x 65 points
-HYBRID = {"window": 16, "seen_std": 6.0, "model_error": 0.05, "iterations": 25}  # chosen on another experiment
+HYBRID = {"window": 16, "seen_std": 4.0, "model_error": 0.05, "iterations": 25}  # chosen on another experiment
 
 
 class Still(System):

@@ -21,7 +21,7 @@ from nida_kit import setups
 from nida_kit.methods.interpolation import OptimalInterpolation
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
-from nida_kit.observing.laws import Law, either, mixture, regular
+from nida_kit.observing.laws import Law, combinations, either, mixture, regular
 from nida_kit.priors.climatology import Climatology
 from nida_kit.priors.paper import Network, PaperPrior
 from nida_kit.priors.parts import Seeded
@@ -43,11 +43,13 @@ class Refinement:
         settings: of the training.
         late: share of late windows.
         own: share of windows that the setup's own law observes.
+        combined: share of batches that see linear combinations of the components.
     """
 
     settings: Settings
     late: float = 0.2
     own: float = 0.0
+    combined: float = 0.0
 
 
 def itself(x: Float[Tensor, "N T n"]) -> list[Tensor]:
@@ -108,12 +110,16 @@ class Recipe:
         """The budget's windows."""
         return torch.from_numpy(setups.load(self.setup).windows(self.budget, seed=1).values)
 
-    def observing(self, prior: Network, own: float = 0.0) -> Law:
-        """How that is observed; the share `own` by the setup's own law."""
+    def observing(self, prior: Network, own: float = 0.0, combined: float = 0.0) -> Law:
+        """How that is observed: the share `own` by the setup's own law; of batches, the share `combined` in sums."""
         if self.law is None:
             return self._law_of_setup()
-        mixed = partial(mixture, scale=prior.climatology.spread, **self.law)
-        return partial(either, law=self._law_of_setup(), other=mixed, share=own) if own else mixed
+        law = partial(mixture, scale=prior.climatology.spread, **self.law)
+        if own:
+            law = partial(either, law=self._law_of_setup(), other=law, share=own)
+        if combined:
+            law = partial(combinations, law=law, scale=prior.climatology.spread.flatten().double(), share=combined)
+        return law
 
     def _law_of_setup(self) -> Law:
         setup = setups.load(self.setup)
@@ -141,6 +147,7 @@ _LORENZ63 = Recipe(
     refinements=(
         Refinement(Settings(steps=4500, batch=64, rate=2.5e-3, log_score=0.1, seed=1)),
         Refinement(Settings(steps=12_000, batch=64, rate=3e-3, log_score=0.1, seed=2), own=0.3),
+        Refinement(Settings(steps=12_000, batch=64, rate=3e-3, log_score=0.1, seed=3), own=0.3, combined=0.4),
     ),
 )
 
@@ -205,7 +212,7 @@ def make(name: str, checkpoint: Path | None, out: Path, device: str) -> None:
     seconds = history.attrs["seconds"]
     for i, more in enumerate(recipe.refinements, 1):
         path = checkpoint and checkpoint.with_name(f"{checkpoint.stem}_{i}{checkpoint.suffix}")
-        windows, law = recipe.windows(more.late), recipe.observing(prior, more.own)
+        windows, law = recipe.windows(more.late), recipe.observing(prior, more.own, more.combined)
         history = train(prior, windows, law, more.settings, device=device, checkpoint=path)
         seconds += history.attrs["seconds"]
 

@@ -21,7 +21,7 @@ def scores(**params) -> dict:
     return LabModel(**params).result.attrs
 
 
-@pytest.mark.parametrize(("preset", "wider"), [("noisy", 5 / 3), ("sparse", 4.5), ("dense", 0.25)])
+@pytest.mark.parametrize(("preset", "wider"), [("noisy", 3.2), ("sparse", 5.4), ("dense", 0.22)])
 def test_the_buttons_of_the_first_lab_widen_the_bands_as_it_says(preset, wider):
     """00_start_here: standard deviations of the lab's first window."""
     usual, now = (LabModel(**law, seed=4).result["std"].isel(step=-1) for law in ({}, presets("lorenz63")[preset]))
@@ -29,12 +29,19 @@ def test_the_buttons_of_the_first_lab_widen_the_bands_as_it_says(preset, wider):
 
 
 @pytest.mark.parametrize(
-    ("seed", "shares"), [(67, 0.35), (0, 0.65), (1, 1.2), (2, 2.1), (3, 1.05), (4, 0.34), (5, 0.93)]
+    ("seed", "shares"), [(156, 0.26), (0, 1.24), (1, 1.13), (2, 1.26), (3, 1.04), (4, 0.57), (5, 0.93)]
 )
 def test_later_steps_help_and_harm_where_the_notebook_says(seed, shares):
-    """WORKSHOP, 03_temperature: the error of the last step, as a share of that of the first."""
+    """03_temperature: the error of the last step, as a share of that of the first."""
     errors = LabModel(seed=seed).result["step_rmse"].values
     assert errors[-1] / errors[0] == pytest.approx(shares, rel=0.05)
+
+
+@pytest.mark.parametrize(("seeds", "sign"), [((156, 8, 11, 13, 18), -1), ((1, 6), 1)])
+def test_with_each_step_the_error_falls_or_rises_where_the_workshop_says(seeds, sign):
+    """WORKSHOP, 03_temperature."""
+    for seed in seeds:
+        assert (sign * LabModel(seed=seed).result["step_rmse"].diff("step") > 0).all()
 
 
 def test_descents_end_in_the_valleys_that_the_notebook_names():
@@ -44,15 +51,27 @@ def test_descents_end_in_the_valleys_that_the_notebook_names():
     assert wrong == [{"place": 0.05}, {"seed": 0}, {"seed": 4}, {"seed": 6}]
 
 
-@pytest.mark.parametrize(("seed", "hybrid_wins"), [(0, True), (4, True), (9, True), (2, False)])
-def test_four_d_var_is_wrong_where_the_workshop_says(seed, hybrid_wins):
-    """WORKSHOP, 05_four_d_var_and_hybrid."""
+@pytest.mark.parametrize(
+    ("seed", "wrong"),
+    [
+        (5, []),
+        (7, []),
+        (8, []),
+        (4, ["4D-Var"]),
+        (9, ["4D-Var"]),
+        (6, ["hybrid", "4D-Var"]),
+        (55, ["hybrid"]),
+        (58, ["hybrid"]),
+    ],
+)
+def test_four_d_var_and_the_hybrid_are_wrong_where_the_workshop_says(seed, wrong):
+    """WORKSHOP, 05_four_d_var_and_hybrid: an error is large, or more than twice the other's."""
     result = LabModel(method="neural + 4D-Var", beside=["4D-Var"], seed=seed).result
-    alone = float(result["beside_rmse"][0])
-    assert (alone > 2 * result.attrs["rmse"]) if hybrid_wins else (result.attrs["rmse"] > 2 * alone)
+    errors = {"hybrid": result.attrs["rmse"], "4D-Var": float(result["beside_rmse"][0])}
+    assert [name for name, error in errors.items() if error > min(0.5, 2 * min(errors.values()))] == wrong
 
 
-@pytest.mark.parametrize(("stretch", "covered", "crps"), [(0.4, 0.51, 0.087), (1.0, 0.91, 0.079), (2.5, 1.0, 0.107)])
+@pytest.mark.parametrize(("stretch", "covered", "crps"), [(0.4, 0.53, 0.089), (1.0, 0.91, 0.081), (2.5, 1.0, 0.109)])
 def test_a_spread_too_large_costs_more_than_one_too_small(stretch, covered, crps):
     """WORKSHOP, 06_uncertainty."""
     found = run(SpreadParameters(windows=60, stretch=stretch)).attrs
@@ -76,7 +95,7 @@ def test_the_band_of_the_pendulum_is_as_narrow_as_its_notebook_says(preset, expe
     assert covered == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.parametrize(("temperatures", "rmse", "covered"), [(1, 1.01, 0.88), (4, 1.13, 0.54)])
+@pytest.mark.parametrize(("temperatures", "rmse", "covered"), [(1, 1.03, 0.89), (4, 1.10, 0.70)])
 def test_with_one_value_left_one_temperature_is_better_than_four(temperatures, rmse, covered):
     """04_any_observation: 2,000 windows."""
     found = scores(samples=2000, every=32, temperatures=temperatures, seed=101)
@@ -98,7 +117,7 @@ def test_the_momentum_is_known_as_well_as_the_angle_and_a_second_step_brings_lit
 
 @pytest.mark.parametrize(
     ("law", "of_one", "of_many"),
-    [("paper", 0.13, 0.256), ("dense", 0.033, 0.033), ("dense, 0.5", 0.133, 0.138), ("dense, 1", 0.257, 0.273)],
+    [("paper", 0.135, 0.252), ("dense", 0.032, 0.033), ("dense, 0.5", 0.138, 0.136), ("dense, 1", 0.285, 0.274)],
 )
 def test_many_noisy_values_outweigh_few_exact_ones(law, of_one, of_many):
     """04_any_observation, its lab."""
@@ -119,7 +138,7 @@ def test_z_alone_leaves_nothing_of_x_and_one_value_is_too_few_for_four_steps():
 def test_draws_that_are_too_sure_leave_the_truth_outside():
     """06_uncertainty, its lab: the share of ranks before and behind all 19 draws."""
     found = run(SpreadParameters(windows=60, stretch=0.4))
-    assert float(found["ranks"][[0, -1]].sum() / found["ranks"].sum()) == pytest.approx(0.43, abs=0.03)
+    assert float(found["ranks"][[0, -1]].sum() / found["ranks"].sum()) == pytest.approx(0.42, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -486,6 +486,6 @@ def test_none_stands_for_what_the_reference_experiment_has():
 
 
 def test_the_caution_of_a_chain_is_two_sentences_and_advises_what_a_chain_can_do():
-    said, _, caution = LabModel(method="neural + 4D-Var", seed=0).status.partition(CAUTION)
+    said, _, caution = LabModel(method="neural + 4D-Var", components=("z",), seed=0).status.partition(CAUTION)
     assert said and len(re.findall(r"\.(?= |$)", caution)) == 2
     assert "misses what was observed" in caution and "more iterations" in caution and "nk.Chain" not in caution

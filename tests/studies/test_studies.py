@@ -32,11 +32,20 @@ def test_a_law_observes_what_it_says_with_its_noise(name):
 
 def test_three_laws_and_more_lie_outside_the_training():
     untrained = [law for law in common.LAWS.values() if not law.trained]
-    low, high = RECIPES["lorenz63"].law["noise"]
+    recipe = RECIPES["lorenz63"]
+    low, high = recipe.law["noise"]
     assert len(untrained) >= 3
+    combined = any(more.combined for more in recipe.refinements)
     for law in common.LAWS.values():
-        within = low <= law.noise <= high and law.operator is None and "times" not in law.how
-        assert law.trained == (within and law.how.get("every", 1) <= RECIPES["lorenz63"].law["spacing"][1])
+        within = low <= law.noise <= high and (law.operator is None or combined) and "times" not in law.how
+        assert law.trained == (within and law.how.get("every", 1) <= recipe.law["spacing"][1])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_refinement_sees_linear_combinations_in_its_share_of_the_batches(share):
+    recipe, prior = RECIPES["lorenz63_small"], nk.NeuralIncremental.pretrained("lorenz63_small").prior
+    law, generator = recipe.observing(prior, 0.3, share), torch.Generator().manual_seed(0)
+    assert {len(law((4, 32, 3), generator)) for _ in range(5)} == {3 if share else 2}  # with an operator or none
 
 
 def test_training_validation_and_test_windows_differ():
@@ -182,10 +191,12 @@ def test_a_shipped_prior_is_what_its_recipe_makes(name):
     torch.testing.assert_close(whitened, torch.eye(len(whitened)).double(), rtol=0, atol=allowed)
     apart = factors[0] @ (one.mean - two.mean).flatten()
     torch.testing.assert_close(apart, torch.zeros_like(apart), rtol=0, atol=allowed)
-    # Cards that were written before validation was there say nothing of it, and nobody validated.
+    # Cards that were written before validation or combinations were there say nothing of them, and there were none.
     unsaid = {"look": 50, "patience": None}
     assert unsaid | card.about["settings"] == asdict(recipe.settings)
-    refined = [more | {"settings": unsaid | more["settings"]} for more in card.about.get("refinements", [])]
+    refined = [
+        {"combined": 0.0} | more | {"settings": unsaid | more["settings"]} for more in card.about.get("refinements", [])
+    ]
     assert refined == [asdict(more) for more in recipe.refinements]
 
 

@@ -244,6 +244,16 @@ def test_combinations_are_seen_in_a_share_of_the_batches_with_the_noise_of_their
     assert drawn == pytest.approx(100, abs=5 * (400 * 0.25 * 0.75) ** 0.5)
 
 
+def test_combinations_of_what_an_operator_sees_are_refused_in_every_batch():
+    def summed(shape, generator):
+        seen = torch.ones(*shape[:2], 1, dtype=torch.bool)
+        return seen, torch.ones(seen.shape, dtype=torch.float64), lambda x: x.sum(-1, keepdim=True)
+
+    for seed in range(4):  # of which some batches would combine and some would not
+        with pytest.raises(ValueError, match="an operator of its own"):
+            combinations((2, 3, 3), torch.Generator().manual_seed(seed), law=summed, scale=torch.ones(3).double())
+
+
 SCALE = torch.ones(2, dtype=torch.float64)
 
 
