@@ -169,7 +169,11 @@ def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
     for shown, windows, *cells in cells_of("An ocean seen along tracks"):
         alike = shown in ("NIDA", "optimal interpolation") and windows == "16"
         name = f"{shown}, on those windows" if alike else names.get(shown, shown)
-        for cell, row in zip(cells[:-1], [law[name] for law in laws], strict=True):
+        assert any(name in law for law in laws)
+        for cell, row in zip(cells[:-1], [law.get(name) for law in laws], strict=True):
+            if row is None:
+                assert cell == ""  # not measured yet
+                continue
             if "runs apart" in row:
                 assert cell == "runs apart"
                 continue
