@@ -41,6 +41,12 @@ def observe_law(x: Float[Tensor, "B T n"], law: Law, generator: torch.Generator)
             f"law gave an operator of {exact.shape[-1]} values for each time, and says of {seen.shape[-1]} whether "
             "they are seen: give as many columns as the operator gives values."
         )
+    lost = int((~exact.isfinite() & seen).sum())
+    if lost:
+        raise ValueError(
+            f"law gave an operator whose value is NaN or infinite at {lost} of {int(seen.sum())} places that are seen: "
+            "use one with a value everywhere (x.clamp(min=...) before a log), or let the law leave these places out."
+        )
     value = exact + noise_std * noise
     return Observations(value.where(seen, torch.nan), noise_std, operator)
 

@@ -254,6 +254,17 @@ def test_combinations_of_what_an_operator_sees_are_refused_in_every_batch():
             combinations((2, 3, 3), torch.Generator().manual_seed(seed), law=summed, scale=torch.ones(3).double())
 
 
+def test_an_operator_without_a_value_where_the_law_sees_is_refused():
+    def rooted(shape, generator):
+        seen = torch.ones(shape, dtype=torch.bool)
+        return seen, torch.ones(shape, dtype=torch.float64), lambda x: x.sqrt()
+
+    x = torch.ones(2, 3, 2, dtype=torch.float64)
+    assert observe_law(x, rooted, torch.Generator().manual_seed(0)).value.isfinite().all()
+    with pytest.raises(ValueError, match="NaN or infinite at 12 of 12 places"):
+        observe_law(-x, rooted, torch.Generator().manual_seed(0))
+
+
 SCALE = torch.ones(2, dtype=torch.float64)
 
 
