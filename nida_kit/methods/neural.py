@@ -60,7 +60,7 @@ class NeuralIncremental(Method):
     """Neural incremental data assimilation: a trained network's priors, coarse to fine.
 
     >>> import nida_kit as nk
-    >>> truth = nk.Lorenz63().simulate(samples=1, steps=32, dt=0.05, seed=0)
+    >>> truth = nk.Lorenz63().simulate(samples=20, steps=32, dt=0.05, seed=0)
     >>> obs = nk.observe(truth, components=["x"], every=8, noise_std=0.4, seed=1)
     >>> result = nk.NeuralIncremental.pretrained("lorenz63", temperatures=4).assimilate(obs)
     >>> bool(nk.rmse(result["mean"], truth) < 4.0)  # the climatology has 8.6
