@@ -347,7 +347,7 @@ def test_the_peers_that_are_shown_are_on_record():
         assert ours["at_once"] == 1
         return f"{ours['milliseconds_per_unit'] / theirs['milliseconds_per_unit']:.2g}"
 
-    words = r"EnKF \((.*) times its milliseconds.*\((.*)\), faster for the iEnKS \((.*)\) and .*\((.*), and (.*) on"
+    words = r"EnKF \((.*) times its milliseconds.*particles \((.*)\), for the iEnKS \((.*)\) and .*\((.*), and (.*) on"
     told = re.search(words, said)
     assert list(told.groups()) == [alone(x) for x in ("EnKF", "particle", "iEnKS", "LETKF, 7", "LETKF, 25")]
 
