@@ -141,6 +141,9 @@ def test_the_readme_shows_the_errors_on_record():
     assert len(shown) == len(rows)
     for line, row in zip(shown, rows.values(), strict=True):
         assert [float(x) for x in re.findall(r"[\d.]+", line)] == [round(row[name]["mse"] ** 0.5, 3) for name in names]
+    ratios = notebook.record("laws")["paper_beyond_limit"]["shipped prior, 4 temperatures"]
+    told = re.search(r"has ([\d.]+) times that \(([\d.]+) times in expectation", lorenz).groups()
+    assert told == tuple(f"{ratios[key] ** 0.5:.2f}" for key in ("mse_over_limit", "expected_over_limit"))
     shown = re.findall(r"^\|.*\| (?:yes|no) \|(.*)\|$", ocean, re.M)
     for line, row in zip(shown, notebook.record("ocean")["laws"].values(), strict=True):
         first, neural, covers = (float(x) for x in re.findall(r"[\d.]+", line))
@@ -231,6 +234,11 @@ def test_the_calibration_that_is_shown_is_on_record():
             f"{neural['spread_error_ratio']:.2f}",
             *(f"{row['crps']:.3f}" for row in (neural, first)),
         ]
+
+
+def test_the_score_beside_the_posterior_that_is_told_is_on_record():
+    found = notebook.record("calibration")["paper_beside_particles"]["methods"]["NIDA"]["crps_over_particles"]
+    assert f"the CRPS is {found:.2f} times that of the exact posterior" in section("Calibration")
 
 
 def test_the_errors_on_the_same_windows_that_are_shown_are_on_record():

@@ -43,7 +43,7 @@ class Layout(Protocol):
 
     @staticmethod
     def factor(a: Tensor) -> Tensor:
-        """What the rest needs of the Cholesky factor a = F F'; a `torch.linalg.LinAlgError` if there is none."""
+        """The Cholesky factor F of each, a = F F', or its inverse; a `torch.linalg.LinAlgError` if there is none."""
 
     @staticmethod
     def inverse_root(factor: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Layout(Protocol):
 
     @staticmethod
     def solved(factor: Tensor, b: Tensor) -> Tensor:
-        """a^-1 b."""
+        """The x of A x = b."""
 
 
 class ByBlocks:
@@ -109,7 +109,7 @@ class ByNumbers:
 
     @staticmethod
     def factor(a):
-        """Its inverse, already."""
+        """F^-1, which all that is asked needs."""
         columns: list[Tensor] = []  # of the factor, from the diagonal on
         for j in range(a.shape[1]):
             rest = a[:, j:, j]
@@ -117,7 +117,7 @@ class ByNumbers:
                 rest = torch.addcmul(rest, column[:, j - k :], column[:, j - k : j - k + 1], value=-1)
             columns.append(rest / rest[:, :1].sqrt())
         if not all((column[:, 0] > 0).all() for column in columns):
-            raise torch.linalg.LinAlgError
+            raise torch.linalg.LinAlgError("A block is not positive definite.")
         rows, rest = [], torch.eye(a.shape[1])[None, :, :, None].to(a).expand(*a.shape)
         for column in columns:
             rows.append(rest[:, :1] / column[:, :1, None])

@@ -22,7 +22,7 @@ from nida_kit.studies.limit import MORE, PARTICLES, posterior, smoothers
 
 FRESH = 20261129  # seed of the windows; observed with the next one
 LIMITED = 40  # windows, the first ones, whose posterior is found
-EXACT = 0.001270212532  # of its spread, the error of the angle in the paper's experiment
+EXACT = 0.001270212532  # of its spread, the error of the angle in the paper's experiment; a test holds it to the setup
 
 SWINGS = {
     "paper": Law("angle at 5 of 100 steps", True, EXACT, {"components": ["angle"], "every": 20}),

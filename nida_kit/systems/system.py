@@ -280,11 +280,11 @@ class System(ABC):
 
     @property
     def _treats_states_alike(self) -> bool:
-        """Whether no parameter has axes, which may be those of a batch: then some states go without the others."""
+        """Whether a group of states can be stepped by itself: no parameter has axes, which may be those of a batch."""
         return all(not getattr(value, "ndim", 0) for name, value in vars(self).items() if name[0] != "_")
 
     def in_substeps(self, x, dt: float, t: Tensor | None = None):
-        """The same of what was checked: states of its shape, and their times as the tendency takes them."""
+        """A step, unchecked: of states of the right shape, and of their times as the tendency takes them."""
         substeps = self._substeps(dt)
         h = dt / substeps
         for k in range(substeps):
