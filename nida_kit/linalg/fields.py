@@ -205,6 +205,20 @@ class Ensemble:
         """E as products at each point need it: else it would be copied for each of them."""
         return self.members.permute(2, 0, 1).contiguous()
 
+    @cached_property
+    def _alike(self) -> list[Float[Tensor, "n n"]]:
+        """Correlations of weights along either axis; rho is their product."""
+        along = (self._along(axis) for axis in (0, 1))
+        return [(unit := x / x.square().sum(1, keepdim=True).sqrt()) @ unit.mT for x in along]
+
+    def covariance(self, a: Int[Tensor, " p"], b: Int[Tensor, " q"]) -> Float[Tensor, "p q"]:
+        """Between some values of a flattened window and others."""
+        E, n, nx = self.members.flatten(1), self.members.shape[-1], self.shape[1]
+        found = E[:, a].mT @ E[:, b] / len(E)
+        for alike, place in zip(self._alike, (lambda i: i % n // nx, lambda i: i % nx), strict=True):
+            found *= alike[place(a)[:, None], place(b)]
+        return found
+
     def push(self, v):
         weights = v.squeeze(-2).unflatten(-1, (len(self.members), *self.grids[-1]))
         for shape in reversed(self.grids[:-1]):

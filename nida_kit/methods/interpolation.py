@@ -146,7 +146,10 @@ class OptimalInterpolation(Method):
     def fit_ensemble(
         cls, records: xr.DataArray, steps: int = 8, members: int = 400, octaves: int = 3
     ) -> OptimalInterpolation:
-        """For fields, by localised mixtures of past windows: nothing is fitted, and each window takes seconds.
+        """For fields, by localised mixtures of past windows: nothing is fitted.
+
+        Up to 5,000 values of a window are one system, exact and quick. More take conjugate gradients, and draws for the
+        spread: about a minute for a window of 8 x 65 x 65.
 
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=20, dt=5.0, seed=0)

@@ -15,16 +15,19 @@ from typing import SupportsIndex
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nida_kit import checks, html
 from nida_kit.gaussian import Gaussian
 from nida_kit.linalg.fields import Ensemble
-from nida_kit.linalg.rows import Diagonal, Rows, Sparse, Stack
+from nida_kit.linalg.rows import Diagonal, Sparse
 from nida_kit.linalg.solvers import to_its_spread
-from nida_kit.priors.drawn import Drawn
-from nida_kit.priors.modes import OfField, departures, pointwise
+from nida_kit.priors.drawn import LEAST, Drawn
+from nida_kit.priors.modes import TOO_EXACT, OfField, departures, seen_of
+
+_MOST_AT_ONCE = 5000  # values of a window that are one dense system: beyond them it takes longer than many small ones
+_POINTS = 4096  # whose covariances with what was seen are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -110,27 +113,50 @@ class EnsembleClimatology(OfField):
         return Gaussian.of(mean, Diagonal(1 / std))
 
     def solved(self, statement: Gaussian) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """Mean and spread of each value, as `given`; and how far conjugate gradients came, as `Gaussian.reached`."""
+        """Mean and spread of each value, as `given`; and how far conjugate gradients came, as `Gaussian.reached`.
+
+        Few values are one dense system. Of many, conjugate gradients give the mean, and draws the spread.
+        """
         lead, (steps, n) = statement.centre.shape[:-2], statement.centre.shape[-2:]
-        prior, found, reached = self.prior(steps), [], []
-        for window in np.ndindex(lead):  # one by one: all members of a window, times 16 draws, fill a memory
-            rows = Stack(tuple(_of(part, lead, window, self.mean) for part in statement.rows.parts))
-            residual = tuple(r.expand(*lead, *r.shape[-2:])[window].to(self.mean) for r in statement.residual)
-            own = Gaussian(prior.centre, rows, residual)
-            posterior = Drawn(prior.condition(own), self)
-            found.append((posterior.mean, posterior.std))
-            reached.append(posterior.gaussian.reached)
-        mean, std = (torch.stack(x).view(*lead, steps, n).to(statement.centre) for x in zip(*found, strict=True))
-        return mean, std, tuple(torch.stack(x).view(lead) for x in zip(*reached, strict=True))
+        seen = [seen_of(statement, window) for window in np.ndindex(lead)]
+        few = max((len(index) for index, *_ in seen), default=0) <= _MOST_AT_ONCE
+        found = [self._exactly(steps, *each) if few else self._roughly(steps, *each) for each in seen]
+        mean, std = (torch.stack([each[i] for each in found]).view(*lead, steps, n) for i in (0, 1))
+        reached = None if few else tuple(torch.stack(x).view(lead) for x in zip(*(r for *_, r in found), strict=True))
+        return mean.to(statement.centre), std.to(statement.centre), reached
 
+    def _exactly(
+        self, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"], residual: Float[Tensor, " p"]
+    ) -> tuple[Tensor, Tensor]:
+        """Of one window, by what the values that were seen say of each other."""
+        generator = self.prior(steps).generator.to(torch.float64)
+        weight, window = weight.double(), torch.arange(steps * self.members.shape[-1], device=index.device)
+        places, own = index.unique(return_inverse=True)
 
-def _of(part: Rows, lead: tuple[int, ...], window: tuple[int, ...], like: Tensor) -> Rows:
-    """The rows of one window, in the precision of `like`."""
+        def observed(covariance: Float[Tensor, "m q"]) -> Float[Tensor, "p q"]:
+            return sum(covariance[own[:, k]] * weight[:, k, None] for k in range(own.shape[1]))
 
-    def own(x: Tensor, axes: int) -> Tensor:
-        return x.expand(*lead, *x.shape[-axes:])[window]
+        between = observed(observed(generator.covariance(places, places)).mT)
+        between.diagonal().add_(1)
+        root, failed = torch.linalg.cholesky_ex(between)
+        if failed:
+            raise ValueError(TOO_EXACT)
+        said = torch.linalg.solve_triangular(root, -residual.double().unsqueeze(-1), upper=False)
+        move, known = [], []
+        for part in window.split(_POINTS):
+            half = torch.linalg.solve_triangular(root, observed(generator.covariance(places, part)), upper=False)
+            move.append((half.mT @ said).squeeze(-1))
+            known.append(half.square().sum(0))
+        variance = generator.members.square().mean(0) - torch.cat(known).view(steps, -1)
+        std = variance.clamp(min=0).sqrt() + LEAST * self.spread
+        return self.mean + torch.cat(move).view(steps, -1), std
 
-    part = pointwise(part)
-    if isinstance(part, Diagonal):
-        return Diagonal(own(part.weight, 2).to(like))
-    return Sparse(own(part.index, 2), own(part.weight, 2).to(like), part.shape)
+    def _roughly(
+        self, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"], residual: Float[Tensor, " p"]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Of one window, to a tolerance: all its members, times 16 draws, fill a memory."""
+        prior = self.prior(steps)
+        rows = Sparse(index, weight.to(self.mean), tuple(prior.centre.shape[-2:]))
+        own = Gaussian.of(prior.centre, rows, residual.to(self.mean).unsqueeze(-2))
+        posterior = Drawn(prior.condition(own), self)
+        return posterior.mean, posterior.std, posterior.gaussian.reached

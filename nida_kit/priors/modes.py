@@ -33,6 +33,10 @@ _MOST_BETWEEN = 10_000  # values of a window, one system among which is solved d
 _ENOUGH = 8  # snapshots per point, of which the modes are found
 _KEPT = 2**23  # values of what is kept for the next windows, 64 megabytes
 _POINTS, _MODES = 512, 60  # whose products stay in the processor's cache
+TOO_EXACT = (
+    "Observations of the field are so exact that double precision cannot tell their errors beside the field's spread: "
+    "raise noise_std, a millionth of the spread is as good as exact."
+)
 STILL = 1e-3  # of the largest spread: what a field has where it does not vary
 
 
@@ -317,7 +321,7 @@ class FieldClimatology(OfField):
         )
         found, gain = [], self.__dict__.get("_gain")
         for window in np.ndindex(lead):
-            index, weight, residual = _seen(statement, window)
+            index, weight, residual = seen_of(statement, window)
             if gain is None or not gain.serves(steps, index, weight):
                 gain = _gain(self, steps, index, weight)
             found.append((gain.mean(residual), gain.std))
@@ -474,10 +478,7 @@ class _Gain(_OfPlaces):
         A.diagonal().add_(1)
         self.root, failed = torch.linalg.cholesky_ex(A.mT)
         if failed:
-            raise ValueError(
-                "Observations of the field are so exact that double precision cannot tell their errors beside the "
-                "field's spread: raise noise_std, a millionth of the spread is as good as exact."
-            )
+            raise ValueError(TOO_EXACT)
         # Transposed, as the numbers lie in memory: then none are copied.
         self.half = torch.linalg.solve_triangular(self.root.mT, GC.mT, upper=True, left=False).mT
         known = self.half.unflatten(1, G.shape[1:]).movedim(0, 1)
@@ -580,7 +581,7 @@ def _variances(E: Float[Tensor, "n r"], part: Callable[[slice, slice], Float[Ten
     return torch.cat(found).mT
 
 
-def _seen(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def seen_of(statement: Gaussian, window: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Of one window: which values each row sums, their weights, and its residual."""
     (part,), (residual,) = statement.rows.parts, statement.residual
     part, lead = pointwise(part), statement.centre.shape[:-2]
