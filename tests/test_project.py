@@ -184,11 +184,15 @@ def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
             assert error == f"{row['error'] ** 0.5:.3f}", (shown, cell)
             assert float(covers) == round(100 * row["coverage"])
     text = " ".join(section("An ocean seen along tracks").split())
-    for said, over, under in (
-        ("times its error. NIDA, which", "regression", "optimal interpolation"),
-        ("times the error of the regression", "NIDA", "regression"),
+    past, alone = "localised ensemble of 400 past windows", "optimal interpolation, on those windows"
+    for said, over, under, power in (
+        ("times the error of optimal interpolation. Ensembles", past, alone, 0.5),
+        ("times the error of optimal interpolation,", "NIDA", "optimal interpolation", 0.5),
+        ("times its squared error", "NIDA", "optimal interpolation", 1.0),
+        ("times its error. NIDA, which", "regression", "optimal interpolation", 0.5),
+        ("times the error of the regression", "NIDA", "regression", 0.5),
     ):
-        ratios = [(law[over]["error"] / law[under]["error"]) ** 0.5 for law in laws]
+        ratios = [(law[over]["error"] / law[under]["error"]) ** power for law in laws]
         assert re.findall(r"\d\.\d+", text.split(said)[0])[-4:] == [f"{ratio:.2f}" for ratio in ratios]
 
 

@@ -239,8 +239,8 @@ class Counted(QuasiGeostrophic):
 
 
 def localised(labels: GridLabels) -> OptimalInterpolation:
-    """By past windows, one of each fourth trajectory's first 40 steps."""
-    return OptimalInterpolation(EnsembleClimatology.fit(past()[::4, :40].double(), STEPS, 100, 3), labels, DT)
+    """By 400 past windows, of each fourth trajectory's first 40 steps."""
+    return OptimalInterpolation(EnsembleClimatology.fit(past()[::4, :40].double(), STEPS, 400, 3), labels, DT)
 
 
 def running(fitted: Callable[[], OptimalInterpolation], neural: NeuralIncremental) -> dict[str, Callable[[], Method]]:
@@ -341,7 +341,7 @@ def measure(samples: int, folder: Path) -> dict[str, Any]:
     rows("NIDA, one temperature", lambda: neural.with_temperatures(1), all_windows=False)
     for name, made in running(fitted, neural).items():
         rows(name, made, all_windows=False)
-    rows("localised ensemble of 100 past windows", lambda: localised(labels), all_windows=False)
+    rows("localised ensemble of 400 past windows", lambda: localised(labels), all_windows=False)
 
     def descent(start: Callable[[], Method], obs: xr.Dataset) -> dict[str, float]:
         return along_the_descent(start(), fitted().climatology, truth.isel(few), obs.isel(few), scale)
