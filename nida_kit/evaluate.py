@@ -403,7 +403,7 @@ def energy_score(draws: xr.DataArray, truth: xr.DataArray, dim: Dims = None) -> 
 # Scales
 
 _LEAST = 3  # times, or points along x, of which there are spectra
-_OF = "of"  # the error, and the truth
+_OF = "_error_or_truth"  # a dim that no field has
 
 
 def resolved_scales(mean: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
@@ -546,7 +546,7 @@ def spectrum(array: xr.DataArray) -> xr.DataArray:
 
 
 def _power(array: xr.DataArray, numbers: dict[Hashable, np.ndarray], kept: str | None = None) -> xr.DataArray:
-    """The power spectrum along dims with these points, averaged over all others but one, of positive frequencies."""
+    """The power spectrum along dims with these points, of positive frequencies, averaged over all others but `kept`."""
     import xrft  # here, for few need it, and it takes long
 
     for name, points in numbers.items():

@@ -206,18 +206,18 @@ class Ensemble:
         return self.members.permute(2, 0, 1).contiguous()
 
     @cached_property
-    def _alike(self) -> list[Float[Tensor, "n n"]]:
-        """Correlations of weights along either axis; rho is their product."""
-        along = (self._along(axis) for axis in (0, 1))
-        return [(unit := x / x.square().sum(1, keepdim=True).sqrt()) @ unit.mT for x in along]
+    def _correlations(self) -> list[Float[Tensor, "n n"]]:
+        """Of a member's weights at points along either axis; rho is their product."""
+        units = (x / x.norm(dim=1, keepdim=True) for x in (self._along(axis) for axis in (0, 1)))
+        return [x @ x.mT for x in units]
 
     def covariance(self, a: Int[Tensor, " p"], b: Int[Tensor, " q"]) -> Float[Tensor, "p q"]:
         """Between some values of a flattened window and others."""
-        E, n, nx = self.members.flatten(1), self.members.shape[-1], self.shape[1]
-        found = E[:, a].mT @ E[:, b] / len(E)
-        for alike, place in zip(self._alike, (lambda i: i % n // nx, lambda i: i % nx), strict=True):
-            found *= alike[place(a)[:, None], place(b)]
-        return found
+        members, n, columns = self.members.flatten(1), self.members.shape[-1], self.shape[1]
+        (row_a, column_a), (row_b, column_b) = ((at % n // columns, at % columns) for at in (a, b))
+        along_y, along_x = self._correlations
+        rho = along_y[row_a[:, None], row_b] * along_x[column_a[:, None], column_b]
+        return (members[:, a].mT @ members[:, b]).mul_(rho).div_(len(members))
 
     def push(self, v):
         weights = v.squeeze(-2).unflatten(-1, (len(self.members), *self.grids[-1]))

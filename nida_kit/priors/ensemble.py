@@ -26,8 +26,8 @@ from nida_kit.linalg.solvers import to_its_spread
 from nida_kit.priors.drawn import LEAST, Drawn
 from nida_kit.priors.modes import TOO_EXACT, OfField, departures, seen_of
 
-_MOST_AT_ONCE = 5000  # values of a window that are one dense system: beyond them it takes longer than many small ones
-_POINTS = 4096  # whose covariances with what was seen are in memory at a time
+_MOST_AT_ONCE = 5000**2  # values of a window times the points that they lie at, whose dense system fits in memory
+_POINTS = 1024  # whose covariances with what was seen are made at a time
 
 
 @dataclass(frozen=True)
@@ -112,51 +112,64 @@ class EnsembleClimatology(OfField):
         mean, std, _ = self.solved(statement)
         return Gaussian.of(mean, Diagonal(1 / std))
 
-    def solved(self, statement: Gaussian) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    def solved(self, statement: Gaussian) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Mean and spread of each value, as `given`; and how far conjugate gradients came, as `Gaussian.reached`.
 
-        Few values are one dense system. Of many, conjugate gradients give the mean, and draws the spread.
+        What is seen of a window is one dense system. Of very many values conjugate gradients give the mean, and draws
+        the spread. Which of both it is depends on the window alone.
         """
         lead, (steps, n) = statement.centre.shape[:-2], statement.centre.shape[-2:]
-        seen = [seen_of(statement, window) for window in np.ndindex(lead)]
-        few = max((len(index) for index, *_ in seen), default=0) <= _MOST_AT_ONCE
-        found = [self._exactly(steps, *each) if few else self._roughly(steps, *each) for each in seen]
-        mean, std = (torch.stack([each[i] for each in found]).view(*lead, steps, n) for i in (0, 1))
-        reached = None if few else tuple(torch.stack(x).view(lead) for x in zip(*(r for *_, r in found), strict=True))
-        return mean.to(statement.centre), std.to(statement.centre), reached
+        prior = self.prior(steps)
+        double, found = prior.generator.to(torch.float64), []
+        for window in np.ndindex(lead):  # one by one: all members of a window, times 16 draws, fill a memory
+            index, weight, residual = seen_of(statement, window)
+            if len(index) * len(index.unique()) <= _MOST_AT_ONCE:
+                found.append(self._exactly(double, index, weight.double(), residual.double()))
+            else:
+                found.append(self._by_iterations(prior, index, weight, residual))
+        mean, std, *reached = (torch.stack(x) for x in zip(*found, strict=True))
+        mean, std = (x.view(*lead, steps, n).to(statement.centre) for x in (mean, std))
+        return mean, std, tuple(x.view(lead) for x in reached)
 
     def _exactly(
-        self, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"], residual: Float[Tensor, " p"]
-    ) -> tuple[Tensor, Tensor]:
-        """Of one window, by what the values that were seen say of each other."""
-        generator = self.prior(steps).generator.to(torch.float64)
-        weight, window = weight.double(), torch.arange(steps * self.members.shape[-1], device=index.device)
+        self,
+        generator: Ensemble,
+        index: Int[Tensor, "p k"],
+        weight: Float[Tensor, "p k"],
+        residual: Float[Tensor, " p"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of one window: mean and spread, and that it took no iterations."""
         places, own = index.unique(return_inverse=True)
+        steps, n = generator.members.shape[1:]
 
-        def observed(covariance: Float[Tensor, "m q"]) -> Float[Tensor, "p q"]:
-            return sum(covariance[own[:, k]] * weight[:, k, None] for k in range(own.shape[1]))
+        def observed(at_places: Float[Tensor, "m q"]) -> Float[Tensor, "p q"]:
+            """What the rows make of what is at their places."""
+            return sum(at_places[own[:, k]] * weight[:, k, None] for k in range(own.shape[1]))
 
-        between = observed(observed(generator.covariance(places, places)).mT)
-        between.diagonal().add_(1)
-        root, failed = torch.linalg.cholesky_ex(between)
+        with_places = [observed(generator.covariance(places, part)) for part in places.split(_POINTS)]
+        among = observed(torch.cat(with_places, 1).mT)
+        among.diagonal().add_(1)
+        root, failed = torch.linalg.cholesky_ex(among)
         if failed:
             raise ValueError(TOO_EXACT)
-        said = torch.linalg.solve_triangular(root, -residual.double().unsqueeze(-1), upper=False)
+        whitened = torch.linalg.solve_triangular(root, -residual.unsqueeze(-1), upper=False)
         move, known = [], []
-        for part in window.split(_POINTS):
+        for part in torch.arange(steps * n, device=index.device).split(_POINTS):
             half = torch.linalg.solve_triangular(root, observed(generator.covariance(places, part)), upper=False)
-            move.append((half.mT @ said).squeeze(-1))
+            move.append((half.mT @ whitened).squeeze(-1))
             known.append(half.square().sum(0))
-        variance = generator.members.square().mean(0) - torch.cat(known).view(steps, -1)
+        variance = generator.members.square().mean(0) - torch.cat(known).view(steps, n)
         std = variance.clamp(min=0).sqrt() + LEAST * self.spread
-        return self.mean + torch.cat(move).view(steps, -1), std
+        left, iterations = variance.new_zeros(()), index.new_zeros(())
+        return self.mean + torch.cat(move).view(steps, n), std, left, iterations
 
-    def _roughly(
-        self, steps: int, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"], residual: Float[Tensor, " p"]
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Of one window, to a tolerance: all its members, times 16 draws, fill a memory."""
-        prior = self.prior(steps)
+    def _by_iterations(
+        self, prior: Gaussian, index: Int[Tensor, "p k"], weight: Float[Tensor, "p k"], residual: Float[Tensor, " p"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same to a tolerance, and how far it came."""
         rows = Sparse(index, weight.to(self.mean), tuple(prior.centre.shape[-2:]))
         own = Gaussian.of(prior.centre, rows, residual.to(self.mean).unsqueeze(-2))
         posterior = Drawn(prior.condition(own), self)
-        return posterior.mean, posterior.std, posterior.gaussian.reached
+        mean = posterior.mean
+        left, iterations = posterior.gaussian.reached
+        return mean, posterior.std, left.double(), iterations
