@@ -319,7 +319,7 @@ def test_the_growth_of_costs_that_is_shown_is_on_record():
 def test_the_errors_on_fresh_windows_that_are_shown_are_on_record():
     study = notebook.record("fresh")
     rows = [row for system in ("lorenz63", "pendulum") for row in study[system].values()]
-    assert len(rows) == 11
+    assert len(rows) == 12
     for (_, *shown), row in zip(cells_of("On fresh windows"), rows, strict=True):
         covered = [f"{100 * row[key]:.0f}" for key in ("coverage_90", "coverage_50")]
         ratio = f"{row['expected_over_limit'] ** 0.5:.2f}"

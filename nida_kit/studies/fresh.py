@@ -17,7 +17,7 @@ from nida_kit.methods.importance import ImportanceSampler
 from nida_kit.methods.method import Method
 from nida_kit.methods.neural import NeuralIncremental
 from nida_kit.setups import Setup
-from nida_kit.studies.common import LAWS, PENDULUM, Kept, Law, command, lorenz63
+from nida_kit.studies.common import LAWS, PENDULUM, Z_ONLY, Kept, Law, command, lorenz63
 from nida_kit.studies.limit import MORE, PARTICLES, posterior, smoothers
 
 FRESH = 20261129  # seed of the windows; observed with the next one
@@ -64,7 +64,7 @@ def measure(
     """Every law of both systems."""
     lorenz, pendulum = lorenz63(), setups.load(PENDULUM)
     systems = {
-        "lorenz63": (lorenz, LAWS, smoothers(lorenz, *particles)),
+        "lorenz63": (lorenz, LAWS | {"z only": Z_ONLY}, smoothers(lorenz, *particles)),
         "pendulum": (pendulum, SWINGS, [ImportanceSampler(pendulum.system)]),
     }
     weights = {name: (Path(pretrained.__file__).parent / f"{name}.safetensors").read_bytes() for name in systems}

@@ -182,7 +182,10 @@ RECIPES = {
         order=1,
         latest=40,
         images=mirrored,
-        refinements=(Refinement(Settings(steps=3000, batch=32, rate=3e-3, log_score=0.1, seed=1), own=0.15),),
+        refinements=(
+            Refinement(Settings(steps=3000, batch=32, rate=3e-3, log_score=0.1, seed=1), own=0.15),
+            Refinement(Settings(steps=6000, batch=32, rate=3e-3, log_score=0.3, seed=2), own=0.15),
+        ),
     ),
     "lorenz96": Recipe(
         "half-lorenz96",
@@ -226,7 +229,7 @@ def make(name: str, checkpoint: Path | None, out: Path, device: str) -> None:
     scores = {}
     for title, method in methods.items():
         found = setup.scores(method.assimilate(obs), truth)
-        scores[title] = {key: round(value, 4) for key, value in found.items()}
+        scores[title] = {key: float(f"{value:.4g}") for key, value in found.items()}
         print(f"{name:16} {title:16} {scores[title]}")
     about = {
         "setup": recipe.setup,
