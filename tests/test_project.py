@@ -240,6 +240,15 @@ def test_the_calibration_that_is_shown_is_on_record():
         ]
 
 
+def test_how_much_intervals_cover_that_the_readme_tells_is_on_record():
+    laws = notebook.record("calibration")["laws"]
+    covers = {name: 100 * law["methods"]["NIDA"]["scores"]["coverage_90"] for name, law in laws.items()}
+    of_sum = covers.pop("sum")
+    least, *_, most = sorted(covers.values())
+    said = f"covers {least:.1f} to {most:.1f}% under six laws, and {of_sum:.1f}% under that of the sum"
+    assert len(covers) == 6 and said in " ".join((ROOT / "README.md").read_text().split())
+
+
 def test_the_score_beside_the_posterior_that_is_told_is_on_record():
     found = notebook.record("calibration")["paper_beside_particles"]["methods"]["NIDA"]["crps_over_particles"]
     assert f"the CRPS is {found:.2f} times that of the exact posterior" in section("Calibration")
@@ -285,7 +294,7 @@ def test_the_scores_of_real_records_that_are_shown_are_on_record():
 def test_the_published_scores_that_are_shown_are_on_record():
     setups = notebook.record("published")["setups"]
     shown = cells_of("Classical methods and their published scores")
-    assert len(shown) == 39
+    assert f"their {len(shown)} published scores" in " ".join((ROOT / "README.md").read_text().split())
     for setup, method, _, here in shown:
         row = setups[setup][method]
         assert here == f"{row['here']:.2f}", (setup, method)
