@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import nida_kit as nk
-from nida_kit import notebook
+from nida_kit import notebook, studies
 from nida_kit.studies import peers
 
 ROOT = Path(__file__).parents[1]
@@ -114,9 +114,18 @@ def test_records_that_are_shown_are_installed_with_the_package():
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "studies/*.json" in setup["package-data"]["nida_kit"]
     assert notebook.record("laws")["windows"] == 1000
-    studies = {path.stem for path in (ROOT / "nida_kit" / "studies").glob("*.py")}
+    files = {path.stem for path in (ROOT / "nida_kit" / "studies").glob("*.py")}
     # No notebook shows that of the peers.
-    assert {path.stem for path in (ROOT / "figures").glob("*.json")} & studies == {"peers"}
+    assert {path.stem for path in (ROOT / "figures").glob("*.json")} & files == {"peers"}
+
+
+def test_every_study_is_listed_where_contributors_look():
+    files = (ROOT / "nida_kit" / "studies").glob("*.py")
+    there = {path.stem for path in files if f"python -m nida_kit.studies.{path.stem}`" in path.read_text()}
+    assert len(there) > 20
+    assert set(re.findall(r"^    (\w+)  +\w", studies.__doc__, re.M)) == there
+    (measured,) = re.findall(r"^\| measure what README.*$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert set(re.findall(r"[`.](\w+)`", measured)) == there - {"figures"}  # which has a line of its own
 
 
 @pytest.mark.parametrize("path", ["nida_kit/pretrained"])

@@ -19,10 +19,12 @@ The JSON of `peers` is in `figures/`, for no notebook reads it.
     speed         cycles per second, alone and in a batch
     peers         time, error, lines and memory beside other packages, each in its own best settings
     scaling       cost against window length and state size
+    growth        exponents of the cost in windows, steps, sites, cells, members and workers
     fields_scale  cost of fields of millions of values, and of one larger than memory
     model_error   priors and 4D-Var built on wrong physics
     history       300 cycles of the ocean: filters, smoothers, and windows that know a past
     ocean         methods beside each other on windows of the ocean
+    accuracy      error against seconds of everyone on three systems, as the studies before found them
     figures       draws the notebooks' figures anew
 
 `python -m nida_kit.studies.limit` measures and writes; every function behind it takes sizes, so that notebooks and

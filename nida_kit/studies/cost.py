@@ -1,4 +1,4 @@
-"""What an error costs: seconds, model evaluations, physics steps.
+"""What an error costs in seconds, model evaluations and physics steps: `python -m nida_kit.studies.cost`.
 
 Everyone reconstructs the same test windows, seen by the paper's law, and weak-constraint 4D-Var has the same banded
 solve as everyone else. It starts from optimal interpolation (OI); from NIDA, the hybrid; from OI beside trajectories of
