@@ -382,6 +382,23 @@ def test_the_peers_that_are_shown_are_on_record():
     assert list(told.groups()) == [alone(x) for x in ("EnKF", "particle", "iEnKS", "LETKF, 7", "LETKF, 25")]
 
 
+def test_where_another_package_is_faster_is_on_record_and_told_in_full():
+    faster, batches = [], {}
+    for task in json.loads((ROOT / "figures" / "peers.json").read_text())["tasks"]:
+        took = {(row["name"], row["at_once"]): row["milliseconds_per_unit"] for row in task["contenders"]}
+        ours = {n: took[name, n] for name, n in took if name == "nida_kit"}
+        alone, batch = ({n: x for n, x in ours.items() if (n > 1) is many} for many in (False, True))
+        if 100 in batch:
+            batches[task["task"].split(",")[0]] = f"{100 * batch[100] / alone[1]:.1f}"
+        for (name, _), theirs in took.items():
+            cells = ["".join(f"{x / theirs:.2f}" for x in some.values() if x > theirs) for some in (alone, batch)]
+            if name != "nida_kit" and any(cells):
+                faster.append([task["task"], name, *cells])
+    assert cells_of("Where another package is faster") == faster
+    told = "A hundred experiments at once take {EnKF}, {iEnKS}, {LETKF} and {particle filter} times as long as one"
+    assert told.format(**batches) in section("Beside other packages")
+
+
 def test_the_figure_of_errors_against_seconds_has_the_errors_on_record():
     points = notebook.record("accuracy")["points"]
     rows = notebook.record("classical")["laws"]["x every 8th step, noise 0.05"]["methods"]
