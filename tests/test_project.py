@@ -396,7 +396,10 @@ def test_where_another_package_is_faster_is_on_record_and_told_in_full():
                 faster.append([task["task"], name, *cells])
     assert cells_of("Where another package is faster") == faster
     told = "A hundred experiments at once take {EnKF}, {iEnKS}, {LETKF} and {particle filter} times as long as one"
-    assert told.format(**batches) in section("Beside other packages")
+    said = section("Beside other packages")
+    assert told.format(**batches) in said
+    ratios = {row["method"].split(",")[0]: f"{row['times_as_long']:.1f}" for row in notebook.record("speed")["methods"]}
+    assert "finds {EnKF}, {iEnKS}, {LETKF} and {particle filter}: its".format(**ratios) in said
 
 
 def test_the_figure_of_errors_against_seconds_has_the_errors_on_record():

@@ -1,7 +1,9 @@
 """Cycles per second, alone and of 100 experiments at once: `python -m nida_kit.studies.speed`.
 
 One experiment is mostly calls of small operations; a batch of them makes the same calls on larger tensors. One thread;
-the two take turns, and the medians of the processor's seconds count, so that other programs count little.
+the two take turns, and the medians of the processor's seconds count, so that other programs count little. Experiments
+are short, for the guard of `tests/benchmarks` makes them anew: those of `nida_kit.studies.peers` have more cycles, and
+other ratios of a batch to one.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ import xarray as xr
 from nida_kit import setups
 from nida_kit.studies.common import command
 
-METHODS = {"sakov2012-lorenz63": "EnKF, 10 members", "sakov2008-lorenz96": "LETKF, 7 members"}
+METHODS = {
+    "sakov2012-lorenz63": ("EnKF, 10 members", "iEnKS, 10 members", "particle filter, 100 particles"),
+    "sakov2008-lorenz96": ("LETKF, 7 members",),
+}
 
 
 def of_setup(name: str, title: str, cycles: int, batch: int, repeats: int) -> dict[str, Any]:
@@ -35,16 +40,16 @@ def of_setup(name: str, title: str, cycles: int, batch: int, repeats: int) -> di
     turns = [[seconds(x) for x in (one, obs)] for _ in range(repeats)]
     alone, together = (median(taken) for taken in zip(*turns, strict=True))
     found = {"alone": cycles / alone, "together": batch * cycles / together, "times_as_long": together / alone}
-    return {"method": title} | {k: float(f"{v:.4g}") for k, v in found.items()}
+    return {"setup": name, "method": title} | {k: float(f"{v:.4g}") for k, v in found.items()}
 
 
 def measure(batch: int, folder: Path) -> dict[str, Any]:
-    """Both methods, alone and `batch` experiments at once."""
+    """All methods, alone and `batch` experiments at once."""
     cycles, repeats = 40, 5
-    rows = {name: of_setup(name, title, cycles, batch, repeats) for name, title in METHODS.items()}
+    rows = [of_setup(name, title, cycles, batch, repeats) for name, titles in METHODS.items() for title in titles]
     print(rows)
     unit = "cycles of one experiment per second; alone one experiment, together all of the batch"
-    return {"setups": rows, "cycles": cycles, "batch": batch, "repeats": repeats, "unit": unit}
+    return {"methods": rows, "cycles": cycles, "batch": batch, "repeats": repeats, "unit": unit}
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def of_algebra(rows: list[dict]) -> dict[str, float]:
 
 def of_methods(found: dict) -> dict[str, float]:
     """The ratios in what `nida_kit.studies.speed` finds."""
-    return {f"{row['method']}, a batch / one": row["times_as_long"] for row in found["setups"].values()}
+    return {f"{row['method']}, a batch / one": row["times_as_long"] for row in found["methods"]}
 
 
 def main() -> None:
