@@ -13,7 +13,7 @@ import yaml
 
 import nida_kit as nk
 from nida_kit import notebook, studies
-from nida_kit.studies import peers
+from nida_kit.studies import fields_scale, peers
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
@@ -317,6 +317,25 @@ def test_the_costs_of_large_fields_that_are_shown_are_on_record_and_grow_as_the_
     assert study["exponent in values"] < 1.2 and study["exponent in steps"] < 1.2
     assert study["larger than memory"]["memory"] < 6.0
     assert study["tiles against the whole"]["halo"]["16"]["error"] < 1.005
+
+
+def test_the_time_of_a_field_larger_than_memory_that_is_told_is_on_record():
+    study, said = notebook.record("fields_scale"), " ".join(section("Fields of millions of values").split())
+    run, worked = study["larger than memory"], study["a billion values, worked out"]
+    assert f"on two workers in {run['seconds']:.0f} CPU seconds" in said and run["workers"] == 2
+    assert f"never held more than {run['memory']:.1f} GB together" in said
+    assert f"would take {worked['core hours']:.1f} core hours, about a minute" in said
+    assert f"with {worked['memory of a core, GB']:.1f} GB each" in said and 0.5 < 60 * worked["hours"] < 1.5
+    waited = 100 - 50 * run["seconds"] / run["wall"]
+    assert f"On the clock that run took {run['wall']:,.0f} s: for {waited:.0f}% of it the workers waited" in said
+    by_clock = fields_scale.billion(run | {"seconds": run["workers"] * run["wall"]})
+    told = f"would take {by_clock['core hours']:.1f} core hours, {60 * by_clock['hours']:.0f} minutes on"
+    assert told in said and f"{by_clock['cores']} cores. In" in said
+    ((name, smaller),) = notebook.record("growth")["sweeps"]["workers"].items()
+    assert name == "tiles of a field of 1024 x 1024 x 8"
+    seconds = dict(smaller["seconds"])[2]
+    less = run["wall"] / run["values"] / (seconds / (1024**2 * 8))
+    assert f"took {seconds:.0f} s for" in said and f"{less:.1f} times less for each value" in said
 
 
 def test_the_growth_of_costs_that_is_shown_is_on_record():

@@ -2,8 +2,10 @@
 
 Optimal interpolation by an `nk.MultiscaleClimatology`, mean and two draws. A twentieth of all values is seen, on
 slanted tracks that shift from step to step, with an error of a tenth of the spread. Each size runs in a process of its
-own, whose CPU time and peak memory are told; the largest goes from Zarr to Zarr by tiles on two workers, and what a
-billion values would take is worked out from it.
+own, whose CPU time and peak memory are told. The largest goes from Zarr to Zarr by tiles on two workers: its `seconds`
+are those of the processor in both workers together, reading and writing with them, and not those of this process, which
+makes the store and hands the tiles out; `wall` is the clock's time of the call, and `memory` the most that the three
+held at a time. What a billion values would take is worked out from `seconds`, as if no worker ever waited.
 """
 
 from __future__ import annotations
@@ -257,7 +259,7 @@ class Watch:
 
 
 def billion(run: dict[str, Any], cores: int = 64) -> dict[str, Any]:
-    """What 10^9 values would take: 8 steps of 11,180 x 11,180 points, by the same tiles, from the run that was made."""
+    """What 10^9 values would take: 8 steps of 11,180 x 11,180 points, by the same tiles, from the run's CPU seconds."""
     values, steps = 10**9, run["steps"]
     side = math.sqrt(values / steps)
     tiles = math.ceil(side / run["tile"]) ** 2
