@@ -143,6 +143,14 @@ def test_a_gap_within_a_given_mask_of_the_sea_is_told_a_smaller_one():
     assert nk.OptimalInterpolation.fit_scales(records, steps=STEPS, sea=sea).land.sum() == (~SEA).sum() + 1
 
 
+def test_a_mask_without_any_sea_is_told_that_it_may_be_that_of_land():
+    of, sea = nk.MultiscaleClimatology.of, torch.zeros(9, 9, dtype=torch.bool)
+    with pytest.raises(ValueError, match="sea= is False everywhere: there is no field") as error:
+        of(sea.shape, 3.0, 2.0, steps=2, sea=sea)
+    turned = eval(str(error.value).split("Is it the mask of land, ")[1].rstrip("?"), {"sea": sea})
+    assert of(sea.shape, 3.0, 2.0, steps=2, sea=turned).varies.all()
+
+
 @pytest.mark.parametrize("truth", [TRUTH, TRUTH[0], TRUTH.where(TRUTH["y"] > 0, np.inf)])
 def test_a_truth_with_land_is_told_a_mask_that_leaves_it_out(truth):
     with pytest.raises(ValueError, match="by times= or a mask, as of a field with land") as error:
