@@ -128,6 +128,12 @@ def test_every_study_is_listed_where_contributors_look():
     assert set(re.findall(r"[`.](\w+)`", measured)) == there - {"figures"}  # which has a line of its own
 
 
+def test_the_readme_says_that_nothing_was_measured_on_a_gpu_and_no_record_is_of_one():
+    assert "No number or figure here was measured on a GPU" in (ROOT / "README.md").read_text()
+    records = [path for folder in ("figures", "nida_kit") for path in (ROOT / folder).rglob("*.json")]
+    assert len(records) > 50 and not [path for path in records if re.search("cuda|gpu", path.read_text(), re.I)]
+
+
 @pytest.mark.parametrize("path", ["nida_kit/pretrained"])
 def test_shipped_weights_stay_small(path):
     sizes = [f.stat().st_size for f in (ROOT / path).glob("*.safetensors")]
