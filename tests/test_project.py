@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import re
 import subprocess
 import sys
@@ -181,12 +182,17 @@ def cells_of(heading: str) -> list[list[str]]:
     return [[cell.strip(" *%") for cell in line.split("|")] for line in lines]
 
 
+def ocean_name(shown: str, windows: str = "") -> str:
+    """What the record calls a method of the ocean's tables."""
+    names = {"NIDA's own first guess": "first guess of NIDA", "weak 4D-Var from optimal interpolation": "weak 4D-Var"}
+    alike = shown in ("NIDA", "optimal interpolation") and windows == "16"
+    return f"{shown}, on those windows" if alike else names.get(shown, shown)
+
+
 def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
     laws = notebook.record("ocean")["laws"].values()
-    names = {"NIDA's own first guess": "first guess of NIDA", "weak 4D-Var from optimal interpolation": "weak 4D-Var"}
     for shown, windows, *cells in cells_of("An ocean seen along tracks"):
-        alike = shown in ("NIDA", "optimal interpolation") and windows == "16"
-        name = f"{shown}, on those windows" if alike else names.get(shown, shown)
+        name = ocean_name(shown, windows)
         assert any(name in law for law in laws)
         for cell, row in zip(cells[:-1], [law.get(name) for law in laws], strict=True):
             if row is None:
@@ -211,16 +217,35 @@ def test_the_errors_of_the_ocean_that_are_shown_are_on_record():
         assert re.findall(r"\d\.\d+", text.split(said)[0])[-4:] == [f"{ratio:.2f}" for ratio in ratios]
 
 
-def test_what_two_layers_and_four_windows_take_is_on_record():
-    study, text = notebook.record("ocean"), " ".join(section("An ocean seen along tracks").split())
-    said = text.split("two layers and methods know one")[1]
-    names = ("optimal interpolation", "NIDA", "weak 4D-Var", "LETKF, 40 members")
-    rows = [study["two layers"][name] for name in names]
-    errors, covers, memory = re.split(r"their intervals cover|Four windows take", said)
-    assert re.findall(r"\d\.\d+", errors) == [f"{row['error'] ** 0.5:.3f}" for row in rows]
-    assert re.findall(r"\d+", covers.split("%")[0]) == [f"{100 * row['coverage']:.0f}" for row in rows]
-    took = study["memory of four windows, GB"]
-    assert re.findall(r"\d\.\d+", memory) == [f"{took[name]:.2f}" for name in ("NIDA", *names[:1], "weak 4D-Var")]
+def test_the_crps_the_model_runs_and_the_memory_of_the_ocean_that_are_shown_are_on_record():
+    study, heading = notebook.record("ocean"), "CRPS, model runs and memory on the ocean"
+    laws, few = study["laws"].values(), {}
+    assert [row[:2] for row in cells_of(heading)] == [row[:2] for row in cells_of("An ocean seen along tracks")]
+    for shown, windows, *cells in cells_of(heading):
+        name = ocean_name(shown, windows)
+        rows = [law.get(name, {}) for law in laws]
+        scores = ["runs apart" if "runs apart" in row else f"{row['crps']:.3f}" if row else "" for row in rows]
+        runs = [f"{rows[0][key]:.0f}" if key in rows[0] else "" for key in ("model runs forth", "model runs back")]
+        took = study["memory of four windows, GB"]
+        assert cells == [*scores, *runs, f"{took[name]:.2f}" if name in took else ""], (shown, windows)
+        if windows == "16":
+            few[shown] = [row.get("crps", math.inf) for row in rows]
+    best = [min(few, key=lambda name: few[name][k]) for k in range(4)]
+    assert best == ["NIDA"] * 3 + ["weak 4D-Var from optimal interpolation"]
+
+
+def test_the_errors_on_two_layers_that_are_shown_are_on_record():
+    rows, shown = notebook.record("ocean")["two layers"], cells_of("An ocean of two layers")
+    assert sorted(ocean_name(name) for name, _ in shown) == sorted(rows)
+    for name, cell in shown:
+        row = rows[ocean_name(name)]
+        assert cell == f"{row['error'] ** 0.5:.3f} ({100 * row['coverage']:.0f}%)"
+    (_, least), (second, error) = ((name, float(cell.split()[0])) for name, cell in shown[:2])
+    assert {name for name, row in rows.items() if row["coverage"] > 0.9} == {
+        "climatology",
+        "localised ensemble of 400 past windows",
+    }
+    assert second == "NIDA" and f"by {100 - 100 * least / error:.0f}%" in section("An ocean of two layers")
 
 
 def test_the_errors_of_4d_var_by_its_iterations_are_on_record():
