@@ -248,6 +248,23 @@ def test_the_errors_on_two_layers_that_are_shown_are_on_record():
     assert second == "NIDA" and f"by {100 - 100 * least / error:.0f}%" in section("An ocean of two layers")
 
 
+def test_the_scales_that_maps_of_the_ocean_resolve_are_on_record():
+    study, heading = notebook.record("ocean")["scales"], "Scales that maps of the ocean resolve"
+    digits = {"mu": 3, "sigma": 4, "lambda_x": 3, "lambda_t": 0}
+    assert cells_of(heading) == [
+        [setup, name, *("" if row[key] is None else f"{row[key]:.{n}f}" for key, n in digits.items())]
+        for setup, rows in study.items()
+        for name, row in rows.items()
+    ]
+    whole, tracks, _ = study.values()
+    pairs = [(rows["NIDA"], rows["optimal interpolation"]) for rows in (whole, tracks)]
+    told = [f"{ours[key] / theirs[key]:.2f}" for key in ("lambda_x", "lambda_t") for ours, theirs in pairs]
+    said = "lambda_x is {} and {} times that of optimal interpolation, its lambda_t {} and {} times."
+    assert said.format(*told) in section(heading)
+    varies = [rows["NIDA"]["sigma"] > rows["optimal interpolation"]["sigma"] for rows in study.values()]
+    assert varies == [False, True, True]
+
+
 def test_the_errors_of_4d_var_by_its_iterations_are_on_record():
     study, heading = notebook.record("ocean"), "4D-Var of the ocean by its iterations"
     laws, rows = study["4D-Var, by iterations"].values(), cells_of(heading)
