@@ -14,7 +14,8 @@ import yaml
 
 import nida_kit as nk
 from nida_kit import notebook, studies
-from nida_kit.studies import fields_scale, peers
+from nida_kit.studies import faster, fields_scale, peers
+from nida_kit.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {
@@ -399,6 +400,23 @@ def test_the_growth_of_costs_that_is_shown_is_on_record():
     seconds = dict(sweeps["sites"]["NIDA, one temperature"]["seconds"])
     told = re.findall(r"([\d.]+) s for ([\d,]+\d)", section("How the cost grows with the work"))
     assert told == [(f"{seconds[n]:.2g}", f"{n:,}") for n in (400, 4000, 100_000)]
+
+
+def test_what_would_make_nida_faster_is_on_record():
+    study, said = notebook.record("faster"), section("What would make NIDA faster")
+    assert faster.table(study) in said
+    rows = study["ways"]
+    assert faster.COMPILED in rows and study["processor"]["amx_bf16"] and study["windows"].startswith("200 of each")
+    kept = {name for name, row in rows.items() if row["worst"] < 1.01}
+    assert kept == {faster.SHIPPED, "three temperatures", faster.STOPPED, faster.HALF, faster.COMPILED}
+    timed = kept - {faster.STOPPED}
+    assert min(rows[name][how] for name in timed for how in ("batch", "alone")) > 0.5
+    assert rows[faster.STOPPED]["steps_saved"] < 0.5
+    small, full = (
+        RECIPES[name].settings.steps + sum(more.settings.steps for more in RECIPES[name].refinements)
+        for name in ("lorenz63_small", "lorenz63")
+    )
+    assert f"{small:,} batches of training for {full:,}" in said
 
 
 def test_the_errors_on_fresh_windows_that_are_shown_are_on_record():

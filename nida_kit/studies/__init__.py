@@ -17,6 +17,7 @@ The JSON of `peers` is in `figures/`, for no notebook reads it.
     classical     the classical methods on the windows of Lorenz-63
     ring          the same on Lorenz-96, and the prior on rings of other sizes
     speed         cycles per second, alone and in a batch
+    faster        what would make NIDA faster, and what of its error that would cost
     peers         time, error, lines and memory beside other packages, each in its own best settings
     scaling       cost against window length and state size
     growth        exponents of the cost in windows, steps, sites, cells, members and workers
