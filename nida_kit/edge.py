@@ -247,7 +247,10 @@ def check_observations(obs: xr.Dataset, dims: Sequence[str] | None = None) -> No
         ValueError: they have not.
     """
     if not isinstance(obs, xr.Dataset):
-        raise ValueError(f"Observations are an xr.Dataset with value and noise_std, not a {type(obs).__name__}.")
+        both = ""
+        if isinstance(obs, tuple) and len(obs) == 2:
+            both = " nk.grid(..., exact=True) gives two: obs, operator = nk.grid(...); pass operator=operator as well."
+        raise ValueError(f"Observations are an xr.Dataset with value and noise_std, not a {type(obs).__name__}.{both}")
     if "value" not in obs:
         raise ValueError(f"{_lacks(obs, 'value')} It holds what was measured: obs.rename(your_name='value').")
     error = _error_of(obs)

@@ -1,6 +1,7 @@
 import itertools
 import re
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -609,3 +610,28 @@ def test_scales_are_those_of_the_lines_without_land():
     found, wanted = (nk.resolved_scales(0.9 * x, x) for x in (truth.where(corner), truth.sel(y=sea)))
     xr.testing.assert_allclose(found["spectral_score"], wanted["spectral_score"])
     assert found["lambda_x"] == wanted["lambda_x"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "float16", "float32"])
+def test_scores_of_few_digits_are_those_of_many(dtype):
+    first, second = (xr.DataArray(np.array(x, dtype), dims="time") for x in ([100, 120], [-100, 120]))
+    assert nk.mse(first, second) == 20_000
+    assert nk.mse(first, second).dtype == float
+    many = xr.DataArray(np.full((400_000, 2), 0.1, "float32"), dims=("time", "x"))
+    land = many.where(xr.DataArray([True, False], dims="x"))
+    assert nk.mse(land, 0 * land, dim="time")[0] == pytest.approx(0.01, rel=1e-6)
+
+
+def test_the_crps_of_a_certainty_is_its_absolute_error():
+    mean, truth, std = (xr.DataArray(x, dims="time") for x in ([1.0, 1.0, 1.0], [3.0, 1.0, 2.0], [0.0, 0.0, np.nan]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nk.crps(mean[:2], std[:2], truth[:2]) == 1.0
+        assert np.isnan(nk.crps(mean, std, truth))
+
+
+def test_lazy_scales_leave_land_out_as_those_in_memory_do():
+    truth = waves(2, 8, 4, 8).where(xr.DataArray(np.arange(4) > 0, dims="y"))
+    own, lazy = nk.resolved_scales(0.9 * truth, truth), nk.resolved_scales(0.9 * truth.chunk(), truth.chunk())
+    xr.testing.assert_allclose(lazy.compute(), own)
+    xr.testing.assert_allclose(nk.evaluate.spectrum(truth.chunk()).compute(), nk.evaluate.spectrum(truth))

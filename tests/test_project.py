@@ -413,7 +413,7 @@ def test_what_would_make_nida_faster_is_on_record():
         RECIPES[name].settings.steps + sum(more.settings.steps for more in RECIPES[name].refinements)
         for name in ("lorenz63_small", "lorenz63")
     )
-    assert f"{small:,} batches of training for {full:,}" in said
+    assert f"{small:,} batches of training instead of {full:,}" in said
 
 
 def test_the_errors_on_fresh_windows_that_are_shown_are_on_record():

@@ -115,6 +115,18 @@ def test_the_momentum_is_known_as_well_as_the_angle_and_a_second_step_brings_lit
     assert first > 1.3 * max(second, last) and last > 5 * float(std[80])
 
 
+def test_from_the_linear_oscillator_the_band_of_the_pendulum_is_far_too_narrow():
+    """02_pendulum, section 5."""
+    setup = nk.setups.load("blanke2024-pendulum")
+    truth = setup.windows(50, seed=0)
+    obs = setup.observe(truth, seed=1)
+    linear = nk.KalmanSmoother(nk.LinearOscillator(), model_noise_std=0.01).assimilate(obs)["mean"]
+    method = nk.NeuralIncremental.pretrained("pendulum", temperatures=5)
+    of_linear, own = (method.assimilate(obs, first) for first in (linear, None))
+    assert nk.coverage(of_linear["mean"], of_linear["std"], truth) < 0.4
+    assert nk.coverage(own["mean"], own["std"], truth) > 0.85
+
+
 @pytest.mark.parametrize(
     ("law", "of_one", "of_many"),
     [("paper", 0.135, 0.252), ("dense", 0.032, 0.033), ("dense, 0.5", 0.138, 0.136), ("dense, 1", 0.285, 0.274)],
