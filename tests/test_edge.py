@@ -154,7 +154,7 @@ def test_what_is_no_dataset_is_a_value_error(wrong):
 
 
 def test_both_that_an_exact_grid_gives_are_told_apart():
-    with pytest.raises(ValueError, match="obs, operator = nk.grid"):
+    with pytest.raises(ValueError, match=r"obs, operator = nk\.grid"):
         edge.read_observations((OBS, None), STATE)
 
 
