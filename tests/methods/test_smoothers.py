@@ -639,7 +639,7 @@ def test_an_answer_that_contradicts_the_observations_is_warned_of_and_on_record(
     obs = nk.observe(other, components=["angle"], every=20, noise_std=0.05, seed=1)
     with pytest.warns(UserWarning, match="misses what was observed.*another system"):
         result = nk.NeuralIncremental.pretrained("pendulum").assimilate(obs)
-    assert "misses what was observed" in result.attrs["note"] and float(result["misfit"].max()) > 3
+    assert "misses what was observed" in result.attrs["note"] and float(result["misfit"].max()) > 2
     own = nk.observe(
         nk.Pendulum().simulate(4, 100, 0.1, seed=0), components=["angle"], every=20, noise_std=0.05, seed=1
     )
