@@ -133,7 +133,8 @@ class QuasiGeostrophic(System):
 def laplacian(a: Float[Tensor, "*batch y x"], h: float) -> Float[Tensor, "*batch y x"]:
     """Of inner points with spacing h, with zeros around, by five points."""
     p = pad(a, (1, 1, 1, 1))
-    return (p[..., 2:, 1:-1] + p[..., :-2, 1:-1] + p[..., 1:-1, 2:] + p[..., 1:-1, :-2] - 4 * a) / h**2
+    out = p[..., 2:, 1:-1] + p[..., :-2, 1:-1]  # a sum in place takes half the time of a new one
+    return out.add_(p[..., 1:-1, 2:]).add_(p[..., 1:-1, :-2]).sub_(a, alpha=4).div_(h**2)
 
 
 def jacobian(a: Float[Tensor, "*batch y x"], b: Float[Tensor, "*batch y x"], h: float) -> Float[Tensor, "*batch y x"]:
@@ -146,9 +147,9 @@ def jacobian(a: Float[Tensor, "*batch y x"], b: Float[Tensor, "*batch y x"], h: 
     north = (shear[..., 1:, :] + shear[..., :-1, :]) * (A[..., 1:, 1:-1] + A[..., :-1, 1:-1])
     north_east = (B[..., :-1, 1:] - B[..., 1:, :-1]) * (A[..., 1:, 1:] + A[..., :-1, :-1])
     north_west = (B[..., 1:, 1:] - B[..., :-1, :-1]) * (A[..., 1:, :-1] + A[..., :-1, 1:])
-    out = east[..., 1:] - east[..., :-1] + north[..., 1:, :] - north[..., :-1, :]
-    out = out + north_east[..., 1:, 1:] - north_east[..., :-1, :-1]
-    return (out + north_west[..., 1:, :-1] - north_west[..., :-1, 1:]) / (-12 * h**2)
+    out = (east[..., 1:] - east[..., :-1]).add_(north[..., 1:, :]).sub_(north[..., :-1, :])
+    out.add_(north_east[..., 1:, 1:]).sub_(north_east[..., :-1, :-1])
+    return out.add_(north_west[..., 1:, :-1]).sub_(north_west[..., :-1, 1:]).div_(-12 * h**2)
 
 
 @dataclass(frozen=True)

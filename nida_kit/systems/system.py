@@ -270,8 +270,10 @@ class System(ABC):
             )
         t, groups = self.times_of(x, t), [x]
         if isinstance(x, Tensor) and x.device.type == "cpu" and x.numel() > AT_ONCE and self._treats_states_alike:
-            few = max(1, AT_ONCE * torch.get_num_threads() // math.prod(self.shape))
-            groups = x.reshape(-1, *self.shape).split(few)
+            states = x.reshape(-1, *self.shape)
+            most = max(1, AT_ONCE * torch.get_num_threads() // math.prod(self.shape))
+            few = math.ceil(len(states) / math.ceil(len(states) / most))  # alike: a last one alone costs as many calls
+            groups = states.split(few)
         if len(groups) == 1:
             return self.in_substeps(x, dt, t)
         times = [None] * len(groups) if t is None else t.reshape(-1, *[1] * len(self.shape)).split(few)

@@ -700,6 +700,20 @@ def test_many_states_are_stepped_as_each_alone_each_at_its_time():
     torch.testing.assert_close(system.step(x, 0.1, t).flatten(0, 1), torch.stack(alone))
 
 
+def test_groups_of_states_are_alike():
+    made = []
+
+    class Counting(Still):
+        def tendency(self, x):
+            made.append(len(x))
+            return torch.zeros_like(x)
+
+    most = AT_ONCE * torch.get_num_threads() // 2
+    Counting().step(torch.zeros(2 * most + 1, 2), 1.0)
+    assert max(made) - min(made) <= 3  # a last group of one would cost as much as one of many
+    assert sum(made) == 4 * (2 * most + 1)
+
+
 def test_arrays_are_stepped_as_far_as_all_are_finite():
     system, times = nk.Lorenz63(), torch.zeros(9)
     x = torch.tensor([[1.0, 1.0, 1.0], [400.0, 400.0, 400.0]], dtype=torch.float64)
