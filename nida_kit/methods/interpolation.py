@@ -148,9 +148,10 @@ class OptimalInterpolation(Method):
     ) -> OptimalInterpolation:
         """For fields, by localised mixtures of past windows: nothing is fitted.
 
-        The values of a window are one system, solved exactly: of 8 x 65 x 65 points 600 take about a second, 5,000 half
-        a minute. More, or some thousands between points, take conjugate gradients, and 16 draws for the spread, which
-        is rough then: minutes. A two-hundredth of the climatological spread is added to each spread.
+        The values of a window are one system, solved exactly: of 8 x 65 x 65 points 600 take about a second and 2,400
+        nine (`python -m nida_kit.studies.ocean`). More than 5,000, or some thousands between points, take conjugate
+        gradients, and 16 draws for the spread, which is rough then. A two-hundredth of the climatological spread is
+        added to each spread.
 
         >>> import nida_kit as nk
         >>> past = nk.QuasiGeostrophic(cells=17).simulate(samples=40, steps=20, dt=5.0, seed=0)
